@@ -1,0 +1,25 @@
+"""Every table, imported in one place so that metadata is whole."""
+
+from carrel_hub.db.models.agents import AgentHost
+from carrel_hub.db.models.events import Event
+from carrel_hub.db.models.oauth import OAuthCode
+from carrel_hub.db.models.routing import ProxyStatus, RouteChange, RouteCounter
+from carrel_hub.db.models.servers import Server
+from carrel_hub.db.models.sessions import BrowserSession, LoginAttempt, SignInLink
+from carrel_hub.db.models.tokens import Token
+from carrel_hub.db.models.users import User
+
+__all__ = [
+    "AgentHost",
+    "BrowserSession",
+    "Event",
+    "LoginAttempt",
+    "OAuthCode",
+    "ProxyStatus",
+    "RouteChange",
+    "RouteCounter",
+    "Server",
+    "SignInLink",
+    "Token",
+    "User",
+]

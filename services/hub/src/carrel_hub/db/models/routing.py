@@ -1,0 +1,40 @@
+"""The numbered change log of routes and revocations (architecture decision 8)."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON
+from sqlmodel import Field, SQLModel
+
+from carrel_hub.db.types import UtcDateTime
+
+
+class RouteCounter(SQLModel, table=True):
+    """One row. Updated last in each transaction that changes routes, so numbers commit in order."""
+
+    __tablename__ = "route_counter"
+
+    id: int = Field(default=1, primary_key=True)
+    epoch: str = Field(max_length=32)
+    number: int = 0
+
+
+class RouteChange(SQLModel, table=True):
+    """One change, as it is sent to proxies (`carrel_shared.wire.routes.Change`)."""
+
+    __tablename__ = "route_changes"
+
+    number: int = Field(primary_key=True)
+    payload: dict[str, Any] = Field(sa_type=JSON)
+    at: datetime = Field(sa_type=UtcDateTime, index=True)
+
+
+class ProxyStatus(SQLModel, table=True):
+    """How far a proxy has acknowledged, and when it was last heard."""
+
+    __tablename__ = "proxies"
+
+    name: str = Field(primary_key=True, max_length=255)
+    epoch: str = Field(default="", max_length=32)
+    number: int = 0
+    seen_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

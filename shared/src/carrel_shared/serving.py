@@ -1,0 +1,86 @@
+"""Several ASGI listeners in one process, with signals that are ours.
+
+uvicorn's `Server` owns one listener and, in `serve`, the process's signals. A service here has
+more than one listener, so each gets a `Server` that leaves signals alone, and one place stops all.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One application on one or more bound sockets.
+
+    Attributes:
+        options: Further keyword arguments of `uvicorn.Config`.
+    """
+
+    app: Any
+    sockets: Sequence[socket.socket]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave the signals to `serve`."""
+        yield
+
+
+async def serve(
+    listeners: Sequence[Listener],
+    *,
+    on_started: Callable[[], None] = lambda: None,
+    graceful_seconds: int = 5,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then let running requests finish; a second signal cuts them.
+
+    Applications' lifespans are not run: open what they need around this call.
+    """
+    servers = [
+        _Server(
+            uvicorn.Config(
+                listener.app,
+                **{
+                    "lifespan": "off",
+                    "log_config": None,
+                    "access_log": False,
+                    "server_header": False,
+                    "date_header": False,
+                    "proxy_headers": False,
+                    "ws": "none",
+                    "http": "httptools",
+                    "timeout_graceful_shutdown": graceful_seconds,
+                    **listener.options,
+                },
+            )
+        )
+        for listener in listeners
+    ]
+
+    def stop() -> None:
+        for server in servers:
+            server.force_exit = server.should_exit
+            server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for server, listener in zip(servers, listeners, strict=True):
+                group.create_task(server.serve(sockets=list(listener.sockets)))
+            while not all(server.started or server.should_exit for server in servers):
+                await asyncio.sleep(0.01)
+            on_started()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,26 @@
+"""The two kinds of wire model."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
+
+ServerId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
+"""A server's random, immutable id: 12 hex digits. Names are for people and URLs; ids for machines."""
+
+Generation = int
+"""Counts the starts of one server. A command with a lower generation is stale and refused."""
+
+Timestamp = Annotated[datetime, AwareDatetime]
+
+
+class WireRequest(BaseModel):
+    """What a caller sends: unknown fields are refused, because ignoring one would ignore intent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WireReply(BaseModel):
+    """What a service answers: unknown fields are ignored, so that an older caller keeps working."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")

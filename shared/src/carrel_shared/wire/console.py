@@ -1,0 +1,45 @@
+"""What `carrel up` and `carrel link` ask of the hub."""
+
+from pydantic import Field
+
+from carrel_shared.wire.base import Timestamp, WireReply, WireRequest
+
+
+class LinkRequest(WireRequest):
+    """Make a one-time sign-in link.
+
+    Attributes:
+        user: Who is signed in by it; made if need be.
+        account: The unix account that user's servers run as; None for a hub-only administrator.
+        admin: Make that user an administrator.
+    """
+
+    user: str
+    account: str | None = None
+    admin: bool = True
+
+
+class LinkReply(WireReply):
+    """The link, relative to the public address. Ten minutes, single use."""
+
+    path: str = Field(repr=False)
+    expires_at: Timestamp
+
+
+class RunningServer(WireReply):
+    """A notebook server that is not stopped, as the console names it."""
+
+    server_id: str
+    user: str
+    name: str
+    state: str
+
+
+class RunningServers(WireReply):
+    servers: list[RunningServer]
+
+
+class StopAllRequest(WireRequest):
+    """Ask for every server to stop; answers at once, `GET /internal/v1/console/servers` follows it."""
+
+    reason: str

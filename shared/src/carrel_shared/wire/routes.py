@@ -1,0 +1,109 @@
+"""The proxies' route table and how the hub pushes it (architecture decision 8).
+
+The hub numbers every change. `epoch` names the lineage of its database and is renewed when a
+backup is restored; `number` grows by one with each change. A proxy whose epoch and number do not
+fit what it is sent answers 409 with its own `TableStatus`, and is then sent the whole table.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from carrel_shared.wire.base import ServerId, WireReply, WireRequest
+
+
+class Access(WireRequest):
+    """How a route is guarded by the proxy itself.
+
+    Attributes:
+        server_id: Only those the hub lets into this server pass.
+        client_id: The OAuth client that browsers sign in through.
+        secret: Sent upstream as `X-Carrel-Secret`, so that the server knows it is the proxy.
+    """
+
+    server_id: ServerId
+    client_id: str
+    secret: str = Field(repr=False)
+
+
+class Route(WireRequest):
+    """One entry of the table.
+
+    Attributes:
+        prefix: Percent-encoded, a slash at both ends: `/user/alice/`. It matches whole segments.
+        targets: `unix:/path` or `http://host:port`; several are replicas of one thing.
+        peer_uid: The uid that must be found behind a `unix:` target. None skips the check.
+        access: None lets everybody through to a target that does its own checks.
+        server: True for what users run: neighbours' cookies and origin-wide headers are filtered.
+    """
+
+    prefix: str
+    targets: list[str] = Field(min_length=1)
+    peer_uid: int | None = None
+    access: Access | None = None
+    server: bool = False
+
+
+class Revocation(WireRequest):
+    """Access that ended: cached verdicts are dropped and open sockets cut. Any one field is set.
+
+    Attributes:
+        session_hash: SHA-256 (hex) of a browser session that signed out.
+        token_hash: SHA-256 (hex) of a token that was revoked.
+        user: Everything of this user, and everything others may do as that user.
+        server_id: Everybody's access to this server is decided anew.
+    """
+
+    session_hash: str | None = None
+    token_hash: str | None = None
+    user: str | None = None
+    server_id: ServerId | None = None
+
+
+class PutRoute(WireRequest):
+    """Add a route, or replace the one with its prefix."""
+
+    op: Literal["put"] = "put"
+    route: Route
+
+
+class DeleteRoute(WireRequest):
+    """Remove the route with this prefix. More specific ones stay."""
+
+    op: Literal["delete"] = "delete"
+    prefix: str
+
+
+class Revoke(WireRequest):
+    """Apply a revocation."""
+
+    op: Literal["revoke"] = "revoke"
+    revocation: Revocation
+
+
+Change = PutRoute | DeleteRoute | Revoke
+
+
+class RouteTable(WireRequest):
+    """The whole table as of `number`. Receiving it, a proxy rechecks every cached verdict."""
+
+    epoch: str
+    number: int
+    routes: list[Route]
+
+
+class RouteChanges(WireRequest):
+    """The changes after `base`, in order; the table is at `number` once they are applied."""
+
+    epoch: str
+    base: int
+    number: int
+    changes: list[Change]
+
+
+class TableStatus(WireReply):
+    """Where a proxy's table stands. `epoch` is empty before the first table."""
+
+    epoch: str
+    number: int
+    routes: int

@@ -1,0 +1,115 @@
+"""A notebook server as hub and agent speak of it."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from carrel_shared.wire.base import Generation, ServerId, Timestamp, WireReply, WireRequest
+
+
+class ServerState(StrEnum):
+    """Where a server's process stands, as the agent that owns it knows."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    """It ended because somebody asked for that."""
+    FAILED = "failed"
+    """It ended by itself, or never became ready."""
+    UNKNOWN = "unknown"
+    """Nobody can say. Unknown is not dead: nothing is restarted, removed or signalled."""
+
+
+class ServerSpec(WireRequest):
+    """All an agent needs to start one server once.
+
+    Attributes:
+        account: The unix account that runs it. An agent without root runs its own account only.
+        runner: How it is run; None lets the agent choose.
+        command: What an `exec` runner executes; None means the host's JupyterLab.
+        base_url: The path the server answers below, with slashes at both ends, percent-encoded.
+        hub_prefix: The hub's own path below the public address, such as `/hub/`.
+        default_url: Where a browser lands, below `base_url`.
+        secret: What the proxy sends as `X-Carrel-Secret`. Random for each generation.
+        environment: Added to the account's own environment. Never holds a secret of another server.
+        start_timeout_seconds: After this long without an answer the start has failed.
+    """
+
+    server_id: ServerId
+    generation: Generation
+    user: str
+    server_name: str = ""
+    account: str
+    runner: Literal["fork", "exec"] | None = None
+    command: list[str] | None = None
+    base_url: str
+    hub_prefix: str
+    default_url: str = "/lab"
+    secret: str = Field(repr=False)
+    environment: dict[str, str] = Field(default_factory=dict)
+    start_timeout_seconds: float = Field(default=60, gt=0)
+
+
+class StopRequest(WireRequest):
+    """Stop one generation of a server.
+
+    Attributes:
+        reason: For the history: who wanted it and why, in plain words.
+        interrupt_seconds: How long SIGINT is given before SIGTERM.
+        terminate_seconds: How long SIGTERM is given before SIGKILL to the whole group.
+    """
+
+    generation: Generation
+    reason: str
+    interrupt_seconds: float = Field(default=5, ge=0)
+    terminate_seconds: float = Field(default=3, ge=0)
+
+
+class ExitReport(WireReply):
+    """How a server ended.
+
+    Attributes:
+        code: Exit status, when it exited.
+        signal: Signal number, when a signal ended it.
+        cause: A stable word: `stopped`, `exited`, `signalled`, `never_ready`, `start_failed`,
+            `host_rebooted`, or `unknown` when nobody was there to see.
+        summary: The cause in plain words, for the user.
+        log_tail: The last lines it printed.
+    """
+
+    code: int | None = None
+    signal: int | None = None
+    cause: str
+    summary: str
+    log_tail: list[str] = Field(default_factory=list)
+    at: Timestamp
+
+
+class ServerReport(WireReply):
+    """What an agent knows of one server.
+
+    Attributes:
+        target: Where it listens: `unix:/path` or `http://127.0.0.1:port`. Set from `ready` on.
+        peer_uid: The uid a proxy must find at the other end of `target`.
+        progress: The latest step of a start, for the progress page.
+    """
+
+    server_id: ServerId
+    generation: Generation
+    state: ServerState
+    runner: str
+    target: str | None = None
+    peer_uid: int | None = None
+    pid: int | None = None
+    started_at: Timestamp | None = None
+    ready_at: Timestamp | None = None
+    progress: str = ""
+    exit: ExitReport | None = None
+
+
+class LogTail(WireReply):
+    """The last lines of a server's output."""
+
+    lines: list[str]
