@@ -60,7 +60,8 @@ def parse_address(text: str) -> Address:
             raise AddressError(f"{text!r}: a unix socket needs an absolute path")
         if len(os.fsencode(path)) > MAX_UNIX_PATH:
             raise AddressError(
-                f"{text!r}: a unix socket's path may have {MAX_UNIX_PATH} bytes; use a shorter directory"
+                f"{text!r}: a unix socket's path may have {MAX_UNIX_PATH} bytes;"
+                " use a shorter directory"
             )
         return UnixAddress(path)
     bare = text.removeprefix("http://").rstrip("/")

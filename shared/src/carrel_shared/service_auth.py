@@ -73,8 +73,8 @@ class ServiceGate:
 
     Args:
         app: What is guarded.
-        keys: Caller name (`hub`, `proxy:edge`, `agent:local`, `console`) to key. The name is left in
-            `scope["state"]["caller"]`.
+        keys: Caller name (`hub`, `proxy:edge`, `agent:local`, `console`) to key. The name is left
+            in `scope["state"]["caller"]`.
         service: This service's name, for the message to a caller with a newer wire version.
         open_paths: Exact paths that need no key (a health check).
 

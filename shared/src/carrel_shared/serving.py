@@ -78,7 +78,9 @@ async def serve(
         async with asyncio.TaskGroup() as group:
             for server, listener in zip(servers, listeners, strict=True):
                 group.create_task(server.serve(sockets=list(listener.sockets)))
-            while not all(server.started or server.should_exit for server in servers):
+            while not all(  # noqa: ASYNC110 - uvicorn offers a flag and no event
+                server.started or server.should_exit for server in servers
+            ):
                 await asyncio.sleep(0.01)
             on_started()
     finally:

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
 ServerId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
-"""A server's random, immutable id: 12 hex digits. Names are for people and URLs; ids for machines."""
+"""A server's random, immutable id: 12 hex digits. Names are for people, ids for machines."""
 
 Generation = int
 """Counts the starts of one server. A command with a lower generation is stale and refused."""

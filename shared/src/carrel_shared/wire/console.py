@@ -40,6 +40,6 @@ class RunningServers(WireReply):
 
 
 class StopAllRequest(WireRequest):
-    """Ask for every server to stop; answers at once, `GET /internal/v1/console/servers` follows it."""
+    """Ask for every server to stop. Answers at once; the list of running servers follows it."""
 
     reason: str
