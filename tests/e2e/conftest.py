@@ -1,0 +1,86 @@
+"""A whole installation, real accounts, and a real browser."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from support.accounts import Account, temporary_account
+from support.installation import Installation
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOTS = ROOT / "test-output" / "screenshots"
+CHROMIUM_OPTIONS = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.skip("needs Debian's package chromium")
+    options = [*CHROMIUM_OPTIONS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def alice() -> Iterator[Account]:
+    """The person at the console, an administrator."""
+    if os.geteuid() != 0:
+        pytest.skip("making unix accounts needs root")
+    with temporary_account("alice") as account:
+        yield account
+
+
+@pytest.fixture(scope="session")
+def bob() -> Iterator[Account]:
+    """An ordinary user who signs in with a password."""
+    if os.geteuid() != 0:
+        pytest.skip("making unix accounts needs root")
+    with temporary_account("bob") as account:
+        yield account
+
+
+@pytest.fixture(scope="module")
+def installation(alice: Account, bob: Account) -> Iterator[Installation]:
+    toml = f'[hub.auth]\nallowed_users = ["{bob.name}"]\n'
+    with Installation(user=alice.name, toml=toml) as running:
+        yield running
+
+
+@pytest.fixture
+def new_person(browser: Browser) -> Iterator[Callable[[], Page]]:
+    """Open a browser of somebody who has never been here: own cookies, own tab."""
+    contexts: list[BrowserContext] = []
+
+    def open_browser() -> Page:
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        contexts.append(context)
+        return context.new_page()
+
+    yield open_browser
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def shot() -> Callable[[Page, str], None]:
+    """Keep a picture of a page as test output."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+
+    def take(page: Page, name: str) -> None:
+        page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+
+    return take
