@@ -5,7 +5,7 @@ SOURCES := shared/src services tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test lint format types bench clean
+.PHONY: help install install-dev run test lint format types docs bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ format: install-dev ## Put the code in order
 
 types: install-dev ## Check the types
 	$(BIN)/mypy $(SOURCES)
+
+docs: install-dev ## Write docs/settings.md from the code
+	$(BIN)/python scripts/settings_reference.py
 
 bench: install-dev ## Measure starts, memory and idle load of the embedded default
 	$(BIN)/python -m tests.bench $(ARGS)

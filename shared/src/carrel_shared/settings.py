@@ -14,7 +14,6 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 TABLES = ("hub", "proxy", "agent")
@@ -123,7 +122,8 @@ def generate_config(cls: type[ServiceSettings]) -> str:
     for name, field in cls.model_fields.items():
         lines.append("")
         lines += [f"# {line}" for line in _wrap(field.description or "")]
-        lines.append(f"# {name} = {_default(field)}")
+        default = default_text(field)
+        lines.append(f"# {name} = {default}" if default else f'# {name} = ""  # not set')
     return "\n".join(lines) + "\n"
 
 
@@ -133,11 +133,12 @@ def _wrap(text: str) -> list[str]:
     return textwrap.wrap(" ".join(text.split()), width=96)
 
 
-def _default(field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=True) if not field.is_required() else None
-    if value is PydanticUndefined or value is None:
-        return '""  # not set'
-    return _toml(value)
+def default_text(field: FieldInfo) -> str:
+    """Return a setting's default as TOML, or nothing if it has none or is unset by default."""
+    if field.is_required():
+        return ""
+    value = field.get_default(call_default_factory=True)
+    return "" if value is None else _toml(value)
 
 
 def _toml(value: Any) -> str:
