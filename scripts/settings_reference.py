@@ -16,9 +16,9 @@ from carrel_shared.settings import ServiceSettings, default_text
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 INTRODUCTION = """# Settings
 
-One file, `carrel.toml`, with a table for each service; name it with `--config`. A variable such as
-`CARREL_HUB__BASE_URL` overrides `base_url` in `[hub]` (lists and tables as JSON; a further `__` goes
-one level deeper). Unknown keys are errors. `carrel-hub --generate-config`, `carrel-proxy
+One file, `carrel.toml`, with a table for each service; name it with `--config`. A variable such
+as `CARREL_HUB__BASE_URL` overrides `base_url` in `[hub]` (lists and tables as JSON; a further `__`
+goes one level deeper). Unknown keys are errors. `carrel-hub --generate-config`, `carrel-proxy
 --generate-config` and `carrel-agent --generate-config` print a file with every setting.
 
 `carrel up` sets the addresses, directories and keys of all three by itself.
