@@ -6,8 +6,10 @@ import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import httpx
+if TYPE_CHECKING:
+    import httpx
 
 MAX_UNIX_PATH = 107
 """Bytes a unix socket's path may have (sockaddr_un, less the final NUL)."""
@@ -131,8 +133,10 @@ def _remove_dead_socket(address: UnixAddress) -> None:
 
 def http_client(
     address: Address, *, headers: dict[str, str] | None = None, timeout_seconds: float = 10
-) -> httpx.AsyncClient:
+) -> "httpx.AsyncClient":
     """Return a client whose relative URLs go to `address`; no redirects, no environment proxies."""
+    import httpx  # here, because programs that only read addresses are to stay small
+
     uds = address.path if isinstance(address, UnixAddress) else None
     base = "http://carrel.internal" if uds else f"http://{address}"
     return httpx.AsyncClient(
