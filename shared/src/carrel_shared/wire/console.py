@@ -43,3 +43,17 @@ class StopAllRequest(WireRequest):
     """Ask for every server to stop. Answers at once; the list of running servers follows it."""
 
     reason: str
+
+
+class TokenRequest(WireRequest):
+    """Make an API token for a user who exists."""
+
+    user: str
+    note: str = ""
+    expires_in_seconds: int | None = Field(default=None, gt=0)
+
+
+class TokenReply(WireReply):
+    """The token, shown once."""
+
+    token: str = Field(repr=False)
