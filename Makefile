@@ -39,7 +39,7 @@ docs: install-dev ## Write docs/settings.md from the code
 	$(BIN)/python scripts/settings_reference.py
 
 bench: install-dev ## Measure starts, memory and idle load of the embedded default
-	$(BIN)/python -m tests.bench $(ARGS)
+	$(BIN)/python tests/bench/embedded.py $(ARGS)
 
 clean: ## Remove what these targets made: environment, test output, the demo account
 	@scripts/clean

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.accounts import Account, temporary_account
 from support.installation import Installation
 
@@ -123,9 +124,7 @@ def test_one_request_is_found_in_the_logs_of_all_three(
     lines = [line for line in installation.log_text().splitlines() if request_id in line]
     api.delete(f"/users/{name}/server")
     installation.wait_until_stopped()
-    services = {
-        service for service in ("proxy", "hub", "agent") for l in lines if f" {service} " in l
-    }
+    services = {name for name in ("proxy", "hub", "agent") for line in lines if f" {name} " in line}
     assert services >= {"hub", "agent"}, lines
 
 
