@@ -1,38 +1,78 @@
 """What every part of the hub is handed. Wiring only: no truth is kept here."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from carrel_hub.db.engine import Database
 from carrel_hub.settings import HubSettings
+from carrel_hub.spawns.agents import AgentClients
 from carrel_shared.clock import Clock
 from carrel_shared.tasks import TaskOwner
+
+
+class Watch:
+    """A place where hints arrive. Made before the rows are read, so none is missed in between."""
+
+    def __init__(self, servers: frozenset[str] | None) -> None:
+        self._changed = asyncio.Event()
+        self._servers = servers
+
+    def hint(self, server_ids: tuple[str, ...]) -> None:
+        if self._servers is None or not server_ids or not self._servers.isdisjoint(server_ids):
+            self._changed.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Return at the first hint since the last wait, or after `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+        self._changed.clear()
 
 
 class Wakeups:
     """Hints within this process that rows changed. A lost hint costs a moment, never correctness.
 
-    Whoever waits reads the rows first, then waits for the hint with a time limit, then reads again.
+    Whoever waits opens a watch, reads the rows, waits for a hint with a time limit, reads again.
     """
 
     def __init__(self) -> None:
-        self._changed = asyncio.Condition()
-        self.servers: set[str] = set()
-        """Ids of servers whose rows changed, for the reconciler to take."""
+        self._watches: set[Watch] = set()
+        self.stopping = False
+        """The process is about to end: streams finish, and nobody waits any longer."""
+
+    @contextmanager
+    def watch(self, *server_ids: str) -> Iterator[Watch]:
+        """Watch these servers; with no id, everything."""
+        watch = Watch(frozenset(server_ids) if server_ids else None)
+        if self.stopping:
+            watch.hint(())
+        self._watches.add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches.discard(watch)
 
     async def notify(self, *server_ids: str) -> None:
-        """Say that these servers (or routes, with no id) changed. Call it after the commit."""
-        async with self._changed:
-            self.servers.update(server_ids)
-            self._changed.notify_all()
+        """Say that these servers (or something else, with no id) changed. Call after the commit."""
+        self._hint(server_ids)
 
     async def wait(self, seconds: float) -> None:
-        """Return at the next hint, or after `seconds`."""
-        try:
-            async with asyncio.timeout(seconds), self._changed:
-                await self._changed.wait()
-        except TimeoutError:
-            pass
+        """Return at the next hint of any kind, or after `seconds`."""
+        with self.watch() as watch:
+            await watch.wait(seconds)
+
+    def stop(self) -> None:
+        """Wake everybody for the last time."""
+        self.stopping = True
+        self._hint(())
+
+    def _hint(self, server_ids: tuple[str, ...]) -> None:
+        for watch in self._watches:
+            watch.hint(server_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +84,4 @@ class Hub:
     clock: Clock
     tasks: TaskOwner
     wakeups: Wakeups = field(default_factory=Wakeups)
+    agents: AgentClients = field(default_factory=AgentClients)

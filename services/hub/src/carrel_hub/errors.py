@@ -59,3 +59,20 @@ class AgentUnreachableError(UnavailableError):
     """An agent did not answer. What it runs is unknown, not dead."""
 
     code = "agent_unreachable"
+
+
+class AgentRefusedError(HubError):
+    """An agent answered that it will not.
+
+    Attributes:
+        status: The agent's status, such as 409.
+        agent_code: The agent's word for it, such as `server_running`.
+    """
+
+    status_code = 500
+    code = "agent_refused"
+
+    def __init__(self, message: str, *, status: int, agent_code: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.agent_code = agent_code

@@ -122,6 +122,12 @@ class HubSettings(ServiceSettings):
         ge=0,
         description="How long the REST API waits for a start or a stop before it answers 202.",
     )
+    concurrent_spawn_limit: int = Field(
+        default=100,
+        ge=0,
+        description="How many servers may be starting at once; more are refused for a while. 0 for"
+        " no limit.",
+    )
     agent_silence_seconds: float = Field(
         default=35,
         gt=0,

@@ -29,7 +29,8 @@ class Database:
             self._writer = _sqlite_engine(url, size=1, writable=True)
             self._reader = _sqlite_engine(url, size=4, writable=False)
         else:
-            self._writer = self._reader = create_async_engine(url, pool_size=8, pool_pre_ping=True)
+            self._writer = create_async_engine(url, pool_size=8, pool_pre_ping=True)
+            self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ")
 
     @property
     def engine(self) -> AsyncEngine:

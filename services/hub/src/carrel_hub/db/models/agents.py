@@ -14,6 +14,7 @@ class AgentHost(SQLModel, table=True):
 
     Attributes:
         instance: The agent process that reports; `sequence` is its latest report.
+        previous_instance: The one before it. If that one is heard again, two agents share a name.
         accounts: `any`, or the one unix account it can run.
     """
 
@@ -21,6 +22,7 @@ class AgentHost(SQLModel, table=True):
 
     name: str = Field(primary_key=True, max_length=255)
     instance: str = Field(default="", max_length=64)
+    previous_instance: str = Field(default="", max_length=64)
     boot_id: str = Field(default="", max_length=64)
     sequence: int = 0
     version: str = Field(default="", max_length=64)

@@ -10,13 +10,19 @@ from carrel_hub.db.types import UtcDateTime
 
 
 class RouteCounter(SQLModel, table=True):
-    """One row. Updated last in each transaction that changes routes, so numbers commit in order."""
+    """One row. Updated last in each transaction that changes routes, so numbers commit in order.
+
+    Attributes:
+        epoch: Names the lineage of the numbers; a new one makes every proxy take the whole table.
+        origin: What all routes are built from; when it changes, so does the epoch.
+    """
 
     __tablename__ = "route_counter"
 
     id: int = Field(default=1, primary_key=True)
     epoch: str = Field(max_length=32)
     number: int = 0
+    origin: str = ""
 
 
 class RouteChange(SQLModel, table=True):
@@ -26,15 +32,21 @@ class RouteChange(SQLModel, table=True):
 
     number: int = Field(primary_key=True)
     payload: dict[str, Any] = Field(sa_type=JSON)
-    at: datetime = Field(sa_type=UtcDateTime, index=True)
 
 
 class ProxyStatus(SQLModel, table=True):
-    """How far a proxy has acknowledged, and when it was last heard."""
+    """How far a proxy has acknowledged, and when it was last heard.
+
+    Attributes:
+        away: It did not answer the last call. Nothing waits for a proxy that is away; when it is
+            back it is brought up to date before anything else is sent.
+        seen_at: When it last answered; written with each change of the rest, and else now and then.
+    """
 
     __tablename__ = "proxies"
 
     name: str = Field(primary_key=True, max_length=255)
     epoch: str = Field(default="", max_length=32)
     number: int = 0
+    away: bool = False
     seen_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

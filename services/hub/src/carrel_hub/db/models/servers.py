@@ -26,6 +26,7 @@ class Server(SQLModel, table=True):
         progress: 0 to 100 while starting, with `progress_message`.
         failure: The last `ExitReport` as JSON, until the next start.
         stop_reason: Who stopped it and why, in plain words.
+        request_id: The request that asked for the current target; the calls it leads to carry it.
         attempts: Tries of the current step, for back-off; `next_attempt_at` is when to try again.
     """
 
@@ -51,6 +52,7 @@ class Server(SQLModel, table=True):
     failure: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     stop_reason: str = ""
     user_options: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    request_id: str | None = Field(default=None, max_length=64)
     attempts: int = 0
     next_attempt_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     created: datetime = Field(sa_type=UtcDateTime)

@@ -1,0 +1,88 @@
+"""The numbered change log of routes and revocations.
+
+One counter row gives the numbers. It is updated in the transaction that changes routes, and holds
+its row until that transaction ends, so numbers are committed in their order: whoever reads the
+counter at 12 finds every change up to 12.
+"""
+
+import secrets
+from dataclasses import dataclass
+
+from sqlalchemy import delete, update
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from carrel_hub.db.models import RouteChange, RouteCounter
+from carrel_shared.wire.routes import Change, Revocation, Revoke
+
+KEPT_CHANGES = 2000
+"""How many changes are kept. A proxy that is further behind is sent the whole table."""
+
+_PRUNE_EVERY = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the change log."""
+
+    epoch: str
+    number: int
+
+
+def new_epoch() -> str:
+    """Return a name for a new lineage of the change log."""
+    return secrets.token_hex(8)
+
+
+async def ensure_counter(session: AsyncSession, origin: str) -> Position:
+    """Make the counter if need be, and begin a new epoch when every route would look different.
+
+    Args:
+        origin: What all routes are built from (base URL, the hub's own address). Proxies that
+            were pushed to under another one must be sent the whole table.
+    """
+    counter = await session.get(RouteCounter, 1)
+    if counter is None:
+        counter = RouteCounter(id=1, epoch=new_epoch(), number=0, origin=origin)
+        session.add(counter)
+    elif counter.origin != origin:
+        counter.epoch, counter.origin = new_epoch(), origin
+    await session.flush()
+    return Position(counter.epoch, counter.number)
+
+
+async def position(session: AsyncSession) -> Position | None:
+    """Return where the log stands, or None before the first change."""
+    row = (await session.exec(select(RouteCounter.epoch, RouteCounter.number))).first()
+    return None if row is None else Position(row[0], row[1])
+
+
+async def append_change(session: AsyncSession, change: Change) -> int:
+    """Add a change to the log and return its number. Call it last: it serialises its callers.
+
+    After the commit, call `Wakeups.notify()` so that the push begins at once.
+    """
+    await session.flush()
+    statement = (
+        update(RouteCounter)
+        .where(col(RouteCounter.id) == 1)
+        .values(number=col(RouteCounter.number) + 1)
+        .returning(col(RouteCounter.number))
+        .execution_options(synchronize_session=False)
+    )
+    number = (await session.exec(statement)).scalar_one_or_none()
+    if number is None:
+        await ensure_counter(session, "")
+        number = (await session.exec(statement)).scalar_one()
+    session.add(RouteChange(number=number, payload=change.model_dump(mode="json")))
+    await session.flush()
+    if number % _PRUNE_EVERY == 0:
+        await session.exec(
+            delete(RouteChange).where(col(RouteChange.number) <= number - KEPT_CHANGES)
+        )
+    return int(number)
+
+
+async def revoke(session: AsyncSession, revocation: Revocation) -> int:
+    """Take access away in every proxy, in the transaction that takes it away in the database."""
+    return await append_change(session, Revoke(revocation=revocation))

@@ -1,0 +1,1 @@
+"""Notebook servers: what is wanted, what is known, and the steps from one to the other."""

@@ -1,0 +1,139 @@
+"""Calls to the agents. Where an agent is, and its key, come from the settings, never from it."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import httpx
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from carrel_hub.errors import AgentRefusedError, AgentUnreachableError
+from carrel_hub.settings import PeerSettings
+from carrel_shared.addresses import http_client, parse_address
+from carrel_shared.service_auth import service_headers
+from carrel_shared.wire.errors import ErrorBody
+from carrel_shared.wire.servers import LogTail, ServerReport, ServerSpec, StopRequest
+
+log = structlog.get_logger(__name__)
+M = TypeVar("M", bound=BaseModel)
+
+CALL_SECONDS = 10.0
+"""How long an agent may take to answer; it accepts starts and stops without awaiting them."""
+
+
+def _connect(peer: PeerSettings) -> httpx.AsyncClient:
+    return http_client(parse_address(peer.url), timeout_seconds=CALL_SECONDS)
+
+
+class AgentClients:
+    """One connection pool for each configured agent, opened when first used.
+
+    Args:
+        peers: The configured agents.
+        connect: How a client is made; tests put an application in place of a network.
+    """
+
+    def __init__(
+        self,
+        peers: Sequence[PeerSettings] = (),
+        connect: Callable[[PeerSettings], httpx.AsyncClient] = _connect,
+    ) -> None:
+        self._peers = {peer.name: peer for peer in peers}
+        self._connect = connect
+        self._clients: dict[str, httpx.AsyncClient] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The configured agents, in the order of the settings."""
+        return list(self._peers)
+
+    async def start_server(self, host: str, spec: ServerSpec) -> ServerReport:
+        """Ask for one generation of a server. Asking again is harmless and answers how it stands.
+
+        Raises:
+            AgentUnreachableError: Nothing is known of what became of the request.
+            AgentRefusedError: The agent will not; `code` says why.
+        """
+        reply = await self._call("PUT", host, f"/agent/v1/servers/{spec.server_id}", spec)
+        return _read(ServerReport, host, reply)
+
+    async def stop_server(
+        self, host: str, server_id: str, request: StopRequest
+    ) -> ServerReport | None:
+        """Ask an agent to stop a server; None when it knows no such server."""
+        reply = await self._call("POST", host, f"/agent/v1/servers/{server_id}/stop", request)
+        return None if reply is None else _read(ServerReport, host, reply)
+
+    async def server(self, host: str, server_id: str) -> ServerReport | None:
+        """Return what an agent knows of a server; None when it knows no such server."""
+        reply = await self._call("GET", host, f"/agent/v1/servers/{server_id}")
+        return None if reply is None else _read(ServerReport, host, reply)
+
+    async def log_tail(self, host: str, server_id: str, *, lines: int = 40) -> list[str]:
+        """Return the last lines a server printed; none when the agent knows no such server."""
+        reply = await self._call("GET", host, f"/agent/v1/servers/{server_id}/log?lines={lines}")
+        return [] if reply is None else _read(LogTail, host, reply).lines
+
+    async def warm(self) -> None:
+        """Hint to every agent that a start is likely soon. Nothing depends on it."""
+        for name in self._peers:
+            try:
+                await self._call("POST", name, "/agent/v1/warm")
+            except (AgentUnreachableError, AgentRefusedError) as error:
+                log.debug("warm_hint_failed", agent=name, reason=error.message)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for client in self._clients.values():
+            await client.aclose()
+        self._clients.clear()
+
+    async def _call(
+        self, method: str, host: str, path: str, body: BaseModel | None = None
+    ) -> httpx.Response | None:
+        peer = self._peers.get(host)
+        if peer is None:
+            raise AgentUnreachableError(
+                f"the host {host!r} is not among the agents in the hub's settings"
+            )
+        if (client := self._clients.get(host)) is None:
+            client = self._clients[host] = self._connect(peer)
+        headers = service_headers(peer.key.get_secret_value())
+        content = None
+        if body is not None:
+            content = body.model_dump_json().encode()
+            headers["Content-Type"] = "application/json"
+        try:
+            reply = await client.request(method, path, content=content, headers=headers)
+        except httpx.HTTPError as error:
+            raise AgentUnreachableError(
+                f"the agent of host {host!r} does not answer ({type(error).__name__})"
+            ) from error
+        if reply.status_code == 404:
+            return None
+        if reply.status_code >= 500:
+            raise AgentUnreachableError(
+                f"the agent of host {host!r} answered {reply.status_code}: {_reason(reply)[1]}"
+            )
+        if reply.status_code >= 300:
+            code, message = _reason(reply)
+            raise AgentRefusedError(message, status=reply.status_code, agent_code=code)
+        return reply
+
+
+def _read(model: type[M], host: str, reply: httpx.Response | None) -> M:
+    try:
+        return model.model_validate_json(reply.content if reply is not None else b"")
+    except ValidationError as error:
+        raise AgentUnreachableError(
+            f"the agent of host {host!r} answered something this hub cannot read;"
+            " are both of one version?"
+        ) from error
+
+
+def _reason(reply: httpx.Response) -> tuple[str, str]:
+    try:
+        body = ErrorBody.model_validate_json(reply.content)
+    except ValidationError:
+        return "unreadable", f"it gave no reason (status {reply.status_code})"
+    return body.code, body.message

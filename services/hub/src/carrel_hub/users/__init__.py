@@ -1,0 +1,1 @@
+"""People: their rows, and the REST API that names them."""
