@@ -1,0 +1,103 @@
+"""Cookies, read from the raw header: a name that is sent twice was put there by a neighbour.
+
+All of an installation is one origin to a browser, so a page of somebody's server can set cookies
+of our names for paths of its own. They cannot be kept out, but they can be told by their number.
+"""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+LOGIN_COOKIE = "jupyterhub-hub-login"
+SESSION_ID_COOKIE = "jupyterhub-session-id"
+XSRF_COOKIE = "_xsrf"
+
+_SESSION_ID_LENGTHS = range(16, 65)
+
+
+def cookie_values(request: Request, name: str) -> list[str]:
+    """Return every value that was sent for one cookie name, in order (RFC 6265 5.4)."""
+    found = []
+    for header in request.headers.getlist("cookie"):
+        for pair in header.split(";"):
+            key, equals, value = pair.partition("=")
+            if equals and key.strip() == name:
+                found.append(value.strip().removeprefix('"').removesuffix('"'))
+    return found
+
+
+def single_cookie(request: Request, name: str) -> str | None:
+    """Return a reserved cookie's value; two of one name count as none."""
+    values = cookie_values(request, name)
+    return values[0] if len(values) == 1 and values[0] else None
+
+
+def session_id(request: Request) -> str | None:
+    """Return the browser's session id, if it has one that could be ours."""
+    value = single_cookie(request, SESSION_ID_COOKIE)
+    if value and len(value) in _SESSION_ID_LENGTHS and value.isascii() and value.isalnum():
+        return value
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class CookieJar:
+    """Sets and clears the hub's cookies with the paths that belong to them.
+
+    Attributes:
+        base_url: Path of the whole installation, where servers see the session id.
+        hub_prefix: The hub's own path.
+        secure: The browser came over https.
+    """
+
+    base_url: str
+    hub_prefix: str
+    secure: bool
+
+    def set_login(self, response: Response, value: str, *, max_age: int) -> None:
+        """Sign the browser in, for `max_age` seconds."""
+        response.set_cookie(
+            LOGIN_COOKIE,
+            value,
+            max_age=max_age,
+            path=self.hub_prefix,
+            secure=self.secure,
+            httponly=True,
+            samesite="lax",
+        )
+
+    def set_session_id(self, response: Response, value: str, *, max_age: int) -> None:
+        """Tell the servers which browser this is, for `max_age` seconds."""
+        response.set_cookie(
+            SESSION_ID_COOKIE,
+            value,
+            max_age=max_age,
+            path=self.base_url,
+            secure=self.secure,
+            httponly=True,
+            samesite="lax",
+        )
+
+    def set_xsrf(self, response: Response, value: str, *, max_age: int | None) -> None:
+        """Set the token against forged requests. Scripts of our pages may read it."""
+        response.set_cookie(
+            XSRF_COOKIE,
+            value,
+            max_age=max_age,
+            path=self.hub_prefix,
+            secure=self.secure,
+            httponly=False,
+            samesite="lax",
+        )
+
+    def clear(self, response: Response) -> None:
+        """Forget the browser."""
+        for name, path in (
+            (LOGIN_COOKIE, self.hub_prefix),
+            (SESSION_ID_COOKIE, self.base_url),
+            (XSRF_COOKIE, self.hub_prefix),
+        ):
+            response.delete_cookie(
+                name, path=path, secure=self.secure, httponly=True, samesite="lax"
+            )

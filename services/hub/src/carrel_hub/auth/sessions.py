@@ -1,0 +1,139 @@
+"""Signed-in browsers: one row each, and the cookies that lead to it."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlmodel import col, delete, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from starlette.requests import Request
+from starlette.responses import Response
+
+from carrel_hub.auth.cookies import LOGIN_COOKIE, CookieJar, session_id, single_cookie
+from carrel_hub.auth.digest import MAX_SECRET_LENGTH, digest, new_secret
+from carrel_hub.auth.signing import Signer
+from carrel_hub.context import Hub
+from carrel_hub.db.models import BrowserSession, OAuthCode, SignInLink, Token, User
+from carrel_hub.events import record, user_actor
+from carrel_hub.routing.changes import revoke
+from carrel_shared.wire.routes import Revocation
+
+_PURPOSE = "hub-login"
+_SESSION_ID_PURPOSE = "session-id"
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session that was just made; the only moment its secret is known."""
+
+    row: BrowserSession
+    secret: str
+
+
+def browser_session_id(signer: Signer, secret: str) -> str:
+    """Return the session id that servers and proxies see (32 hex digits).
+
+    It follows from the login secret, so a browser that lost it, or had another one put there by
+    a neighbour, is given the same again.
+    """
+    return digest(signer.mac(_SESSION_ID_PURPOSE, secret))[:32]
+
+
+def login_secret(request: Request, signer: Signer) -> str | None:
+    """Return the secret in the browser's login cookie, if the hub signed it."""
+    value = single_cookie(request, LOGIN_COOKIE)
+    if value is None or len(value) > 2 * MAX_SECRET_LENGTH + 1:
+        return None
+    return signer.verify(_PURPOSE, value)
+
+
+async def find_session(
+    db: AsyncSession, secret_hash: str, *, now: datetime
+) -> tuple[BrowserSession, User] | None:
+    """Return a session that is good now, with its user. A disabled user has none."""
+    row = (
+        await db.exec(
+            select(BrowserSession, User)
+            .join(User, col(User.id) == col(BrowserSession.user_id))
+            .where(BrowserSession.secret_hash == secret_hash)
+        )
+    ).first()
+    if row is None or row[0].expires_at <= now or row[1].disabled:
+        return None
+    return row[0], row[1]
+
+
+async def begin_session(
+    db: AsyncSession, hub: Hub, signer: Signer, user: User, *, how: str
+) -> NewSession:
+    """Sign a browser in, with fresh secrets whatever it had before.
+
+    Args:
+        how: `password` or `link`, for the history.
+    """
+    now = hub.clock.now()
+    await purge_expired(db, now=now)
+    secret = new_secret()
+    assert user.id is not None  # noqa: S101 - it came from the database
+    row = BrowserSession(
+        secret_hash=digest(secret),
+        session_hash=digest(browser_session_id(signer, secret)),
+        user_id=user.id,
+        created=now,
+        expires_at=now + timedelta(days=hub.settings.auth.session_days),
+    )
+    db.add(row)
+    user.last_activity = now
+    db.add(user)
+    actor = user_actor(user.name)
+    record(db, "session.signed_in", actor, actor, at=now, data={"how": how})
+    await db.flush()
+    return NewSession(row, secret)
+
+
+def remember(
+    response: Response, jar: CookieJar, signer: Signer, new: NewSession, *, now: datetime
+) -> None:
+    """Give the browser the cookies of its session."""
+    seconds = max(int((new.row.expires_at - now).total_seconds()), 1)
+    jar.set_login(response, signer.sign(_PURPOSE, new.secret), max_age=seconds)
+    jar.set_session_id(response, browser_session_id(signer, new.secret), max_age=seconds)
+
+
+def restore_session_id(
+    request: Request,
+    response: Response,
+    jar: CookieJar,
+    signer: Signer,
+    row: BrowserSession,
+    *,
+    now: datetime,
+) -> bool:
+    """Give a signed-in browser its session id again if it lost it. Return whether it had it."""
+    sent = session_id(request)
+    if sent is not None and digest(sent) == row.session_hash:
+        return True
+    secret = login_secret(request, signer)
+    if secret is not None:
+        seconds = max(int((row.expires_at - now).total_seconds()), 1)
+        jar.set_session_id(response, browser_session_id(signer, secret), max_age=seconds)
+    return False
+
+
+async def end_session(db: AsyncSession, row: BrowserSession, user: User, *, at: datetime) -> None:
+    """Sign a browser out: its session, its codes and tokens, and every proxy's memory of it.
+
+    After the commit call `Wakeups.notify()`.
+    """
+    await db.exec(delete(OAuthCode).where(col(OAuthCode.session_hash) == row.session_hash))
+    await db.exec(delete(Token).where(col(Token.session_hash) == row.session_hash))
+    await db.exec(delete(BrowserSession).where(col(BrowserSession.id) == row.id))
+    actor = user_actor(user.name)
+    record(db, "session.signed_out", actor, actor, at=at)
+    await revoke(db, Revocation(session_hash=row.session_hash))
+
+
+async def purge_expired(db: AsyncSession, *, now: datetime) -> None:
+    """Drop what nobody can use any more, so that tables do not grow for ever."""
+    long_ago = now - timedelta(days=1)
+    for table in (BrowserSession, OAuthCode, SignInLink, Token):
+        await db.exec(delete(table).where(col(table.expires_at) < long_ago))

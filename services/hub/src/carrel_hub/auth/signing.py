@@ -1,0 +1,85 @@
+"""The hub's signing key. What it signed, only the hub can have made."""
+
+import base64
+import functools
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from carrel_shared.files import write_atomically
+
+KEY_FILE = "cookie.key"
+KEY_BYTES = 32
+
+
+class SigningKeyError(Exception):
+    """The key file cannot be used; the message says why and what to do."""
+
+
+class Signer:
+    """Signs short texts for a purpose; a signature for one purpose is worth nothing for another."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_BYTES:
+            raise SigningKeyError(f"a signing key has {KEY_BYTES} bytes, not {len(key)}")
+        self._key = key
+
+    @classmethod
+    def load(cls, state_dir: Path) -> "Signer":
+        """Read the key from `state_dir`, making it the first time, readable by the hub alone.
+
+        Raises:
+            SigningKeyError: If it cannot be read or written, is damaged, or others can read it.
+        """
+        path = state_dir / KEY_FILE
+        try:
+            if not path.exists():
+                write_atomically(path, secrets.token_bytes(KEY_BYTES), mode=0o600)
+            status = path.stat()
+            if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+                raise SigningKeyError(
+                    f"{path}: others may have read the signing key; remove it (everybody then signs"
+                    " in again) and start the hub anew"
+                )
+            key = path.read_bytes()
+        except OSError as error:
+            raise SigningKeyError(f"{path}: {error.strerror}") from error
+        if len(key) != KEY_BYTES:
+            raise SigningKeyError(
+                f"{path}: damaged; remove it (everybody then signs in again) and start the hub anew"
+            )
+        return cls(key)
+
+    def mac(self, purpose: str, *parts: str) -> str:
+        """Return a signature (43 characters) over the parts, which cannot run into each other."""
+        message = b"".join(
+            b"%d:%s," % (len(part), part) for part in (p.encode() for p in (purpose, *parts))
+        )
+        raw = hmac.digest(self._key, message, hashlib.sha256)
+        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+    def sign(self, purpose: str, value: str) -> str:
+        """Return `value.signature`. `value` must not be empty nor hold a dot."""
+        return f"{value}.{self.mac(purpose, value)}"
+
+    def verify(self, purpose: str, text: str) -> str | None:
+        """Return the value out of what `sign` made, or None if it did not make this."""
+        value, _, signature = text.rpartition(".")
+        if not value or not hmac.compare_digest(
+            signature.encode(), self.mac(purpose, value).encode()
+        ):
+            return None
+        return value
+
+
+@functools.cache
+def signer_for(state_dir: Path) -> Signer:
+    """Return the signer of a state directory, read once a process.
+
+    Raises:
+        SigningKeyError: See `Signer.load`.
+    """
+    return Signer.load(state_dir)
