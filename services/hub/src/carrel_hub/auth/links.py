@@ -15,7 +15,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import SignInLink, User
 from carrel_hub.events import CONSOLE_ACTOR, record, user_actor
 
-LIFETIME = timedelta(minutes=10)
+LINK_LIFETIME = timedelta(minutes=10)
 PATH = "sign-in/"
 """Below the hub's own path; the secret follows. It must be kept out of logs and referrers."""
 
@@ -41,7 +41,7 @@ async def create_link(db: AsyncSession, hub: Hub, user: User) -> NewLink:
     secret = new_secret()
     assert user.id is not None  # noqa: S101 - it came from the database
     link = SignInLink(
-        secret_hash=digest(secret), user_id=user.id, created=now, expires_at=now + LIFETIME
+        secret_hash=digest(secret), user_id=user.id, created=now, expires_at=now + LINK_LIFETIME
     )
     db.add(link)
     record(db, "link.created", CONSOLE_ACTOR, user_actor(user.name), at=now)

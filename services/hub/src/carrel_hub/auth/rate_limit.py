@@ -1,0 +1,68 @@
+"""How often a password may be guessed: counted by address and by name, in the database.
+
+An attempt is counted before its password is checked and struck out when it was right, so a
+thousand at once are a thousand, not one.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlmodel import col, delete, func, or_, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from carrel_hub.auth.digest import digest
+from carrel_hub.db.models import LoginAttempt
+from carrel_hub.settings import AuthSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The right to check one password, or how long to wait for it.
+
+    Attributes:
+        id: Of the counted attempt; None when there were too many.
+        wait_seconds: When to try again.
+    """
+
+    id: int | None
+    wait_seconds: int = 0
+
+
+async def begin_attempt(
+    db: AsyncSession, settings: AuthSettings, *, address: str, name: str, now: datetime
+) -> Attempt:
+    """Count an attempt, unless there were too many from this address or for this name."""
+    window = timedelta(seconds=settings.failure_window_seconds)
+    await db.exec(delete(LoginAttempt).where(col(LoginAttempt.at) <= now - window))
+    name_hash = digest(name)
+    waits = []
+    for mine in (LoginAttempt.address == address, LoginAttempt.name_hash == name_hash):
+        count, oldest = (
+            await db.exec(select(func.count(), func.min(LoginAttempt.at)).where(mine))
+        ).one()
+        if count >= settings.max_failures and oldest is not None:
+            waits.append((oldest + window - now).total_seconds())
+    if waits:
+        return Attempt(None, wait_seconds=max(int(max(waits)), 0) + 1)
+    row = LoginAttempt(at=now, address=address, name_hash=name_hash)
+    db.add(row)
+    await db.flush()
+    return Attempt(row.id)
+
+
+async def strike_out(db: AsyncSession, attempt: Attempt) -> None:
+    """Uncount an attempt that could not be checked, through no fault of who made it."""
+    await db.exec(delete(LoginAttempt).where(col(LoginAttempt.id) == attempt.id))
+
+
+async def forgive(db: AsyncSession, attempt: Attempt, *, address: str, name: str) -> None:
+    """Strike an attempt out that was right, and this person's own typing errors before it."""
+    await db.exec(
+        delete(LoginAttempt).where(
+            or_(
+                col(LoginAttempt.id) == attempt.id,
+                (col(LoginAttempt.address) == address)
+                & (col(LoginAttempt.name_hash) == digest(name)),
+            )
+        )
+    )

@@ -1,0 +1,85 @@
+"""Who is let in. Pure: settings and facts in, yes or a reason out. A refusal beats any permission.
+
+Nobody is let in until a rule says so. The person at the console of `carrel up` is vouched for by
+being there.
+"""
+
+from dataclasses import dataclass
+
+from carrel_hub.auth.names import InvalidNameError, normalise_name
+from carrel_hub.settings import AuthSettings
+
+NEVER = frozenset({"root"})
+"""Accounts that nobody signs in as: nothing ever runs a notebook as root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the database says of a user; the defaults are those of somebody new."""
+
+    disabled: bool = False
+    console: bool = False
+    hub_only: bool = False
+    """The console's administrator without a unix account: a name that belongs to no account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The answer. `reason` is for the person, once the password was right."""
+
+    admitted: bool
+    admin: bool = False
+    reason: str = ""
+
+
+def admit(settings: AuthSettings, name: str, known: Known) -> Admission:
+    """Decide whether somebody whose password is right is let in.
+
+    Args:
+        name: Normalised.
+    """
+    if known.disabled:
+        return Admission(False, reason="This user may no longer sign in here.")
+    if name in NEVER:
+        return Admission(
+            False, reason=f"Nobody signs in as {name}: nothing here ever runs as {name}."
+        )
+    if known.hub_only:
+        return Admission(
+            False,
+            reason="This name belongs to the administrator at the console, who signs in with the"
+            " link that “carrel link” prints.",
+        )
+    if name in _names(settings.admin_users):
+        return Admission(True, admin=True)
+    if settings.allow_all or known.console or name in _names(settings.allowed_users):
+        return Admission(True)
+    return Admission(
+        False,
+        reason="Your password is right, but nobody has let you in here yet. An administrator can"
+        " add your name to “allowed_users” in the settings.",
+    )
+
+
+def anybody_allowed(settings: AuthSettings, *, console_users: bool) -> bool:
+    """Whether there is anybody at all who could sign in with a password."""
+    if settings.authenticator == "none" or settings.pam_socket is None:
+        return False
+    return bool(
+        settings.allow_all or settings.allowed_users or settings.admin_users or console_users
+    )
+
+
+def people_named(settings: AuthSettings) -> list[str]:
+    """Return the names that the settings let in, each once, in order."""
+    return sorted(_names(settings.allowed_users) | _names(settings.admin_users))
+
+
+def _names(raw: list[str]) -> set[str]:
+    found = set()
+    for text in raw:
+        try:
+            found.add(normalise_name(text))
+        except InvalidNameError:
+            continue  # it can never match anybody
+    return found

@@ -1,0 +1,85 @@
+"""Tokens: 256 random bits, stored as a hash, shown once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlmodel import col, delete
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from carrel_hub.auth.digest import digest, new_secret
+from carrel_hub.context import Hub
+from carrel_hub.db.models import Token, User
+from carrel_hub.events import record, user_actor
+from carrel_hub.rbac import Scope
+from carrel_hub.routing.changes import revoke
+from carrel_shared.wire.routes import Revocation
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token that was just made; the only moment its secret is known."""
+
+    row: Token
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"NewToken(id={self.row.id})"
+
+
+async def issue_token(
+    db: AsyncSession,
+    hub: Hub,
+    user: User,
+    *,
+    actor: str,
+    scopes: Sequence[str] = (Scope.INHERIT,),
+    note: str = "",
+    expires_in: timedelta | None = None,
+) -> NewToken:
+    """Make a token for API calls, in the caller's transaction.
+
+    Args:
+        user: Its owner, who can never be exceeded by it.
+        actor: Who asks, for the history.
+        scopes: What it may do; by default whatever its owner may at the moment of use.
+        note: What it is for, in its owner's words.
+        expires_in: How long it is good; None for ever.
+    """
+    now = hub.clock.now()
+    secret = new_secret()
+    assert user.id is not None  # noqa: S101 - it came from the database
+    row = Token(
+        token_hash=digest(secret),
+        user_id=user.id,
+        scopes=[str(scope) for scope in scopes],
+        note=note[:500],
+        created=now,
+        expires_at=None if expires_in is None else now + expires_in,
+    )
+    db.add(row)
+    await db.flush()
+    record(db, "token.created", actor, user_actor(user.name), at=now, data={"token_id": row.id})
+    return NewToken(row, secret)
+
+
+async def revoke_token(
+    db: AsyncSession, hub: Hub, row: Token, *, actor: str, owner: str, reason: str
+) -> None:
+    """End a token here and in every proxy. After the commit call `Wakeups.notify()`.
+
+    Args:
+        owner: The name of its owner.
+        reason: In plain words, for the history.
+    """
+    await db.exec(delete(Token).where(col(Token.id) == row.id))
+    record(
+        db,
+        "token.revoked",
+        actor,
+        user_actor(owner),
+        at=hub.clock.now(),
+        message=reason,
+        data={"token_id": row.id},
+    )
+    await revoke(db, Revocation(token_hash=row.token_hash))
