@@ -194,15 +194,18 @@ def _enter_directory(spec: LaunchSpec) -> None:
     try:
         os.chdir(place)
     except OSError as error:
-        say(2, f"cannot enter {place} ({error.strerror}); starting in / instead")
+        say(f"cannot enter {place} ({error.strerror}); starting in / instead")
         os.chdir("/")
 
 
-def say(log_fd: int, message: str) -> None:
-    """Write one line to the server's log. Never raises: there is nobody left to tell."""
+def say(message: str) -> None:
+    """Write one line to the server's log, which is descriptor 2 by then.
+
+    Never raises: there is nobody left to tell.
+    """
     line = "".join(c if c.isprintable() else "?" for c in message)
     with contextlib.suppress(OSError):
-        os.write(log_fd, f"[carrel] {line}\n".encode("utf-8", "replace"))
+        os.write(2, f"[carrel] {line}\n".encode("utf-8", "replace"))
 
 
 def execute(argv: list[str], environment: dict[str, str]) -> NoReturn:
@@ -233,15 +236,17 @@ def _exec_server(spec: LaunchSpec, listen_fd: int, log_fd: int) -> None:
 def _end_with_reason(work: Callable[[], None], log_fd: int) -> NoReturn:
     code = ExitCode.UNEXPECTED
     try:
+        # From here on descriptor 2 is the server's log, whatever becomes of the others.
+        os.dup2(log_fd, 2)
         work()
     except StartError as error:
         code = error.code
-        say(log_fd, f"This server was not started: {error}")
+        say(f"This server was not started: {error}")
     except LaunchSpecError as error:
         code = ExitCode.SPEC
-        say(log_fd, f"This server was not started: {error}")
+        say(f"This server was not started: {error}")
     except BaseException as error:
         # The text may quote what must not be logged; the type is enough to find the place.
-        say(log_fd, f"This server was not started: unexpected {type(error).__name__}")
+        say(f"This server was not started: unexpected {type(error).__name__}")
     finally:
         os._exit(code)
