@@ -81,6 +81,10 @@ def _become(
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - what we were given, too
+            if int(name) > 2 and int(name) != reporter:
+                with contextlib.suppress(OSError):
+                    os.close(int(name))
         os.umask(0o022)
         os.chdir("/")
         # Soft only: a dump could hold keys, but servers' owners may raise their own limit again.

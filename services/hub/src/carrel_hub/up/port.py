@@ -69,10 +69,16 @@ def listener_on(port: int, proc: Path = Path("/proc")) -> str | None:
         if not inodes or not entry.name.isdigit():
             continue
         try:
-            held = {str(each.readlink()) for each in (entry / "fd").iterdir()}
-            if held & inodes:
+            if any(_target(each) in inodes for each in (entry / "fd").iterdir()):
                 name = (entry / "comm").read_text(encoding="utf-8", errors="replace").strip()
                 return f"process {entry.name} ({name if name.isprintable() else '?'})"
         except OSError:
             continue
     return None
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
