@@ -39,11 +39,17 @@ async def serve(
     listeners: Sequence[Listener],
     *,
     on_started: Callable[[], None] = lambda: None,
+    on_stopping: Callable[[], None] = lambda: None,
     graceful_seconds: int = 5,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests finish; a second signal cuts them.
 
     Applications' lifespans are not run: open what they need around this call.
+
+    Args:
+        on_started: Called once every listener accepts.
+        on_stopping: Called at the first signal, so that endless responses can end by themselves.
+        graceful_seconds: How long running requests are given.
     """
     servers = [
         _Server(
@@ -67,6 +73,7 @@ async def serve(
     ]
 
     def stop() -> None:
+        on_stopping()
         for server in servers:
             server.force_exit = server.should_exit
             server.should_exit = True

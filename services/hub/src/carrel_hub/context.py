@@ -11,6 +11,9 @@ from carrel_hub.spawns.agents import AgentClients
 from carrel_shared.clock import Clock
 from carrel_shared.tasks import TaskOwner
 
+ROUTES = "routes"
+"""What to watch and notify, in place of a server's id, for the route log and the proxies."""
+
 
 class Watch:
     """A place where hints arrive. Made before the rows are read, so none is missed in between."""
@@ -18,10 +21,21 @@ class Watch:
     def __init__(self, servers: frozenset[str] | None) -> None:
         self._changed = asyncio.Event()
         self._servers = servers
+        self._hinted: set[str] = set()
 
     def hint(self, server_ids: tuple[str, ...]) -> None:
         if self._servers is None or not server_ids or not self._servers.isdisjoint(server_ids):
+            self._hinted.update(server_ids)
             self._changed.set()
+
+    def ring(self) -> None:
+        """End the wait, or the next one."""
+        self._changed.set()
+
+    def take(self) -> set[str]:
+        """Return the servers that were hinted at since the last call."""
+        hinted, self._hinted = self._hinted, set()
+        return hinted
 
     async def wait(self, seconds: float) -> None:
         """Return at the first hint since the last wait, or after `seconds`."""

@@ -76,3 +76,9 @@ class AgentRefusedError(HubError):
         super().__init__(message)
         self.status = status
         self.agent_code = agent_code
+
+
+class StartFailedError(HubError):
+    """A server was asked for and did not come up."""
+
+    code = "start_failed"

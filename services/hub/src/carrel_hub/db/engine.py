@@ -5,7 +5,7 @@ transaction that read before it writes never finds its snapshot stale; readers h
 cannot write. Nothing that waits for the outside (a stream, another service) holds a transaction.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,9 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlmodel.ext.asyncio.session import AsyncSession
+
+ROUTES_CHANGED = "routes_changed"
+"""Set in `session.info` by a transaction that appends to the route log."""
 
 
 class Database:
@@ -31,6 +34,7 @@ class Database:
         else:
             self._writer = create_async_engine(url, pool_size=8, pool_pre_ping=True)
             self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ")
+        self._on_route_change: list[Callable[[], None]] = []
 
     @property
     def engine(self) -> AsyncEngine:
@@ -40,14 +44,22 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """One transaction that may write: committed at the end, rolled back on an exception."""
-        async with AsyncSession(self._writer, expire_on_commit=False) as session, session.begin():
-            yield session
+        async with AsyncSession(self._writer, expire_on_commit=False) as session:
+            async with session.begin():
+                yield session
+            if session.info.pop(ROUTES_CHANGED, False):
+                for call in self._on_route_change:
+                    call()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """One consistent view of the database that cannot write."""
         async with AsyncSession(self._reader, expire_on_commit=False) as session, session.begin():
             yield session
+
+    def on_route_change(self, call: Callable[[], None]) -> None:
+        """Have `call` called after each commit of this process that changed the route log."""
+        self._on_route_change.append(call)
 
     async def close(self) -> None:
         await self._reader.dispose()

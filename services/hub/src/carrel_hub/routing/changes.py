@@ -12,6 +12,7 @@ from sqlalchemy import delete, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from carrel_hub.db.engine import ROUTES_CHANGED
 from carrel_hub.db.models import RouteChange, RouteCounter
 from carrel_shared.wire.routes import Change, Revocation, Revoke
 
@@ -60,7 +61,7 @@ async def position(session: AsyncSession) -> Position | None:
 async def append_change(session: AsyncSession, change: Change) -> int:
     """Add a change to the log and return its number. Call it last: it serialises its callers.
 
-    After the commit, call `Wakeups.notify()` so that the push begins at once.
+    The push begins when `Database.write` has committed.
     """
     await session.flush()
     statement = (
@@ -74,6 +75,7 @@ async def append_change(session: AsyncSession, change: Change) -> int:
     if number is None:
         await ensure_counter(session, "")
         number = (await session.exec(statement)).scalar_one()
+    session.info[ROUTES_CHANGED] = True
     session.add(RouteChange(number=number, payload=change.model_dump(mode="json")))
     await session.flush()
     if number % _PRUNE_EVERY == 0:

@@ -5,7 +5,7 @@ Nothing here waits for the outside and nothing commits: the caller owns the tran
 """
 
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -15,7 +15,7 @@ from carrel_hub.events import HUB_ACTOR, record, server_subject
 from carrel_hub.routing.changes import append_change
 from carrel_hub.routing.desired import server_route
 from carrel_hub.spawns.paths import server_prefix
-from carrel_hub.spawns.states import State, Target
+from carrel_hub.spawns.states import ASK_SECONDS, State, Target
 from carrel_shared.wire.routes import DeleteRoute, PutRoute
 from carrel_shared.wire.servers import ExitReport, ServerReport, ServerState
 
@@ -233,7 +233,7 @@ def _note_starting(
     changed = row.state == State.QUEUED
     if changed:
         row.state, row.progress = State.STARTING, 30
-        row.attempts, row.next_attempt_at = 0, None
+        row.attempts, row.next_attempt_at = 0, at + timedelta(seconds=ASK_SECONDS)
         row.started_at = report.started_at or at
         row.runner = report.runner
         tell(session, row, "server.starting", at=at, actor=actor)

@@ -1,0 +1,33 @@
+"""The root of the REST API, and health: what anybody may ask."""
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+
+from carrel_hub import JUPYTERHUB_API_VERSION
+from carrel_hub.users.rest import router as users_router
+
+api_router = APIRouter()
+"""Everything below `{hub}api`."""
+
+
+@api_router.get("")
+@api_router.get("/")
+async def root() -> JSONResponse:
+    """The version of JupyterHub whose API this is. Servers ask for it while they start."""
+    return JSONResponse(
+        {"version": JUPYTERHUB_API_VERSION}, headers={"Access-Control-Allow-Origin": "*"}
+    )
+
+
+health_router = APIRouter()
+"""Below `{hub}`."""
+
+
+@api_router.api_route("/health", methods=["GET", "HEAD"])
+@health_router.api_route("/health", methods=["GET", "HEAD"])
+async def health() -> Response:
+    """Answers whenever the hub serves requests."""
+    return Response(status_code=200)
+
+
+api_router.include_router(users_router)

@@ -1,0 +1,116 @@
+"""The hub's two applications: what the public reaches through proxies, and what services call."""
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from carrel_hub.api import api_router, health_router
+from carrel_hub.context import Hub
+from carrel_hub.failures import contract_error, install_failures, internal_error
+from carrel_hub.internal.agents import router as agents_router
+from carrel_hub.internal.console import router as console_router
+from carrel_hub.internal.proxies import router as proxies_router
+from carrel_hub.middleware import ApiHeaders, BodyLimit, ForwardedByProxy, RequestIdentity
+from carrel_hub.settings import HubSettings
+from carrel_hub.web.errors import render_error
+from carrel_shared.service_auth import ServiceGate
+
+def _optional(module: str) -> APIRouter:
+    # TODO: plain imports once these modules are there
+    import importlib
+
+    try:
+        found: APIRouter = importlib.import_module(module).router
+    except ModuleNotFoundError:
+        return APIRouter()
+    return found
+
+
+access_router = _optional("carrel_hub.oauth.internal")
+oauth_router = _optional("carrel_hub.oauth.routes")
+pages_router = _optional("carrel_hub.web.pages")
+
+INTERNAL_HEALTH = "/internal/v1/health"
+
+
+def create_public_app(hub: Hub) -> ASGIApp:
+    """Return what the public sees: pages and the REST API. To be served to proxies only."""
+    prefix = hub.settings.hub_prefix.rstrip("/")
+    api_path = f"{prefix}/api"
+    api, pages = _create_api(hub, api_path), _create_pages(hub, prefix)
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        below_api = path == api_path or path.startswith(f"{api_path}/")
+        await (api if below_api else pages)(scope, receive, send)
+
+    app: ASGIApp = dispatch
+    for layer in (BodyLimit, ForwardedByProxy, RequestIdentity):
+        app = layer(app)
+    return app
+
+
+def create_internal_app(hub: Hub) -> ASGIApp:
+    """Return what agents, proxies and the console call, behind their keys."""
+    app = _new_app(hub)
+    install_failures(app, internal_error)
+
+    @app.get(INTERNAL_HEALTH)
+    async def health() -> Response:
+        return Response(status_code=200)
+
+    for router in (agents_router, proxies_router, console_router, access_router):
+        app.include_router(router)
+    return RequestIdentity(
+        ServiceGate(
+            app,
+            keys=caller_keys(hub.settings),
+            service="hub",
+            open_paths=frozenset({INTERNAL_HEALTH}),
+        )
+    )
+
+
+def caller_keys(settings: HubSettings) -> dict[str, str]:
+    """Return who may call the internal API, by the key each shows."""
+    keys = {f"agent:{peer.name}": peer.caller_key for peer in settings.agents}
+    keys |= {f"proxy:{peer.name}": peer.caller_key for peer in settings.proxies}
+    if settings.console_key is not None:
+        keys["console"] = settings.console_key
+    return {name: key.get_secret_value() for name, key in keys.items()}
+
+
+def _create_api(hub: Hub, api_path: str) -> ASGIApp:
+    app = _new_app(hub)
+
+    def answer(
+        request: Request, status: int, _code: str, message: str, headers: dict[str, str]
+    ) -> Response:
+        if request.url.path == f"{api_path}/oauth2/authorize":  # people see this one
+            return render_error(request, status, message or None, headers=headers)
+        return contract_error(status, message, headers)
+
+    install_failures(app, answer)
+    app.include_router(api_router, prefix=api_path)
+    app.include_router(oauth_router, prefix=api_path)
+    return ApiHeaders(app, hub.settings.hub_prefix)
+
+
+def _create_pages(hub: Hub, prefix: str) -> FastAPI:
+    app = _new_app(hub)
+
+    def answer(
+        request: Request, status: int, _code: str, message: str, headers: dict[str, str]
+    ) -> Response:
+        return render_error(request, status, message or None, headers=headers)
+
+    install_failures(app, answer)
+    app.include_router(health_router, prefix=prefix)
+    app.include_router(pages_router)
+    return app
+
+
+def _new_app(hub: Hub) -> FastAPI:
+    # Nothing documents itself to the public, and `/servers/` is not `/servers`.
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.state.hub = hub
+    return app

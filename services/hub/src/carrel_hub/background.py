@@ -1,0 +1,16 @@
+"""What a hub does when nobody asks: drive servers, push routes."""
+
+from carrel_hub.context import Hub
+from carrel_hub.routing.changes import ensure_counter
+from carrel_hub.routing.desired import origin
+from carrel_hub.routing.push import Pusher
+from carrel_hub.spawns.reconciler import Reconciler
+
+
+async def start_background(hub: Hub) -> None:
+    """Start the tasks of this process; `hub.tasks` owns them."""
+    async with hub.database.write() as session:
+        await ensure_counter(session, origin(hub.settings))
+    for peer in hub.settings.proxies:
+        hub.tasks.start(Pusher(hub, peer).run(), name=f"push-{peer.name}")
+    hub.tasks.start(Reconciler(hub).run(), name="reconciler")

@@ -1,0 +1,212 @@
+"""The command line. What is wrong is said in a line on standard error, never with a traceback."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carrel_hub import __version__
+
+if TYPE_CHECKING:
+    from carrel_hub.settings import HubSettings
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG = 0, 1, 2, 78
+"""78 is EX_CONFIG (sysexits.h): starting again cannot help before something is changed."""
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked; the message is for the person who asked."""
+
+    def __init__(self, message: str, *, status: int = EXIT_FAILED) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    os.umask(0o077)
+    try:
+        if arguments.generate_config:
+            return _generate_config()
+        match arguments.command:
+            case "serve":
+                return _serve(arguments.config)
+            case "db":
+                return _upgrade(arguments.config)
+            case "token":
+                return _token(arguments.config, arguments.name, arguments.note)
+            case _:
+                parser.print_help(sys.stderr)
+                return EXIT_USAGE
+    except CommandError as error:
+        print(f"carrel-hub: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="carrel-hub", description="Carrel's hub.")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="carrel.toml")
+    parser.add_argument("--version", action="version", version=f"carrel-hub {__version__}")
+    parser.add_argument(
+        "--generate-config", action="store_true", help="print every setting and its default"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("serve", help="run the hub")
+    database = commands.add_parser("db", help="look after the database")
+    actions = database.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("upgrade", help="bring the database to this version's schema")
+    token = commands.add_parser("token", help="make an API token for a user and print it")
+    token.add_argument("name", metavar="NAME", help="the user, who must have signed in before")
+    token.add_argument("--note", default="Made at the command line", help="what it is for")
+    return parser
+
+
+def _generate_config() -> int:
+    from carrel_hub.settings import HubSettings
+    from carrel_shared.settings import generate_config
+
+    sys.stdout.write(generate_config(HubSettings))
+    return EXIT_OK
+
+
+# What follows imports late, so that `--version` and errors in settings come at once, and so that
+# Alembic is never loaded by a hub that serves.
+
+
+def _load(config: Path | None) -> "HubSettings":
+    from carrel_hub.settings import HubSettings
+    from carrel_shared.settings import SettingsError, load_settings, process_environment
+
+    try:
+        settings = load_settings(HubSettings, config, process_environment())
+    except SettingsError as error:
+        raise CommandError(f"the settings cannot be used:\n{error}", status=EXIT_CONFIG) from error
+    if not settings.state_dir.is_dir():
+        try:
+            settings.state_dir.mkdir(mode=0o700, parents=True)
+        except OSError as error:
+            message = f"hub.state_dir: cannot make {settings.state_dir}: {error.strerror}"
+            raise CommandError(message, status=EXIT_CONFIG) from error
+    if not os.access(settings.state_dir, os.R_OK | os.W_OK | os.X_OK):
+        raise CommandError(
+            f"hub.state_dir: {settings.state_dir} cannot be written by this account",
+            status=EXIT_CONFIG,
+        )
+    return settings
+
+
+def _upgrade(config: Path | None) -> int:
+    settings = _load(config)
+
+    async def work() -> None:
+        from carrel_hub.db.engine import Database
+        from carrel_hub.db.expected import REVISIONS, schema_revision
+
+        database = Database(settings.effective_database_url)
+        try:
+            found = await schema_revision(database)
+            if found == REVISIONS[-1]:
+                return  # a hub may be running on it
+            if found is not None and found not in REVISIONS:
+                raise CommandError(
+                    f"the database has schema {found}, which is newer than this Carrel knows;"
+                    " nothing was changed",
+                    status=EXIT_CONFIG,
+                )
+            with ExitStack() as stack:
+                _lock_sqlite(stack, settings)
+                from carrel_hub.db.migrate import upgrade
+
+                await upgrade(database)
+            print(f"the database now has schema {REVISIONS[-1]}", file=sys.stderr)
+        finally:
+            await database.close()
+
+    asyncio.run(_in_plain_words(work()))
+    return EXIT_OK
+
+
+def _token(config: Path | None, name: str, note: str) -> int:
+    settings = _load(config)
+
+    async def work() -> None:
+        from carrel_hub.auth.names import InvalidNameError, normalise_name
+        from carrel_hub.auth.tokens import issue_token
+        from carrel_hub.context import Hub
+        from carrel_hub.db.engine import Database
+        from carrel_hub.db.expected import check_schema
+        from carrel_hub.events import CONSOLE_ACTOR
+        from carrel_hub.users.accounts import find_user
+        from carrel_shared.clock import SystemClock
+        from carrel_shared.tasks import TaskOwner
+
+        database = Database(settings.effective_database_url)
+        hub = Hub(settings=settings, database=database, clock=SystemClock(), tasks=TaskOwner())
+        try:
+            await check_schema(database)
+            async with database.write() as session:
+                user = await find_user(session, normalise_name(name))
+                if user is None:
+                    raise CommandError(f"there is no user {name!r}; users appear at sign-in")
+                new = await issue_token(session, hub, user, actor=CONSOLE_ACTOR, note=note)
+            print(new.secret)
+        except InvalidNameError as error:
+            raise CommandError(f"{name!r} cannot be a user's name: {error}") from error
+        finally:
+            await database.close()
+
+    asyncio.run(_in_plain_words(work()))
+    return EXIT_OK
+
+
+def _serve(config: Path | None) -> int:
+    settings = _load(config)
+    import uvloop
+
+    from carrel_hub.serve import serve_hub
+    from carrel_shared.logging import configure_logging
+
+    configure_logging("hub", level=settings.log_level, json_lines=settings.log_json)
+    with ExitStack() as stack:
+        _lock_sqlite(stack, settings)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_in_plain_words(serve_hub(settings)))
+    return EXIT_OK
+
+
+def _lock_sqlite(stack: ExitStack, settings: "HubSettings") -> None:
+    """See that no second hub uses the database, where the database itself does not."""
+    from carrel_hub.singleton import AnotherHubError, HubLock
+
+    if settings.effective_database_url.startswith("sqlite"):
+        try:
+            stack.enter_context(HubLock(settings.state_dir))
+        except AnotherHubError as error:
+            raise CommandError(str(error)) from error
+
+
+async def _in_plain_words(work: Coroutine[Any, Any, None]) -> None:
+    """Say what the database or a listener objects to, in one line."""
+    from sqlalchemy.exc import DBAPIError
+
+    from carrel_hub.auth.signing import SigningKeyError
+    from carrel_hub.db.expected import SchemaError
+    from carrel_shared.addresses import AddressError
+    from carrel_shared.service_auth import EmptyKeyError
+
+    try:
+        await work
+    except DBAPIError as error:
+        raise CommandError(f"the database cannot be used: {error.orig}") from error
+    except (SchemaError, SigningKeyError, EmptyKeyError) as error:
+        raise CommandError(str(error), status=EXIT_CONFIG) from error
+    except AddressError as error:
+        raise CommandError(str(error)) from error

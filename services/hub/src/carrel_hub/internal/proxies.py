@@ -1,0 +1,53 @@
+"""What proxies tell the hub: that their table does not fit, and which servers are in use."""
+
+from datetime import datetime
+
+from fastapi import APIRouter, Request, Response
+from sqlmodel import col, select
+
+from carrel_hub.context import ROUTES
+from carrel_hub.db.models import ProxyStatus, Server, User
+from carrel_hub.deps import HubDep
+from carrel_hub.internal.callers import require_caller
+from carrel_shared.wire.access import ActivityReport, ResyncRequest
+
+router = APIRouter()
+
+
+@router.post("/internal/v1/proxies/{name}/resync", status_code=202)
+async def resync(name: str, body: ResyncRequest, request: Request, hub: HubDep) -> Response:
+    """Believe a proxy where its table stands, and push from there. A gap needs the whole table."""
+    require_caller(request, f"proxy:{name}")
+    async with hub.database.write() as session:
+        status = await session.get(ProxyStatus, name) or ProxyStatus(name=name)
+        status.epoch = "" if body.reason == "gap" else body.epoch
+        status.number = body.number
+        status.away, status.seen_at = False, hub.clock.now()
+        session.add(status)
+    await hub.wakeups.notify(ROUTES)
+    return Response(status_code=202)
+
+
+@router.post("/internal/v1/proxies/{name}/activity", status_code=204)
+async def activity(name: str, body: ActivityReport, request: Request, hub: HubDep) -> Response:
+    """Note when servers, and so their users, were last used. Times only move forward."""
+    require_caller(request, f"proxy:{name}")
+    now = hub.clock.now()
+    ids = list(body.servers)
+    async with hub.database.write() as session:
+        for start in range(0, len(ids), 500):
+            statement = (
+                select(Server, User)
+                .join(User, col(User.id) == col(Server.user_id))
+                .where(col(Server.id).in_(ids[start : start + 500]))
+            )
+            for server, user in (await session.exec(statement)).all():
+                seen = min(body.servers[server.id], now)
+                server.last_activity = _later(server.last_activity, seen)
+                user.last_activity = _later(user.last_activity, seen)
+                session.add_all([server, user])
+    return Response(status_code=204)
+
+
+def _later(known: datetime | None, seen: datetime) -> datetime:
+    return seen if known is None or seen > known else known

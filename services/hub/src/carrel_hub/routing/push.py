@@ -1,0 +1,260 @@
+"""Pushes the change log to the proxies. One loop for each, which alone writes that proxy's row.
+
+What a proxy has acknowledged is in its row, so a new process goes on where the last one stopped.
+Whenever a proxy's answer does not fit, it is sent the whole table.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import structlog
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from carrel_hub.context import ROUTES, Hub
+from carrel_hub.db.models import ProxyStatus, RouteChange, Server, User
+from carrel_hub.routing.changes import Position, ensure_counter, position
+from carrel_hub.routing.desired import desired_routes, origin
+from carrel_hub.routing.reach import reached_number
+from carrel_hub.settings import PeerSettings
+from carrel_hub.spawns.states import State
+from carrel_hub.spawns.transitions import promote
+from carrel_shared.addresses import http_client, parse_address
+from carrel_shared.backoff import backoff_seconds
+from carrel_shared.failpoints import failpoint
+from carrel_shared.service_auth import service_headers
+from carrel_shared.wire.routes import RouteTable, TableStatus
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_SECONDS = 3.0
+"""How often a proxy is asked for its state when there is nothing to push."""
+
+CALL_SECONDS = 5.0
+"""A proxy that takes longer is away: nothing waits for it until it answers again."""
+
+SEEN_SECONDS = 60.0
+"""How often `seen_at` is written when nothing else changes."""
+
+MOST_CHANGES = 1000
+"""A proxy that is further behind is sent the whole table."""
+
+MOST_ROUNDS = 8
+"""How often one turn tries before it calls a proxy that answers strangely away."""
+
+
+class ProxyAwayError(Exception):
+    """The proxy did not answer, or with nonsense."""
+
+
+def _connect(peer: PeerSettings) -> httpx.AsyncClient:
+    return http_client(parse_address(peer.url), timeout_seconds=CALL_SECONDS)
+
+
+class Pusher:
+    """Keeps one proxy's table up to date.
+
+    Args:
+        hub: Settings, database, clock, hints.
+        peer: The proxy.
+        connect: How its client is made; tests put an application in place of a network.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        peer: PeerSettings,
+        connect: Callable[[PeerSettings], httpx.AsyncClient] = _connect,
+    ) -> None:
+        self._hub = hub
+        self._peer = peer
+        self._client = connect(peer)
+        self._failures = 0
+        self._heard = float("-inf")
+
+    async def run(self) -> None:
+        """Push until cancelled."""
+        try:
+            with self._hub.wakeups.watch(ROUTES) as watch:
+                self._hub.database.on_route_change(watch.ring)
+                while True:
+                    await watch.wait(await self._turn())
+        finally:
+            await self._client.aclose()
+
+    async def _turn(self) -> float:
+        """Bring the proxy up to date and return the seconds to rest."""
+        try:
+            await self.bring_up_to_date()
+        except ProxyAwayError as error:
+            if self._failures == 0:
+                log.warning("proxy_away", proxy=self._peer.name, reason=str(error))
+            self._failures += 1
+            await self._note_away()
+            return backoff_seconds(self._failures - 1, longest=HEARTBEAT_SECONDS)
+        except SQLAlchemyError as error:
+            log.error("push_failed", proxy=self._peer.name, reason=str(error)[:200])
+            return HEARTBEAT_SECONDS
+        if self._failures:
+            log.info("proxy_back", proxy=self._peer.name)
+        self._failures = 0
+        return HEARTBEAT_SECONDS
+
+    async def bring_up_to_date(self) -> None:
+        """Push until the proxy's table is at the newest number. With nothing to push, say hello.
+
+        Raises:
+            ProxyAwayError: It does not answer, or never gets there.
+        """
+        greeted = False
+        for _ in range(MOST_ROUNDS):
+            async with self._hub.database.read() as session:
+                newest = await position(session)
+                status = await session.get(ProxyStatus, self._peer.name)
+            if newest is None:
+                await self._ensure_counter()
+                continue
+            known = None if status is None or status.away else Position(status.epoch, status.number)
+            if known == newest:
+                if greeted or self._hub.clock.monotonic() - self._heard < HEARTBEAT_SECONDS * 0.9:
+                    return
+                answer = await self._status()
+            elif known is None and not greeted:
+                answer = await self._status()
+            else:
+                answer = await self._push(known, newest)
+                failpoint("hub.spawn.pushed")
+            greeted, self._heard = True, self._hub.clock.monotonic()
+            await self._store(answer)
+            if (answer.epoch, answer.number) == (newest.epoch, newest.number):
+                # Changes that came meanwhile have left a hint, which ends the rest at once.
+                return
+        raise ProxyAwayError("it takes what it is sent and does not get to its number")
+
+    async def _push(self, known: Position | None, newest: Position) -> TableStatus:
+        behind = newest.number - known.number if known is not None else 0
+        if known is not None and known.epoch == newest.epoch and 0 < behind <= MOST_CHANGES:
+            payloads = await self._changes(known.number, newest.number)
+            if len(payloads) == behind:
+                answer, fits = await self._call(
+                    "POST",
+                    "/control/v1/changes",
+                    {
+                        "epoch": newest.epoch,
+                        "base": known.number,
+                        "number": newest.number,
+                        "changes": payloads,
+                    },
+                )
+                if fits:
+                    return answer
+                log.info("proxy_does_not_fit", proxy=self._peer.name, number=answer.number)
+        table = await self._table()
+        answer, _ = await self._call("PUT", "/control/v1/table", table.model_dump(mode="json"))
+        log.info(
+            "table_pushed", proxy=self._peer.name, number=table.number, routes=len(table.routes)
+        )
+        return answer
+
+    async def _changes(self, base: int, number: int) -> list[dict[str, Any]]:
+        async with self._hub.database.read() as session:
+            statement = (
+                select(RouteChange.payload)
+                .where(col(RouteChange.number) > base, col(RouteChange.number) <= number)
+                .order_by(col(RouteChange.number))
+            )
+            return [dict(payload) for payload in (await session.exec(statement)).all()]
+
+    async def _table(self) -> RouteTable:
+        async with self._hub.database.read() as session:
+            newest = await position(session)
+            statement = (
+                select(Server, User.name)
+                .join(User, col(User.id) == col(Server.user_id))
+                .where(col(Server.route_number).is_not(None))
+            )
+            servers = (await session.exec(statement)).all()
+        if newest is None:
+            raise ProxyAwayError("there is no table yet")
+        return RouteTable(
+            epoch=newest.epoch,
+            number=newest.number,
+            routes=desired_routes(self._hub.settings, servers),
+        )
+
+    async def _ensure_counter(self) -> None:
+        async with self._hub.database.write() as session:
+            await ensure_counter(session, origin(self._hub.settings))
+
+    async def _status(self) -> TableStatus:
+        answer, _ = await self._call("GET", "/control/v1/status")
+        return answer
+
+    async def _call(
+        self, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> tuple[TableStatus, bool]:
+        """Return the proxy's answer, and whether what was sent fitted its table."""
+        headers = service_headers(self._peer.key.get_secret_value())
+        try:
+            reply = await self._client.request(method, path, json=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise ProxyAwayError(f"it does not answer ({type(error).__name__})") from error
+        if reply.status_code not in (200, 409):
+            raise ProxyAwayError(f"it answered {reply.status_code} to {method} {path}")
+        try:
+            return TableStatus.model_validate_json(reply.content), reply.status_code == 200
+        except ValidationError as error:
+            raise ProxyAwayError("it answered something this hub cannot read") from error
+
+    async def _store(self, answer: TableStatus) -> None:
+        """Note the acknowledgement, and call those servers ready that waited for it."""
+        hub, now = self._hub, self._hub.clock.now()
+        async with hub.database.read() as session:
+            status = await session.get(ProxyStatus, self._peer.name)
+        if (
+            status is not None
+            and not status.away
+            and (status.epoch, status.number) == (answer.epoch, answer.number)
+            and status.seen_at is not None
+            and now - status.seen_at < timedelta(seconds=SEEN_SECONDS)
+        ):
+            return
+        async with hub.database.write() as session:
+            status = await session.get(ProxyStatus, self._peer.name)
+            status = status or ProxyStatus(name=self._peer.name)
+            status.epoch, status.number = answer.epoch, answer.number
+            status.away, status.seen_at = False, now
+            session.add(status)
+            ready = await self._promote(session)
+        if ready:
+            await hub.wakeups.notify(*ready)
+
+    async def _note_away(self) -> None:
+        hub = self._hub
+        async with hub.database.read() as session:
+            status = await session.get(ProxyStatus, self._peer.name)
+        if status is not None and status.away:
+            return
+        async with hub.database.write() as session:
+            status = await session.get(ProxyStatus, self._peer.name)
+            status = status or ProxyStatus(name=self._peer.name)
+            status.away = True
+            session.add(status)
+            ready = await self._promote(session)
+        await hub.wakeups.notify(*ready)
+
+    async def _promote(self, session: AsyncSession) -> list[str]:
+        await session.flush()
+        names = [peer.name for peer in self._hub.settings.proxies]
+        reached = await reached_number(session, names)
+        statement = select(Server).where(
+            Server.state == State.STARTING, col(Server.route_number) <= reached
+        )
+        rows = (await session.exec(statement)).all()
+        for row in rows:
+            promote(session, row, at=self._hub.clock.now())
+        return [row.id for row in rows]

@@ -1,0 +1,64 @@
+"""A running hub: two listeners, the background tasks, and their orderly end."""
+
+import gc
+
+import structlog
+
+from carrel_hub import __version__
+from carrel_hub.app import create_internal_app, create_public_app
+from carrel_hub.auth.signing import signer_for
+from carrel_hub.background import start_background
+from carrel_hub.context import Hub
+from carrel_hub.db.engine import Database
+from carrel_hub.db.expected import check_schema
+from carrel_hub.settings import HubSettings
+from carrel_hub.spawns.agents import AgentClients
+from carrel_shared.addresses import bind_address, parse_address
+from carrel_shared.clock import SystemClock
+from carrel_shared.serving import Listener, serve
+from carrel_shared.tasks import TaskOwner
+
+log = structlog.get_logger(__name__)
+
+SOCKET_MODE = 0o660
+"""Of unix sockets: the account and its group connect; who may at all, their directory says."""
+
+
+async def serve_hub(settings: HubSettings) -> None:
+    """Run a hub until SIGTERM or SIGINT.
+
+    Raises:
+        AddressError: An address is taken.
+        SchemaError: The database is of another version.
+        SigningKeyError: The cookie key cannot be used.
+        EmptyKeyError: No caller has a key.
+    """
+    signer_for(settings.state_dir)
+    database = Database(settings.effective_database_url)
+    tasks = TaskOwner()
+    agents = AgentClients(settings.agents)
+    hub = Hub(settings, database, SystemClock(), tasks, agents=agents)
+    try:
+        await check_schema(database)
+        listeners = [
+            Listener(app, [bind_address(parse_address(address), mode=SOCKET_MODE)])
+            for app, address in (
+                (create_internal_app(hub), settings.internal_listen),
+                (create_public_app(hub), settings.listen),
+            )
+        ]
+        await start_background(hub)
+
+        def started() -> None:
+            # What was loaded stays: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            log.info("hub_started", version=__version__, listen=settings.listen)
+
+        await serve(listeners, on_started=started, on_stopping=hub.wakeups.stop)
+        log.info("hub_stopped")
+    finally:
+        hub.wakeups.stop()
+        await tasks.close()
+        await agents.close()
+        await database.close()
