@@ -49,8 +49,8 @@ def render(
     Args:
         template: A file in `templates`.
         headers: Added to those of every page.
-        values: What the template shows; `user` (the name of who is signed in) and `xsrf` are known
-            to the layout.
+        values: What the template shows; `user` (the name of who is signed in), `xsrf`,
+            `refresh` and `refresh_without_scripts` (seconds) are known to the layout.
     """
     settings = hub_of(request).settings
 
@@ -61,6 +61,7 @@ def render(
         "user": None,
         "xsrf": "",
         "refresh": None,
+        "refresh_without_scripts": None,
         **values,
         "hub": settings.hub_prefix,
         "base": settings.base_url,

@@ -1,0 +1,46 @@
+"""Where a browser goes once somebody is signed in, and the steps that signing in takes."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from carrel_hub.auth import xsrf
+from carrel_hub.auth.browser import cookie_jar, hub_of, public_origin
+from carrel_hub.auth.next_url import safe_next
+from carrel_hub.auth.sessions import NewSession, end_session, remember
+from carrel_hub.auth.subjects import Subject, hub_signer
+from carrel_hub.context import Hub
+from carrel_hub.db.models import User
+from carrel_hub.web.page_route import redirect
+
+
+def wanted_next(request: Request) -> str | None:
+    """Return where the request wants to go on, if that is a place of ours."""
+    scheme, host = public_origin(request)
+    return safe_next(request.query_params.get("next"), scheme=scheme, host=host)
+
+
+def default_next(hub: Hub, user: User) -> str:
+    """Return where somebody goes who did not say: to a server, if there can be one."""
+    return f"{hub.settings.hub_prefix}{'spawn' if user.account else 'home'}"
+
+
+async def arrive(request: Request, before: Subject, user: User, session: NewSession) -> Response:
+    """Answer the request that signed somebody in: cookies, and on to where they wanted to be.
+
+    Args:
+        before: Who was signed in in this browser until now; that session, and whatever doors it
+            had opened, end.
+    """
+    hub = hub_of(request)
+    if before.session is not None and before.user is not None:
+        async with hub.database.write() as db:
+            await end_session(db, before.session, before.user, at=hub.clock.now())
+        await hub.wakeups.notify()
+    signer, jar = hub_signer(hub), cookie_jar(request)
+    response = redirect(wanted_next(request) or default_next(hub, user), status=303)
+    remember(response, jar, signer, session, now=hub.clock.now())
+    bound_to = xsrf.binding(request, session.row.secret_hash)
+    jar.set_xsrf(response, xsrf.token_for(request, signer, bound_to).value, max_age=None)
+    if user.account:
+        hub.tasks.start(hub.agents.warm(), name="warm-hint")
+    return response

@@ -1,0 +1,171 @@
+"""The home page: one's own server with its buttons, and for administrators everybody's."""
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Depends
+from sqlmodel import col, func, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from starlette.requests import Request
+from starlette.responses import Response
+
+from carrel_hub.auth.browser import hub_of
+from carrel_hub.auth.rules import people_named
+from carrel_hub.auth.subjects import page_subject
+from carrel_hub.context import Hub
+from carrel_hub.db.models import Server, User
+from carrel_hub.events import user_actor
+from carrel_hub.rbac import Scope, may
+from carrel_hub.spawns.paths import server_prefix
+from carrel_hub.spawns.service import find_server, request_stop
+from carrel_hub.web.arrival import default_next, wanted_next
+from carrel_hub.web.page_route import (
+    READING,
+    PageRoute,
+    checked_form,
+    navigation_only,
+    redirect,
+    show,
+    signed_in,
+    to_sign_in,
+)
+from carrel_hub.web.server_view import ServerView, view
+from carrel_hub.web.servers import Place, find_place
+
+router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
+
+MOST_PEOPLE = 200
+REFRESH_SECONDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One server on the page."""
+
+    owner: str
+    has_account: bool
+    view: ServerView
+    open_url: str
+    start_url: str
+    stop_url: str
+    why_url: str
+
+
+@router.api_route("", methods=READING)
+async def hub_without_slash(request: Request) -> Response:
+    """Add the slash that the hub's address ends with."""
+    query = request.url.query
+    location = hub_of(request).settings.hub_prefix + (f"?{query}" if query else "")
+    return redirect(location, status=301)
+
+
+@router.api_route("/", methods=READING)
+async def root(request: Request) -> Response:
+    """Send somebody to where they wanted to be, or to sign in first."""
+    subject = await page_subject(request)
+    if subject.user is None:
+        return to_sign_in(request)
+    return redirect(wanted_next(request) or default_next(hub_of(request), subject.user))
+
+
+@router.api_route("/home", methods=READING)
+async def home(request: Request) -> Response:
+    """Show somebody's server, and to administrators everybody's."""
+    hub = hub_of(request)
+    subject, user = await signed_in(request)
+    people: list[Card] = []
+    unseen: list[str] = []
+    total = 0
+    async with hub.database.read() as db:
+        own = _card(hub, Place(user, "", await find_server(db, user)))
+        if may(subject, Scope.LIST_USERS) and may(subject, Scope.SERVERS):
+            total, people = await _people(db, hub, user)
+            unseen = await _not_seen_yet(db, hub)
+    changing = own.view.changing or any(card.view.changing for card in people)
+    return show(
+        request,
+        subject,
+        "home.html",
+        refresh=REFRESH_SECONDS if changing else None,
+        own=own,
+        admin=user.admin,
+        people=people,
+        more=max(total - len(people), 0),
+        unseen=unseen,
+    )
+
+
+@router.post("/stop/{owner}")
+async def stop(request: Request, owner: str) -> Response:
+    """Ask for a server to stop, and show how it does."""
+    return await _stop(request, owner, "")
+
+
+@router.post("/stop/{owner}/{name}")
+async def stop_named(request: Request, owner: str, name: str) -> Response:
+    """Ask for a named server to stop."""
+    return await _stop(request, owner, name)
+
+
+async def _stop(request: Request, owner: str, name: str) -> Response:
+    hub = hub_of(request)
+    subject, user = await signed_in(request)
+    await checked_form(request, subject)
+    place = await find_place(hub, subject, Scope.DELETE_SERVERS, owner, name)
+    if place.row is not None:
+        async with hub.database.write() as db:
+            row = await db.get(Server, place.row.id)
+            if row is not None:
+                await request_stop(
+                    db,
+                    hub,
+                    row,
+                    actor=user_actor(user.name),
+                    reason=f"{user.name} pressed Stop.",
+                )
+        await hub.wakeups.notify(place.row.id)
+    return redirect(f"{hub.settings.hub_prefix}home", status=303)
+
+
+async def _people(db: AsyncSession, hub: Hub, me: User) -> tuple[int, list[Card]]:
+    """Return how many others there are, and the first of them with their servers.
+
+    Those whose server does something come first.
+    """
+    others = User.id != me.id
+    total = (await db.exec(select(func.count()).select_from(User).where(others))).one()
+    rows = (
+        await db.exec(
+            select(User, Server)
+            .join(
+                Server,
+                (col(Server.user_id) == col(User.id)) & (col(Server.name) == ""),
+                isouter=True,
+            )
+            .where(others)
+            .order_by(
+                func.coalesce(col(Server.state), "stopped").in_(["stopped", "failed"]),
+                col(User.name),
+            )
+            .limit(MOST_PEOPLE)
+        )
+    ).all()
+    return total, [_card(hub, Place(user, "", row)) for user, row in rows]
+
+
+async def _not_seen_yet(db: AsyncSession, hub: Hub) -> list[str]:
+    """Return the names that the settings let in and nobody has signed in by."""
+    names = people_named(hub.settings.auth)
+    known = set((await db.exec(select(User.name).where(col(User.name).in_(names[:500])))).all())
+    return [name for name in names[:500] if name not in known]
+
+
+def _card(hub: Hub, place: Place) -> Card:
+    return Card(
+        owner=place.owner.name,
+        has_account=place.owner.account is not None,
+        view=view(place.row, now=hub.clock.now()),
+        open_url=server_prefix(hub.settings.base_url, place.owner.name, place.name),
+        start_url=place.page(hub, "spawn"),
+        stop_url=place.page(hub, "stop"),
+        why_url=place.page(hub, "spawn-pending"),
+    )

@@ -1,0 +1,40 @@
+"""Requests that the proxy brings to the hub though they are not below the hub's own path.
+
+Nobody is known here: the hub's cookies are sent to its own path only. So people are sent there.
+"""
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from carrel_hub.auth.browser import hub_of
+from carrel_hub.auth.credentials import authorization_token
+from carrel_hub.errors import NotFoundError
+from carrel_hub.web.page_route import READING, PageRoute, redirect, request_uri
+from carrel_hub.web.stopped_servers import METHODS, answer, api_reply
+
+router = APIRouter(route_class=PageRoute)
+
+NOTHING_HERE = "The address leads nowhere. It may have a typing error, or what was here is gone."
+
+
+@router.api_route("/{path:path}", methods=METHODS)
+async def outside(request: Request) -> Response:
+    """Send a browser to the hub; answer a program at once."""
+    hub = hub_of(request)
+    base, prefix = hub.settings.base_url, hub.settings.hub_prefix
+    uri = request_uri(request)
+    path, _, query = uri.partition("?")
+    if path.startswith(prefix) or not path.startswith(base):
+        raise NotFoundError(NOTHING_HERE)
+    segments = path.removeprefix(base).split("/")
+    if segments[0] in ("user", "services") and len(segments) == 2 and segments[1]:
+        return redirect(f"{path}/{'?' + query if query else ''}", status=301)
+    if segments[0] == "user" and len(segments) > 2:
+        if authorization_token(request.headers.get("authorization")) is not None:
+            return await answer(request, below=base)
+        if request.method not in READING:
+            return api_reply(hub, segments[1])
+    if request.method not in READING:
+        raise NotFoundError(NOTHING_HERE)
+    return redirect(prefix + uri.removeprefix(base))

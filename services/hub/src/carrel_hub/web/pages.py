@@ -1,0 +1,16 @@
+"""All pages in one place, in the order in which they are asked.
+
+`router` goes below the hub's path without its last slash (`/hub`); `outside_router` below the base
+path without its last slash, after everything else, since it takes whatever is left.
+"""
+
+from fastapi import APIRouter
+
+from carrel_hub.web import assets, home, outside, reports, sign_in, spawn, stopped_servers
+
+router = APIRouter(include_in_schema=False)
+for part in (assets, home, sign_in, spawn, stopped_servers, reports):
+    router.include_router(part.router)
+
+outside_router = APIRouter(include_in_schema=False)
+outside_router.include_router(outside.router)

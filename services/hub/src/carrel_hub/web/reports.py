@@ -1,0 +1,39 @@
+"""What browsers report: something on one of our pages broke the page's own rules."""
+
+import json
+
+import structlog
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from carrel_hub.auth.subjects import page_subject
+from carrel_hub.errors import ForbiddenError, InvalidRequestError
+from carrel_hub.rbac.decisions import NO_CREDENTIALS
+from carrel_hub.web.page_route import PageRoute
+
+router = APIRouter(route_class=PageRoute)
+log = structlog.get_logger(__name__)
+
+MAX_REPORT = 16 * 1024
+_FIELDS = ("document-uri", "violated-directive", "blocked-uri")
+
+
+@router.post("/security/csp-report")
+async def csp_report(request: Request) -> Response:
+    """Log a report, without the queries of its addresses."""
+    subject = await page_subject(request)
+    if subject.is_anonymous:
+        raise ForbiddenError(NO_CREDENTIALS)
+    body = await request.body()
+    try:
+        report = json.loads(body[:MAX_REPORT])["csp-report"]
+        found = {name.replace("-", "_"): _short(report.get(name)) for name in _FIELDS}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InvalidRequestError("This is no report of a browser.") from None
+    log.warning("page_rule_broken", user=subject.name, **found)
+    return Response(status_code=200)
+
+
+def _short(value: object) -> str:
+    return str(value or "").partition("?")[0][:200]

@@ -1,0 +1,178 @@
+"""Signing in, by password or link, and signing out."""
+
+from fastapi import APIRouter, Depends
+from sqlmodel import col, select
+from starlette.requests import Request
+from starlette.responses import Response
+
+from carrel_hub.auth.browser import client_address, cookie_jar, hub_of, is_loopback
+from carrel_hub.auth.links import link_user, use_link
+from carrel_hub.auth.names import MAX_NAME
+from carrel_hub.auth.password import sign_in
+from carrel_hub.auth.rules import anybody_allowed
+from carrel_hub.auth.sessions import begin_session, end_session
+from carrel_hub.auth.subjects import ANONYMOUS, hub_signer, page_subject
+from carrel_hub.db.models import User
+from carrel_hub.errors import ForbiddenError
+from carrel_hub.web.arrival import arrive, default_next, wanted_next
+from carrel_hub.web.headers import NO_REFERRER
+from carrel_hub.web.page_route import (
+    READING,
+    PageRoute,
+    checked_form,
+    keep_session_id,
+    navigation_only,
+    redirect,
+    show,
+)
+
+router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
+
+STALE_FORM = "This page had grown old. Please sign in once more."
+LINK_GONE = (
+    "This link was used already, is older than ten minutes, or was never made. The command"
+    " “carrel link” prints another one."
+)
+LINK_ELSEWHERE = (
+    "A sign-in link works only in a browser on the machine that Carrel runs on. Open it there, or"
+    " forward the port to your machine (ssh -L) and open it here."
+)
+
+
+@router.api_route("/login", methods=READING)
+async def login_page(request: Request) -> Response:
+    """Show the sign-in form, or go on with who is signed in already."""
+    subject = await page_subject(request)
+    if subject.user is not None:
+        response: Response = redirect(
+            wanted_next(request) or default_next(hub_of(request), subject.user)
+        )
+        keep_session_id(request, response, subject)
+        return response
+    return await _form(request, username=request.query_params.get("username", "")[:MAX_NAME])
+
+
+@router.post("/login")
+async def login(request: Request) -> Response:
+    """Sign somebody in by name and password."""
+    hub = hub_of(request)
+    subject = await page_subject(request)
+    try:
+        fields = await checked_form(request, subject)
+    except ForbiddenError:
+        if subject.user is not None:  # signed in meanwhile, in another tab
+            return redirect(wanted_next(request) or default_next(hub, subject.user), status=303)
+        return await _form(request, status=403, message=STALE_FORM)
+    username = fields.get("username", "").strip()
+    outcome = await sign_in(
+        hub,
+        hub_signer(hub),
+        typed_name=username,
+        password=fields.get("password", ""),
+        address=client_address(request),
+    )
+    if outcome.user is None or outcome.session is None:
+        return await _form(
+            request,
+            status=outcome.status,
+            message=outcome.message,
+            username=username[:MAX_NAME],
+            headers={"Retry-After": str(outcome.wait_seconds)} if outcome.wait_seconds else None,
+        )
+    return await arrive(request, subject, outcome.user, outcome.session)
+
+
+async def _form(
+    request: Request,
+    *,
+    status: int = 200,
+    message: str = "",
+    username: str = "",
+    headers: dict[str, str] | None = None,
+) -> Response:
+    hub = hub_of(request)
+    settings = hub.settings.auth
+    async with hub.database.read() as db:
+        console = (await db.exec(select(User.id).where(col(User.console)).limit(1))).first()
+    return show(
+        request,
+        ANONYMOUS,
+        "login.html",
+        status=status,
+        headers=headers,
+        message=message,
+        username=username,
+        next=wanted_next(request),
+        passwords=settings.authenticator != "none" and settings.pam_socket is not None,
+        anybody=anybody_allowed(settings, console_users=console is not None),
+    )
+
+
+@router.api_route("/logout", methods=READING)
+async def logout(request: Request) -> Response:
+    """Sign the browser out, here and at every server it had opened."""
+    hub = hub_of(request)
+    subject = await page_subject(request)
+    if request.method == "GET" and subject.user is not None and subject.session is not None:
+        async with hub.database.write() as db:
+            await end_session(db, subject.session, subject.user, at=hub.clock.now())
+        await hub.wakeups.notify()
+    response = redirect(f"{hub.settings.hub_prefix}login")
+    cookie_jar(request).clear(response)
+    return response
+
+
+@router.api_route("/sign-in/{secret}", methods=READING)
+async def link_page(request: Request, secret: str) -> Response:
+    """Ask whoever opened a link to press its button. Looking at it does not use it up."""
+    hub = hub_of(request)
+    subject = await page_subject(request)
+    if not is_loopback(request):
+        return _link_problem(request, LINK_ELSEWHERE, status=403)
+    async with hub.database.read() as db:
+        user = await link_user(db, hub, secret)
+    if user is None:
+        return _link_problem(request, LINK_GONE, status=410)
+    return show(
+        request,
+        subject,
+        "link.html",
+        headers=NO_REFERRER,
+        name=user.name,
+        admin=user.admin,
+        action=f"{hub.settings.hub_prefix}sign-in/{secret}",
+    )
+
+
+@router.post("/sign-in/{secret}")
+async def use_sign_in_link(request: Request, secret: str) -> Response:
+    """Use a link up and sign its user in."""
+    hub = hub_of(request)
+    subject = await page_subject(request)
+    if not is_loopback(request):
+        return _link_problem(request, LINK_ELSEWHERE, status=403)
+    try:
+        await checked_form(request, subject)
+    except ForbiddenError:
+        return _link_problem(
+            request, "The page had grown old. Please open the link once more.", status=403
+        )
+    async with hub.database.write() as db:
+        user = await use_link(db, hub, secret)
+        session = await begin_session(db, hub, hub_signer(hub), user, how="link") if user else None
+    if user is None or session is None:
+        return _link_problem(request, LINK_GONE, status=410)
+    response = await arrive(request, subject, user, session)
+    response.headers.update(NO_REFERRER)
+    return response
+
+
+def _link_problem(request: Request, message: str, *, status: int) -> Response:
+    return show(
+        request,
+        ANONYMOUS,
+        "link_problem.html",
+        status=status,
+        headers=NO_REFERRER,
+        message=message,
+    )
