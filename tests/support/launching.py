@@ -30,6 +30,7 @@ EXEC_CHILD = (
     "from carrel_agent.process.drop import exec_child_from as run; run(*map(int, sys.argv[1:]))"
 )
 PR_SET_CHILD_SUBREAPER = 36
+PR_GET_CHILD_SUBREAPER = 37
 START_SECONDS = 30
 
 
@@ -164,13 +165,13 @@ class Launcher:
     def start_zygote(self, *, environment: dict[str, str] | None = None) -> None:
         """Start a zygote of this launcher's own, in an empty environment."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with theirs, (self._directory / "zygote.log").open("ab") as log:
             self._zygote = subprocess.Popen(
                 [sys.executable, "-I", "-m", "carrel_agent.zygote"],
                 env={"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", **(environment or {})}
                 | {"CARREL_ZYGOTE_FD": str(theirs.fileno())},
                 pass_fds=[theirs.fileno()],
-                stderr=(self._directory / "zygote.log").open("ab"),
+                stderr=log,
             )
         self._channel = ours
 
@@ -257,7 +258,6 @@ class Launcher:
         if self._zygote is not None:
             self._zygote.kill()
             self._zygote.wait()
-        _reap_orphans()
 
 
 def _reap_orphans() -> None:
@@ -273,6 +273,8 @@ def _reap_orphans() -> None:
 def launcher() -> Iterator[Launcher]:
     """Yield a launcher that ends what it started. This process is the servers' parent meanwhile."""
     libc = ctypes.CDLL(None)
+    before = ctypes.c_int()
+    libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     directory = Path(tempfile.mkdtemp(prefix="cz-", dir="/tmp"))
     directory.chmod(0o755)
@@ -281,5 +283,7 @@ def launcher() -> Iterator[Launcher]:
         yield started
     finally:
         started.close()
-        libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
         shutil.rmtree(directory, ignore_errors=True)
+        if not before.value:
+            _reap_orphans()
+            libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)

@@ -89,6 +89,8 @@ def become_user(spec: LaunchSpec, *, listen_fd: int, log_fd: int, for_exec: bool
         reset_signals(for_exec=for_exec)
     with _step("start a session of its own", ExitCode.SESSION):
         os.setsid()
+    # Before the limits: a descriptor above a lowered RLIMIT_NOFILE could be left open.
+    _arrange_descriptors(listen_fd, log_fd, inheritable=for_exec)
     _apply_limits(spec)
     os.umask(spec.umask)
     if privileged:
@@ -100,7 +102,6 @@ def become_user(spec: LaunchSpec, *, listen_fd: int, log_fd: int, for_exec: bool
         # The kernel withdrew it when the ids changed; /proc/self would stay root's (proc(5)).
         with _step("make /proc/self its owner's", ExitCode.ACCOUNT):
             set_dumpable()
-    _arrange_descriptors(listen_fd, log_fd, inheritable=for_exec)
     _enter_directory(spec)
 
 
@@ -180,13 +181,15 @@ def _succeeds(change: Callable[[int], None]) -> bool:
 def _arrange_descriptors(listen_fd: int, log_fd: int, *, inheritable: bool) -> None:
     with _step("arrange its descriptors", ExitCode.DESCRIPTORS):
         # Out of the way first: any of them may sit where another has to go.
-        listener, log = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in (listen_fd, log_fd))
-        null = fcntl.fcntl(os.open("/dev/null", os.O_RDONLY), fcntl.F_DUPFD_CLOEXEC, 64)
+        listener, log = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (listen_fd, log_fd))
+        null = fcntl.fcntl(os.open("/dev/null", os.O_RDONLY), fcntl.F_DUPFD_CLOEXEC, 10)
         os.dup2(null, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.dup2(listener, LISTEN_FD, inheritable=inheritable)
-        os.closerange(LISTEN_FD + 1, os.sysconf("SC_OPEN_MAX"))
+        # Not up to SC_OPEN_MAX: that is the soft limit, which says nothing of what is open.
+        highest = max(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208 - names are enough
+        os.closerange(LISTEN_FD + 1, highest + 1)
 
 
 def _enter_directory(spec: LaunchSpec) -> None:

@@ -59,8 +59,8 @@ def _serve_once(path: str) -> None:
     )
     serving.prepare(ServerApp, settings, identity.build_provider(SECRET, "/hub/"))
     serving.prepare_lab(LabApp, settings)
-    server = LabApp.initialize_server(argv=["--ServerApp.log_level=CRITICAL"])
     logging.disable(logging.CRITICAL)
+    server = LabApp.initialize_server(argv=[])
     server.io_loop.add_callback(_visit, path, server.io_loop)
     server.io_loop.start()
 

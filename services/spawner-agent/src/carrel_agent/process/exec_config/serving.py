@@ -49,7 +49,6 @@ def forced_traits(settings: ServerSettings, provider: type) -> dict[str, t.Any]:
         "allow_remote_access": True,
         "trust_xheaders": True,
         "open_browser": False,
-        "no_browser_open_file": True,
     }
 
 
@@ -75,6 +74,8 @@ def prepare(app: t.Any, settings: ServerSettings, provider: type) -> None:
 
     def force_and_init_resources(self: t.Any) -> None:
         _force(self, forced)
+        # A page in the user's home that leads to no port.
+        self.no_browser_open_file = True
         self.tornado_settings = {**self.tornado_settings, **_web_settings(settings)}
         init_resources(self)
 
