@@ -12,7 +12,6 @@ from carrel_hub.up.plan import Probe, ServiceSpec
 from carrel_hub.up.record import ServiceRecord
 from carrel_hub.up.supervisor import Supervisor
 from carrel_shared.clock import SystemClock
-from carrel_shared.identity import identify
 
 _FAKE = Path(__file__).with_name("fake_service.py")
 
@@ -82,9 +81,3 @@ def turn_until(supervisor: Supervisor, condition: Callable[[], bool], seconds: f
     while not condition():
         assert clock.monotonic() < deadline, "it never came true"
         supervisor.turn()
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of that number runs."""
-    found = identify(pid)
-    return found is not None and found.is_alive()

@@ -11,7 +11,8 @@ from carrel_hub.up import supervisor as supervisor_module
 from carrel_hub.up.errors import UpError
 from carrel_hub.up.launch import Watched, launch
 from carrel_shared.identity import ProcessIdentity
-from support.supervised import Bench, is_alive, turn_until
+from support.processes import is_alive
+from support.supervised import Bench, turn_until
 
 
 def test_services_start_answer_and_end_together(bench: Bench) -> None:

@@ -316,8 +316,7 @@ class _Run:
         except UpError:
             return
         if running:
-            verb = "keeps" if len(running) == 1 else "keep"
-            say(f"{_name_all(running)} {verb} running. The next `carrel up` finds them again.")
+            say(f"Left running: {_name_all(running)}. The next `carrel up` finds them again.")
 
 
 def sign_in_text(name: str, link: str) -> str:
