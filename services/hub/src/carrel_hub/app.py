@@ -1,6 +1,6 @@
 """The hub's two applications: what the public reaches through proxies, and what services call."""
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from carrel_hub.api import api_router, health_router
@@ -10,24 +10,13 @@ from carrel_hub.internal.agents import router as agents_router
 from carrel_hub.internal.console import router as console_router
 from carrel_hub.internal.proxies import router as proxies_router
 from carrel_hub.middleware import ApiHeaders, BodyLimit, ForwardedByProxy, RequestIdentity
+from carrel_hub.oauth.internal import router as access_router
+from carrel_hub.oauth.routes import router as oauth_router
 from carrel_hub.settings import HubSettings
 from carrel_hub.web.errors import render_error
+from carrel_hub.web.pages import outside_router
+from carrel_hub.web.pages import router as pages_router
 from carrel_shared.service_auth import ServiceGate
-
-def _optional(module: str) -> APIRouter:
-    # TODO: plain imports once these modules are there
-    import importlib
-
-    try:
-        found: APIRouter = importlib.import_module(module).router
-    except ModuleNotFoundError:
-        return APIRouter()
-    return found
-
-
-access_router = _optional("carrel_hub.oauth.internal")
-oauth_router = _optional("carrel_hub.oauth.routes")
-pages_router = _optional("carrel_hub.web.pages")
 
 INTERNAL_HEALTH = "/internal/v1/health"
 
@@ -105,7 +94,8 @@ def _create_pages(hub: Hub, prefix: str) -> FastAPI:
 
     install_failures(app, answer)
     app.include_router(health_router, prefix=prefix)
-    app.include_router(pages_router)
+    app.include_router(pages_router, prefix=prefix)
+    app.include_router(outside_router, prefix=hub.settings.base_url.rstrip("/"))
     return app
 
 

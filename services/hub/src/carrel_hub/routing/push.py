@@ -82,11 +82,15 @@ class Pusher:
             with self._hub.wakeups.watch(ROUTES) as watch:
                 self._hub.database.on_route_change(watch.ring)
                 while True:
-                    await watch.wait(await self._turn())
+                    await watch.wait(await self.turn())
         finally:
-            await self._client.aclose()
+            await self.close()
 
-    async def _turn(self) -> float:
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.aclose()
+
+    async def turn(self) -> float:
         """Bring the proxy up to date and return the seconds to rest."""
         try:
             await self.bring_up_to_date()
