@@ -7,9 +7,7 @@ import grp
 import os
 import pwd
 import select
-import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +162,9 @@ def _processes_of(uid: int) -> Iterator[int]:
 
 
 def _run(*command: str) -> None:
+    import shutil  # these stay out of memory where no account is made
+    import subprocess
+
     path = shutil.which(command[0], path="/usr/sbin:/sbin:/usr/bin:/bin")
     if path is None:
         raise UpError(f"{command[0]} is missing: install Debian's package passwd")

@@ -1,10 +1,10 @@
 """What `carrel` asks of the services, over their unix sockets."""
 
-import http.client
 import json
-import secrets
+import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,6 @@ from carrel_hub.up.plan import Probe
 from carrel_shared.wire import REQUEST_ID_HEADER, WIRE_HEADER, WIRE_VERSION
 
 _MAX_REPLY = 1024 * 1024
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, seconds: float) -> None:
-        super().__init__("carrel.internal", timeout=seconds)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 def call(
@@ -38,18 +27,29 @@ def call(
 ) -> tuple[int, bytes]:
     """Send one request to a service on a unix socket; return status and body.
 
+    HTTP/1.0, so that the reply is one piece that ends with the connection: `http.client` would
+    cost as much memory as all the rest of `carrel up` (RFC 9112, section 9.3).
+
     Raises:
         OSError: If it does not answer, or not in time.
     """
-    connection = _UnixConnection(path, seconds)
-    try:
-        connection.request(method, target, body=body, headers=dict(headers or {}))
-        reply = connection.getresponse()
-        return reply.status, reply.read(_MAX_REPLY)
-    except http.client.HTTPException as error:
-        raise OSError(f"no valid HTTP reply: {error!r}") from error
-    finally:
-        connection.close()
+    lines = [f"{method} {target} HTTP/1.0", "Host: carrel.internal"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    request = "\r\n".join([*lines, "", ""]).encode("ascii") + (body or b"")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(seconds)
+        client.connect(str(path))
+        client.sendall(request)
+        reply = b""
+        while (chunk := client.recv(65536)) and len(reply) < _MAX_REPLY:
+            reply += chunk
+    head, _, content = reply.partition(b"\r\n\r\n")
+    words = head.split(None, 2)
+    if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+        raise OSError("no valid HTTP reply")
+    return int(words[1]), content
 
 
 def is_up(probe: Probe, *, seconds: float = 1.0) -> bool:
@@ -63,6 +63,14 @@ def is_up(probe: Probe, *, seconds: float = 1.0) -> bool:
             return True
     except OSError:
         return False
+
+
+@contextmanager
+def _expected_shape() -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError):
+        raise UpError("the hub answered something this carrel cannot read") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,9 @@ class HubConsole:
             UpError: If the hub refuses or does not answer.
         """
         body = {"user": user, "account": account, "admin": True}
-        return str(self._ask("POST", "/internal/v1/console/link", body)["path"])
+        reply = self._ask("POST", "/internal/v1/console/link", body)
+        with _expected_shape():
+            return str(reply["path"])
 
     def notebooks(self) -> list[Notebook]:
         """Return the servers that are not stopped.
@@ -99,8 +109,9 @@ class HubConsole:
         Raises:
             UpError: If the hub refuses or does not answer.
         """
-        found = self._ask("GET", "/internal/v1/console/servers")["servers"]
-        return [Notebook(each["user"], each["name"], each["state"]) for each in found]
+        reply = self._ask("GET", "/internal/v1/console/servers")
+        with _expected_shape():
+            return [Notebook(s["user"], s["name"], s["state"]) for s in reply["servers"]]
 
     def stop_all(self, reason: str) -> None:
         """Ask for every server to stop; `notebooks` tells when they have.
@@ -114,7 +125,7 @@ class HubConsole:
         headers = {
             "Authorization": f"Bearer {self._key}",
             WIRE_HEADER: str(WIRE_VERSION),
-            REQUEST_ID_HEADER: secrets.token_hex(8),
+            REQUEST_ID_HEADER: os.urandom(8).hex(),
         }
         if body is not None:
             headers["Content-Type"] = "application/json"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from carrel_shared.files import write_atomically
 
 
 def _new_key() -> str:
-    return secrets.token_urlsafe(32)
+    return os.urandom(32).hex()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import shutil
 import signal
 import sys
 from argparse import Namespace
@@ -128,9 +127,12 @@ def _already_running(layout: Layout, environ: Mapping[str, str]) -> str:
 def program(environ: Mapping[str, str]) -> str:
     """Return how to call `carrel` again from the person's shell."""
     beside = Path(sys.executable).parent / "carrel"
-    on_path = shutil.which("carrel", path=environ.get("PATH"))
-    if on_path and (not beside.exists() or Path(on_path).samefile(beside)):
-        return "carrel"
+    for directory in environ.get("PATH", "").split(":"):
+        found = Path(directory or ".") / "carrel"
+        if os.access(found, os.X_OK):
+            if not beside.exists() or found.samefile(beside):
+                return "carrel"
+            break
     return str(beside) if beside.exists() else f"{sys.executable} -m carrel_hub.up"
 
 
