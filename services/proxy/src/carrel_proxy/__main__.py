@@ -1,0 +1,112 @@
+"""`carrel-proxy`: reads the settings, opens the addresses, runs the proxy."""
+
+import argparse
+import os
+import resource
+import socket
+import ssl
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import uvloop
+
+from carrel_proxy import __version__
+from carrel_proxy.app import run
+from carrel_proxy.settings import ProxySettings
+from carrel_shared.addresses import AddressError, bind_address, parse_address
+from carrel_shared.logging import configure_logging
+from carrel_shared.settings import (
+    SettingsError,
+    generate_config,
+    load_settings,
+    process_environment,
+)
+
+_PUBLIC_SOCKET_MODE = 0o666
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until a signal; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="carrel-proxy", description="Carrel's proxy: the one public address."
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the file carrel.toml")
+    parser.add_argument(
+        "--generate-config", action="store_true", help="print every setting and its default"
+    )
+    parser.add_argument("--version", action="version", version=f"carrel-proxy {__version__}")
+    options = parser.parse_args(arguments)
+    if options.generate_config:
+        print(generate_config(ProxySettings), end="")
+        return 0
+    try:
+        settings = load_settings(ProxySettings, options.config, process_environment())
+        tls = _tls(settings)
+        _prepare_state(settings.state_dir)
+    except SettingsError as error:
+        _say(str(error))
+        return os.EX_CONFIG
+    configure_logging("proxy", level=settings.log_level, json_lines=settings.log_json)
+    _raise_descriptor_limit()
+    try:
+        control = bind_address(parse_address(settings.control_listen))
+        public = _bind_public(settings)
+    except AddressError as error:
+        _say(str(error))
+        return 1
+    uvloop.run(run(settings, [public], [control], tls))
+    return 0
+
+
+def _bind_public(settings: ProxySettings) -> socket.socket:
+    try:
+        return bind_address(parse_address(settings.bind), mode=_PUBLIC_SOCKET_MODE)
+    except AddressError as error:
+        raise AddressError(
+            f"{error}. Set another address: `bind` in [proxy], CARREL_PROXY__BIND, or"
+            " `carrel up --bind`"
+        ) from error
+
+
+def _tls(settings: ProxySettings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_no_password)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"tls_cert {settings.tls_cert} and tls_key {settings.tls_key} cannot be used:"
+            f" {error.strerror or error}"
+        ) from error
+    return context
+
+
+def _no_password() -> NoReturn:
+    raise SettingsError("tls_key is encrypted; a service cannot be asked for its passphrase")
+
+
+def _prepare_state(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"state_dir {directory}: {error.strerror}") from error
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise SettingsError(f"state_dir {directory}: this account may not write there")
+
+
+def _raise_descriptor_limit() -> None:
+    """Every request through the proxy takes two descriptors."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _say(text: str) -> None:
+    print(f"carrel-proxy: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Who may pass: verdicts of the hub, kept for a while, and the sign-in to a server."""

@@ -1,0 +1,119 @@
+"""Calls from this proxy to the hub."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TypeVar
+
+import httpx
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from carrel_proxy.errors import CodeRefusedError, HubAwayError
+from carrel_shared.addresses import http_client, parse_address
+from carrel_shared.service_auth import service_headers
+from carrel_shared.wire.access import (
+    ActivityReport,
+    CodeRedemption,
+    RedeemedToken,
+    ResyncRequest,
+    Verdict,
+    VerdictRequest,
+)
+from carrel_shared.wire.routes import TableStatus
+
+log = structlog.get_logger(__name__)
+
+CALL_SECONDS = 5.0
+MOST_AT_ONCE = 32
+"""Calls under way at most: whatever clients send, the hub is not flooded through its proxy."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Hub:
+    """The hub, as a proxy sees it.
+
+    Args:
+        url: Its internal address.
+        key: What this proxy shows it.
+        name: This proxy's name.
+        client: Takes the place of a connection to `url` in tests.
+    """
+
+    def __init__(
+        self, url: str, key: str, name: str, client: httpx.AsyncClient | None = None
+    ) -> None:
+        self._client = client or http_client(parse_address(url), timeout_seconds=CALL_SECONDS)
+        self._key = key
+        self._name = name
+        self._slots = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def verdict(self, token_hash: str, server_id: str) -> Verdict:
+        """Ask whether a token opens a server.
+
+        Raises:
+            HubAwayError: If there is no answer that could be used.
+        """
+        body = VerdictRequest(token_hash=token_hash, server_id=server_id)
+        reply = await self._post("/internal/v1/access/verdict", body)
+        return self._read(Verdict, reply)
+
+    async def redeem(self, redemption: CodeRedemption) -> RedeemedToken:
+        """Exchange a code for a token.
+
+        Raises:
+            CodeRefusedError: If the hub does not take it.
+            HubAwayError: If there is no answer that could be used.
+        """
+        reply = await self._post("/internal/v1/access/redeem", redemption, refusals=(400, 403))
+        if reply.status_code != 200:
+            raise CodeRefusedError("the hub did not redeem the code")
+        return self._read(RedeemedToken, reply)
+
+    async def resync(self, status: TableStatus, *, gap: bool) -> None:
+        """Ask to be pushed to.
+
+        Raises:
+            HubAwayError: If the hub did not take the request.
+        """
+        body = ResyncRequest(
+            epoch=status.epoch, number=status.number, reason="gap" if gap else "started"
+        )
+        await self._post(f"/internal/v1/proxies/{self._name}/resync", body)
+
+    async def report_activity(self, servers: Mapping[str, datetime]) -> None:
+        """Say when each server was last used.
+
+        Raises:
+            HubAwayError: If the hub did not take the report.
+        """
+        body = ActivityReport(servers=dict(servers))
+        await self._post(f"/internal/v1/proxies/{self._name}/activity", body)
+
+    async def _post(
+        self, path: str, body: BaseModel, refusals: tuple[int, ...] = ()
+    ) -> httpx.Response:
+        headers = service_headers(self._key) | {"Content-Type": "application/json"}
+        try:
+            async with self._slots:
+                reply = await self._client.post(
+                    path, content=body.model_dump_json(), headers=headers
+                )
+        except httpx.HTTPError as error:
+            raise HubAwayError(f"{type(error).__name__}: {error}") from error
+        if not reply.is_success and reply.status_code not in refusals:
+            if reply.status_code < 500:
+                # Not an outage: keys, names or versions do not fit, and only people can mend that.
+                log.error("hub_refuses_proxy", path=path, status=reply.status_code)
+            raise HubAwayError(f"the hub answered {reply.status_code} to {path}")
+        return reply
+
+    def _read(self, model: type[M], reply: httpx.Response) -> M:
+        try:
+            return model.model_validate_json(reply.content)
+        except ValidationError as error:
+            raise HubAwayError("the hub answered something this proxy cannot read") from error

@@ -1,0 +1,183 @@
+"""What the hub said about tokens, kept for a while: bounded, revocable, and saved on disk.
+
+A verdict that was asked for before a revocation came in, and answered after it, is not kept: the
+hub may have looked before the revocation was there.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from pydantic import BaseModel, ConfigDict
+
+from carrel_proxy.core.access import Freshness, Standing, Via, identity_fields, standing
+from carrel_shared.clock import Clock
+from carrel_shared.wire.access import Verdict
+from carrel_shared.wire.base import Timestamp
+from carrel_shared.wire.routes import Revocation
+
+Key = tuple[str, str]
+"""Token hash and server id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Somebody's passage to a server. Connections that use one carry it, so that it can end them.
+
+    Attributes:
+        fields: The lines that tell the server who it is.
+    """
+
+    key: Key
+    user: str
+    session_hash: str | None
+    fields: bytes = field(repr=False)
+
+    def ends_with(self, revocation: Revocation) -> bool:
+        """Whether a revocation is about this passage."""
+        return (
+            (revocation.token_hash is not None and revocation.token_hash == self.key[0])
+            or (revocation.server_id is not None and revocation.server_id == self.key[1])
+            or (revocation.user is not None and revocation.user == self.user)
+            or (
+                revocation.session_hash is not None and revocation.session_hash == self.session_hash
+            )
+        )
+
+
+class SavedVerdict(BaseModel):
+    """A verdict as it is kept on disk. There is no secret in it: the token is a hash."""
+
+    model_config = ConfigDict(frozen=True)
+
+    token_hash: str
+    server_id: str
+    verdict: Verdict
+    confirmed_at: Timestamp
+
+
+@dataclass(slots=True)
+class _Entry:
+    verdict: Verdict
+    confirmed: float
+    recheck: bool = False
+    grants: dict[Via, Grant] = field(default_factory=dict)
+
+
+class Verdicts:
+    """The cache.
+
+    Attributes:
+        serial: Counts what may have made answers under way wrong.
+        on_change: Called when there is something new to save.
+    """
+
+    def __init__(self, clock: Clock, freshness: Freshness, most: int) -> None:
+        self.serial = 0
+        self.on_change: Callable[[], None] = lambda: None
+        self._clock = clock
+        self._freshness = freshness
+        self._most = most
+        self._entries: OrderedDict[Key, _Entry] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def look_up(self, key: Key) -> tuple[Verdict | None, Standing]:
+        """Return a verdict and what it is worth now; None with `ASK`."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None, Standing.ASK
+        age = self._clock.monotonic() - entry.confirmed
+        worth = standing(
+            entry.verdict, age, self._clock.now(), self._freshness, recheck=entry.recheck
+        )
+        if worth is Standing.ASK:
+            return None, worth
+        self._entries.move_to_end(key)
+        return entry.verdict, worth
+
+    def grant(self, key: Key, via: Via) -> Grant | None:
+        """Return the passage that a verdict in the cache gives."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        found = entry.grants.get(via)
+        if found is None:
+            found = entry.grants[via] = build_grant(key, via, entry.verdict)
+        return found
+
+    def put(self, key: Key, verdict: Verdict, serial: int) -> bool:
+        """Keep what the hub said; False if it may be out of date already.
+
+        Args:
+            serial: What `serial` was before the hub was asked.
+        """
+        if serial != self.serial:
+            return False
+        entry = _Entry(verdict, self._clock.monotonic())
+        before = self._entries.get(key)
+        if before is not None and before.verdict == verdict:
+            entry.grants = before.grants
+        self._entries[key] = entry
+        self._entries.move_to_end(key)
+        while len(self._entries) > self._most:
+            self._entries.popitem(last=False)
+        if verdict.allow:
+            self.on_change()
+        return True
+
+    def drop(self, key: Key) -> None:
+        """Forget a verdict."""
+        if self._entries.pop(key, None) is not None:
+            self.on_change()
+
+    def revoke(self, revocation: Revocation) -> None:
+        """Forget every verdict a revocation is about."""
+        self.serial += 1
+        doomed = [
+            key
+            for key, entry in self._entries.items()
+            if build_grant(key, "cookie", entry.verdict, bare=True).ends_with(revocation)
+        ]
+        for key in doomed:
+            del self._entries[key]
+        if doomed:
+            self.on_change()
+
+    def recheck_all(self) -> None:
+        """Let no verdict count before the hub says it again: revocations may have been missed."""
+        self.serial += 1
+        for entry in self._entries.values():
+            entry.recheck = True
+
+    def snapshot(self) -> list[SavedVerdict]:
+        """Return what is worth saving."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        return [
+            SavedVerdict(
+                token_hash=key[0],
+                server_id=key[1],
+                verdict=entry.verdict,
+                confirmed_at=now - timedelta(seconds=monotonic - entry.confirmed),
+            )
+            for key, entry in self._entries.items()
+            if entry.verdict.allow and not entry.recheck
+        ]
+
+    def restore(self, saved: Iterable[SavedVerdict]) -> None:
+        """Take up what was saved before a restart, as old as it is by now."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        for one in saved:
+            age = (now - one.confirmed_at).total_seconds()
+            if age >= 0:  # one from the future says that the clock was moved, and proves nothing
+                key = (one.token_hash, one.server_id)
+                self._entries[key] = _Entry(one.verdict, monotonic - age)
+
+
+def build_grant(key: Key, via: Via, verdict: Verdict, *, bare: bool = False) -> Grant:
+    """Return the passage a verdict gives; `bare` without the lines for the server."""
+    visitor = verdict.visitor
+    fields = identity_fields(visitor, via) if visitor is not None and not bare else b""
+    return Grant(key, visitor.name if visitor is not None else "", verdict.session_hash, fields)

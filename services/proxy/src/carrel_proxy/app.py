@@ -1,0 +1,126 @@
+"""Puts the proxy together and runs it."""
+
+import socket
+import ssl
+
+import structlog
+
+from carrel_proxy.access.guard import Guard
+from carrel_proxy.access.hub import Hub
+from carrel_proxy.access.signin import SignIn
+from carrel_proxy.access.verdicts import Verdicts
+from carrel_proxy.control.api import create_control_app
+from carrel_proxy.control.reports import ActivityReporter, Resync
+from carrel_proxy.control.saved import restore, table_file, verdicts_file
+from carrel_proxy.control.table import Table
+from carrel_proxy.core.access import Freshness
+from carrel_proxy.engine.deadlines import Deadlines
+from carrel_proxy.engine.edge import Edge
+from carrel_proxy.engine.routes import RouteOptions
+from carrel_proxy.settings import ProxySettings
+from carrel_shared.addresses import TcpAddress, parse_address
+from carrel_shared.clock import Clock, SystemClock
+from carrel_shared.service_auth import ASGIApp
+from carrel_shared.serving import Listener, serve
+from carrel_shared.tasks import TaskOwner
+from carrel_shared.wire.routes import Route
+
+log = structlog.get_logger(__name__)
+
+
+class Proxy:
+    """All parts of one proxy, wired. Made inside the event loop that runs it."""
+
+    def __init__(
+        self, settings: ProxySettings, *, clock: Clock | None = None, hub: Hub | None = None
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.hub = hub or Hub(settings.hub_url, settings.hub_key.get_secret_value(), settings.name)
+        self.tasks = TaskOwner()
+        self.deadlines = Deadlines(self.clock)
+        freshness = Freshness(stale=settings.stale_sessions_seconds)
+        self.verdicts = Verdicts(self.clock, freshness, settings.max_verdicts)
+        self.guard = Guard(self.verdicts, self.hub, self.tasks, self.clock)
+        self.sign_in = SignIn(self.hub, self.verdicts, self.clock, settings.hub_prefix)
+        self.edge = Edge(
+            settings,
+            deadlines=self.deadlines,
+            guard=self.guard,
+            sign_in=self.sign_in,
+            tasks=self.tasks,
+        )
+        options = RouteOptions(
+            deadlines=self.deadlines,
+            base_url=settings.base_url,
+            hub_prefix=settings.hub_prefix,
+            connect_seconds=settings.connect_seconds,
+            upstream_idle_seconds=settings.upstream_idle_seconds,
+        )
+        self.table = Table(self.edge, self.guard, options, default_route(settings))
+        self._files = (
+            table_file(settings.state_dir, self.table),
+            verdicts_file(settings.state_dir, self.verdicts),
+        )
+        self._resync = Resync(self.hub, self.table)
+        self._activity = ActivityReporter(self.hub, self.table, self.clock)
+
+    @property
+    def control_app(self) -> ASGIApp:
+        key = self.settings.control_key.get_secret_value()
+        return create_control_app(self.table, key, lambda: self.edge.connections)
+
+    async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+        """Take up what was saved, then accept connections on the public sockets."""
+        restore(self.settings.state_dir, self.table, self.verdicts)
+        routes, verdicts = self._files
+        self.table.on_change = routes.note_change
+        self.verdicts.on_change = verdicts.note_change
+        self.table.on_whole = self._resync.note_whole_table
+        self.table.on_gap = self._resync.note_gap
+        self.deadlines.each_tick.append(self.guard.sweep)
+        await self.edge.listen(sockets, tls)
+        for file in self._files:
+            self.tasks.start(file.run(), name="save")
+        self.tasks.start(self.edge.tick(), name="tick")
+        self.tasks.start(self._resync.run(), name="resync")
+        self.tasks.start(self._activity.run(), name="activity")
+
+    async def stop(self) -> None:
+        """Let running requests finish, say what is still to be said, save what is to be kept."""
+        await self.edge.drain(self.settings.drain_seconds)
+        await self._activity.report()
+        await self.tasks.close()
+        for file in self._files:
+            await file.flush()
+        await self.hub.close()
+
+
+def default_route(settings: ProxySettings) -> Route | None:
+    """Return the route that is in force until the hub has said what is."""
+    if settings.default_target is None:
+        return None
+    address = parse_address(settings.default_target)
+    target = f"http://{address}" if isinstance(address, TcpAddress) else str(address)
+    return Route(prefix=settings.base_url, targets=[target])
+
+
+async def run(
+    settings: ProxySettings,
+    public: list[socket.socket],
+    control: list[socket.socket],
+    tls: ssl.SSLContext | None,
+) -> None:
+    """Run a proxy on bound sockets until a signal ends it."""
+    proxy = Proxy(settings)
+    await proxy.start(public, tls)
+    log.info("proxy_listening", bind=settings.bind, tls=tls is not None)
+    try:
+        await serve(
+            [Listener(proxy.control_app, control)],
+            graceful_seconds=1,
+            on_stopping=proxy.edge.stop_listening,
+        )
+    finally:
+        await proxy.stop()
+        log.info("proxy_stopped")

@@ -1,0 +1,1 @@
+"""What the hub tells this proxy, and what this proxy tells the hub."""

@@ -1,0 +1,94 @@
+"""The control API: how the hub tells this proxy what is in force."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+
+from carrel_proxy import __version__
+from carrel_proxy.control.table import Table
+from carrel_proxy.errors import BadTargetError, TableMismatchError
+from carrel_shared.service_auth import ASGIApp, ServiceGate
+from carrel_shared.wire.errors import ErrorBody
+from carrel_shared.wire.routes import RouteChanges, RouteTable, TableStatus
+
+MAX_BODY_BYTES = 64 << 20
+"""More than a hundred thousand routes."""
+
+HEALTH_PATH = "/control/v1/health"
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def create_control_app(table: Table, key: str, connections: Callable[[], int]) -> ASGIApp:
+    """Return the control API behind its gate.
+
+    Args:
+        key: What the hub must show.
+        connections: How many connections clients have open.
+    """
+    app = FastAPI(title="Carrel proxy control", version=__version__, docs_url=None, redoc_url=None)
+
+    @app.put("/control/v1/table", response_model=TableStatus)
+    async def put_table(request: Request) -> Response:
+        return _json(table.put(await _read(request, RouteTable)))
+
+    @app.post("/control/v1/changes", response_model=TableStatus)
+    async def post_changes(request: Request) -> Response:
+        changes = await _read(request, RouteChanges)
+        try:
+            return _json(table.change(changes))
+        except TableMismatchError:
+            return _json(table.status, 409)
+
+    @app.get("/control/v1/table", response_model=RouteTable)
+    async def get_table() -> Response:
+        return _json(table.without_secrets())
+
+    @app.get("/control/v1/status", response_model=TableStatus)
+    async def get_status() -> Response:
+        return _json(table.status)
+
+    @app.get(HEALTH_PATH)
+    async def get_health() -> dict[str, str | int]:
+        return {"status": "ok", "connections": connections()}
+
+    @app.exception_handler(BadTargetError)
+    async def bad_target(_request: Request, error: Exception) -> Response:
+        return _error(422, "bad_route", str(error))
+
+    @app.exception_handler(HTTPException)
+    async def refused(_request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        detail = str(error.detail) if isinstance(error, HTTPException) else "failed"
+        return _error(status, "refused", detail)
+
+    return ServiceGate(
+        app, keys={"hub": key}, service="carrel-proxy", open_paths=frozenset({HEALTH_PATH})
+    )
+
+
+async def _read(request: Request, model: type[M]) -> M:
+    """Read a body of a bounded size in one step, which for a table of many routes matters."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise HTTPException(413, f"a body has at most {MAX_BODY_BYTES} bytes")
+        parts.append(part)
+    try:
+        return model.model_validate_json(b"".join(parts))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise HTTPException(422, f"{place or 'body'}: {first['msg']}") from None
+
+
+def _json(model: BaseModel, status: int = 200) -> Response:
+    return Response(model.model_dump_json(), status, media_type="application/json")
+
+
+def _error(status: int, code: str, message: str) -> Response:
+    return _json(ErrorBody(status=status, code=code, message=message), status)

@@ -1,0 +1,177 @@
+"""The route table in force: what the hub last said, and nothing else."""
+
+from collections.abc import Callable
+
+import structlog
+
+from carrel_proxy.access.guard import Guard
+from carrel_proxy.core.trie import RouteTrie
+from carrel_proxy.engine.edge import Edge
+from carrel_proxy.engine.routes import LiveRoute, RouteOptions
+from carrel_proxy.errors import TableMismatchError
+from carrel_shared.wire.routes import (
+    DeleteRoute,
+    PutRoute,
+    Revoke,
+    Route,
+    RouteChanges,
+    RouteTable,
+    TableStatus,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Table:
+    """Applies tables and changes, all of one or nothing of it.
+
+    A route that stays as it is keeps its connections.
+
+    Attributes:
+        on_change: Called when there is something new to save.
+        on_whole: Called when a whole table was taken.
+        on_gap: Called when changes did not fit.
+    """
+
+    def __init__(
+        self, edge: Edge, guard: Guard, options: RouteOptions, default: Route | None
+    ) -> None:
+        self.on_change: Callable[[], None] = lambda: None
+        self.on_whole: Callable[[], None] = lambda: None
+        self.on_gap: Callable[[], None] = lambda: None
+        self._edge = edge
+        self._guard = guard
+        self._options = options
+        self._default = LiveRoute(default, options) if default is not None else None
+        self._epoch = ""
+        self._number = 0
+        self._routes: dict[str, LiveRoute] = {}
+        self._edge.routes = self._build({})
+
+    @property
+    def status(self) -> TableStatus:
+        return TableStatus(epoch=self._epoch, number=self._number, routes=len(self._routes))
+
+    def snapshot(self) -> RouteTable:
+        """Return the table with everything in it, secrets too."""
+        return RouteTable(
+            epoch=self._epoch,
+            number=self._number,
+            routes=[route.wire for route in self._routes.values()],
+        )
+
+    def without_secrets(self) -> RouteTable:
+        """Return the table for people to look at."""
+        return RouteTable(
+            epoch=self._epoch,
+            number=self._number,
+            routes=[
+                route.wire
+                if route.access is None
+                else route.wire.model_copy(
+                    update={"access": route.access.model_copy(update={"secret": ""})}
+                )
+                for route in self._routes.values()
+            ],
+        )
+
+    def put(self, table: RouteTable) -> TableStatus:
+        """Take a whole table. Revocations may have been missed, so all access is checked again.
+
+        Raises:
+            BadTargetError: If a route cannot be used. The table is then as it was.
+        """
+        self._take(table)
+        self._guard.recheck_all()
+        self.on_whole()
+        self.on_change()
+        return self.status
+
+    def restore(self, table: RouteTable) -> None:
+        """Take up the table that was saved before a restart.
+
+        Raises:
+            BadTargetError: If a route cannot be used.
+        """
+        self._take(table)
+
+    def _take(self, table: RouteTable) -> None:
+        routes: dict[str, LiveRoute] = {}
+        for wire in table.routes:
+            known = self._routes.get(wire.prefix)
+            keep = known is not None and known.wire == wire
+            routes[wire.prefix] = known if known and keep else LiveRoute(wire, self._options)
+        trie = self._build(routes)
+        before, self._routes = self._routes, routes
+        self._edge.routes = trie
+        self._epoch, self._number = table.epoch, table.number
+        for prefix, route in before.items():
+            if routes.get(prefix) is not route:
+                route.close()
+        log.info("table_taken", number=table.number, routes=len(routes))
+
+    def change(self, changes: RouteChanges) -> TableStatus:
+        """Apply the changes that follow this table.
+
+        Raises:
+            TableMismatchError: If they follow another one.
+            BadTargetError: If a route cannot be used. The table is then as it was.
+        """
+        if (changes.epoch, changes.base) != (self._epoch, self._number) or not self._epoch:
+            log.info("gap_found", number=self._number, base=changes.base)
+            self.on_gap()
+            raise TableMismatchError("these changes do not follow the table in force")
+        made = {
+            id(change): LiveRoute(change.route, self._options)
+            for change in changes.changes
+            if isinstance(change, PutRoute)
+        }
+        for change in changes.changes:
+            if isinstance(change, PutRoute):
+                self._put_route(made[id(change)])
+            elif isinstance(change, DeleteRoute):
+                self._delete_route(change)
+            elif isinstance(change, Revoke):
+                self._guard.revoke(change.revocation)
+        self._number = changes.number
+        self.on_change()
+        return self.status
+
+    def _put_route(self, route: LiveRoute) -> None:
+        before = self._routes.get(route.prefix)
+        if before is not None:
+            if before.wire == route.wire:
+                return
+            before.close()
+        self._routes[route.prefix] = route
+        self._edge.routes.put(route.prefix_bytes, route)
+
+    def _delete_route(self, change: DeleteRoute) -> None:
+        before = self._routes.pop(change.prefix, None)
+        if before is None:
+            return
+        before.close()
+        self._edge.routes.remove(before.prefix_bytes)
+        if self._default is not None and before.prefix == self._default.prefix:
+            self._edge.routes.put(self._default.prefix_bytes, self._default)
+
+    def _build(self, routes: dict[str, LiveRoute]) -> RouteTrie[LiveRoute]:
+        trie: RouteTrie[LiveRoute] = RouteTrie()
+        if self._default is not None:
+            trie.put(self._default.prefix_bytes, self._default)
+        for route in routes.values():
+            trie.put(route.prefix_bytes, route)
+        return trie
+
+    def take_activity(self) -> dict[str, float]:
+        """Return when each server was used since this was last asked, and forget it.
+
+        Returns:
+            Monotonic seconds by server id.
+        """
+        found: dict[str, float] = {}
+        for route in self._routes.values():
+            if route.active_at is not None and route.access is not None:
+                found[route.access.server_id] = route.active_at
+            route.active_at = None
+        return found

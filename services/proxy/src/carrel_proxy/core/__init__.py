@@ -1,0 +1,1 @@
+"""What the proxy decides: values in; values or errors out. Nothing here does I/O."""

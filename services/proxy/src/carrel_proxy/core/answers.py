@@ -1,0 +1,101 @@
+"""The few answers the proxy gives itself: pages and JSON about what is wrong, redirects, health."""
+
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from carrel_proxy.core.head import RequestHead
+from carrel_proxy.core.pages import PAGE_POLICY, error_page
+
+Fields = tuple[tuple[bytes, bytes], ...]
+
+HEALTH_PATH = b"/_carrel/health"
+CHP_HEALTH_PATH = b"/_chp_healthz"
+
+_NO_STORE = (b"Cache-Control", b"no-store")
+_NO_SNIFF = (b"X-Content-Type-Options", b"nosniff")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole response.
+
+    Attributes:
+        fields: Names and values, without those that frame the body.
+    """
+
+    status: int
+    fields: Fields = ()
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something to tell a person or a program.
+
+    Attributes:
+        title: For the page, a few words.
+        message: What is wrong and what to do, in plain words.
+        retry_after: Seconds after which it may work.
+        action: Path and words of a link that helps.
+    """
+
+    status: int
+    title: str
+    message: str
+    retry_after: int | None = None
+    action: tuple[str, str] | None = None
+
+
+def is_navigation(head: RequestHead) -> bool:
+    """Whether a person waits for a page: browsers say so; of others, a GET that wants HTML."""
+    mode = head.value(b"sec-fetch-mode")
+    if mode is not None:
+        return mode.lower() == b"navigate"
+    accept = head.value(b"accept") or b""
+    return head.method == b"GET" and b"text/html" in accept.lower()
+
+
+def trouble_answer(trouble: Trouble, *, page: bool, fields: Fields = ()) -> Answer:
+    """Return a page for people, JSON for programs."""
+    extra = [_NO_STORE, _NO_SNIFF, *fields]
+    if trouble.retry_after is not None:
+        extra.append((b"Retry-After", b"%d" % trouble.retry_after))
+    if not page:
+        body = json.dumps({"status": trouble.status, "message": trouble.message}).encode()
+        return Answer(trouble.status, ((b"Content-Type", b"application/json"), *extra), body)
+    body = error_page(trouble.status, trouble.title, trouble.message, trouble.action)
+    html = (b"Content-Type", b"text/html; charset=utf-8")
+    policy = (b"Content-Security-Policy", PAGE_POLICY)
+    referrer = (b"Referrer-Policy", b"no-referrer")
+    return Answer(trouble.status, (html, policy, referrer, *extra), body)
+
+
+def redirect(location: bytes, *, status: int = 302, fields: Fields = ()) -> Answer:
+    """Return a redirect that is not cached."""
+    return Answer(status, ((b"Location", location), _NO_STORE, *fields))
+
+
+def health_answer(target: bytes) -> Answer | None:
+    """Return the answer to a health check, None for any other path."""
+    if target == HEALTH_PATH:
+        body = b'{"status":"ok"}'
+    elif target == CHP_HEALTH_PATH:
+        body = b'{"status":"OK"}'
+    else:
+        return None
+    return Answer(200, ((b"Content-Type", b"application/json"), _NO_STORE), body)
+
+
+def answer_bytes(answer: Answer, *, keep_alive: bool, head_only: bool = False) -> bytes:
+    """Return an answer as it goes over the wire."""
+    try:
+        reason = HTTPStatus(answer.status).phrase.encode("ascii")
+    except ValueError:
+        reason = b""
+    lines = [b"HTTP/1.1 %d %b" % (answer.status, reason)]
+    lines += [b"%b: %b" % field for field in answer.fields]
+    lines.append(b"Content-Length: %d" % len(answer.body))
+    if not keep_alive:
+        lines.append(b"Connection: close")
+    return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only else answer.body)

@@ -1,0 +1,75 @@
+"""A request's body on its way through: measured, and framed anew."""
+
+from carrel_proxy.core.chunks import ChunkError, ChunkReader, frame
+from carrel_proxy.core.head import RequestHead
+from carrel_proxy.errors import BadRequestError
+
+_ENOUGH = 64 * 1024
+
+
+class RequestBody:
+    """Takes what the client sends after a head, gives back what goes to the target.
+
+    Attributes:
+        done: The body has ended.
+        surplus: What came after its end, which begins the next request.
+    """
+
+    __slots__ = ("_expects_continue", "_left", "_reader", "_sent", "done", "surplus")
+
+    def __init__(self, head: RequestHead) -> None:
+        self._reader = ChunkReader() if head.chunked else None
+        self._left = head.length or 0
+        self._sent = 0
+        self._expects_continue = head.expects_continue
+        self.done = not head.has_body
+        self.surplus = b""
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough is known to be well-formed to let the head go on.
+
+        Of a chunked body that is the first chunk, so that a message whose framing is wrong from the
+        start never gets anywhere. A client that waits for `100 Continue` cannot be waited for.
+        """
+        reader = self._reader
+        return (
+            reader is None
+            or reader.done
+            or reader.chunks > 0
+            or self._sent > _ENOUGH
+            or self._expects_continue
+        )
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what to send on for these bytes.
+
+        Raises:
+            BadRequestError: If the chunked framing is wrong.
+        """
+        if self._reader is None:
+            return self._measure(data)
+        try:
+            pieces = self._reader.feed(data)
+        except ChunkError as error:
+            raise BadRequestError(str(error)) from error
+        out = b""
+        if pieces or self._reader.done:
+            out = frame(pieces, last=self._reader.done)
+        self._sent += len(out)
+        if self._reader.done:
+            self.done = True
+            self.surplus = self._reader.surplus
+        return out
+
+    def _measure(self, data: bytes) -> bytes:
+        size = len(data)
+        if size < self._left:
+            self._left -= size
+            return data
+        left, self._left = self._left, 0
+        self.done = True
+        if size == left:
+            return data
+        self.surplus = data[left:]
+        return data[:left]

@@ -1,0 +1,357 @@
+"""Message heads, read strictly (RFC 9112). Owns the grammar; knows nothing of connections.
+
+One reader for both directions and no second opinion: where two parsers look at the same bytes,
+whatever they disagree on is a hole. So there is no leniency for anybody: lines end in CRLF, names
+are tokens, values hold no control characters, nothing is folded, there is one Host, and the length
+of a body is said once.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from carrel_proxy.errors import BadRequestError, BadResponseError
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_TEXT = rb"[\t\x20-\x7e\x80-\xff]"
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb"{1,64}+) ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + _TEXT + rb"*+))?\r\n")
+_FIELDS = re.compile(rb"(?:" + _TOKEN + rb"++:" + _TEXT + rb"*+\r\n)*+\r\n")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_HOST = re.compile(rb"(?:[A-Za-z0-9._\-]{1,255}|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{1,5}))?")
+_ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
+_CODING = re.compile(_TOKEN + rb"+")
+# A line feed without its carriage return, a carriage return without its line feed, or another
+# control character: enough to refuse a head that has not ended yet.
+_BROKEN = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+END = b"\r\n\r\n"
+
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"http2-settings",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+"""Fields that end at this hop (RFC 9110 7.6.1), and those that say where the message ends."""
+
+_REQUEST_SPECIAL = HOP_BY_HOP | {
+    b"authorization",
+    b"cookie",
+    b"expect",
+    b"forwarded",
+    b"host",
+    b"sec-websocket-key",
+    b"x-http-method-override",
+    b"x-original-host",
+    b"x-original-url",
+    b"x-real-ip",
+    b"x-request-id",
+    b"x-rewrite-url",
+}
+_UNTRUSTED_PREFIXES = (b"x-forwarded-", b"x-carrel-")
+
+Fields = dict[bytes, list[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    """Bounds of a head, in bytes and fields."""
+
+    head: int = 32 * 1024
+    target: int = 8 * 1024
+    fields: int = 100
+
+
+RESPONSE_LIMITS = HeadLimits(head=64 * 1024, target=0, fields=300)
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """A request that may go on.
+
+    Attributes:
+        target: Path and query as received; an absolute form is reduced to them.
+        minor: The minor version of HTTP/1.
+        host: The `Host` field as received.
+        plain: Field lines, without their CRLF, that need no thought and go on as they came.
+        special: Values of the fields that do need some, by lower-case name.
+        length: `Content-Length`, None without one.
+        chunked: The body is chunked.
+        keep_alive: The client would send another request on this connection.
+    """
+
+    method: bytes
+    target: bytes
+    minor: int
+    host: bytes
+    plain: list[bytes]
+    special: Fields
+    length: int | None
+    chunked: bool
+    keep_alive: bool
+
+    @property
+    def has_body(self) -> bool:
+        return self.chunked or bool(self.length)
+
+    @property
+    def expects_continue(self) -> bool:
+        """The client waits to be told to send its body (RFC 9110 10.1.1)."""
+        return self.minor == 1 and b"expect" in self.special
+
+    def value(self, name: bytes) -> bytes | None:
+        """Return the value of a field that was sent once; twice or never is None."""
+        values = self.special.get(name)
+        if values is None:
+            prefix = name + b":"
+            size = len(prefix)
+            values = [
+                line[size:].strip(b" \t") for line in self.plain if line[:size].lower() == prefix
+            ]
+        return values[0] if len(values) == 1 else None
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """A response's status and fields, as `RequestHead` keeps them."""
+
+    minor: int
+    status: int
+    reason: bytes
+    plain: list[bytes]
+    special: Fields
+    length: int | None
+    chunked: bool
+    keep_alive: bool
+
+
+def check_partial(data: bytes, limits: HeadLimits, start: int = 0) -> None:
+    """Refuse a head that has not ended but cannot become a good one.
+
+    Args:
+        data: Everything so far.
+        start: Where the part begins that was not checked before.
+
+    Raises:
+        BadRequestError: With 400, 414 or 431.
+    """
+    if _BROKEN.search(data, max(start - 1, 0)):
+        raise BadRequestError("a line does not end in CRLF, or holds control characters")
+    if len(data) > limits.head:
+        _refuse_size(data, limits)
+    if len(data) > limits.target + 80 and b"\r\n" not in data:
+        raise BadRequestError("the request target is too long", 414)
+
+
+def _refuse_size(data: bytes, limits: HeadLimits) -> None:
+    line_end = data.find(b"\r\n")
+    if line_end < 0 or line_end > limits.target + 80:
+        raise BadRequestError("the request target is too long", 414)
+    raise BadRequestError("the header section is too large", 431)
+
+
+def parse_request(head: bytes, limits: HeadLimits, default_host: bytes = b"") -> RequestHead:
+    """Read a request head that ends in an empty line.
+
+    Args:
+        head: All of it, the empty line included.
+        default_host: Taken for an HTTP/1.0 request without `Host`.
+
+    Raises:
+        BadRequestError: If it is anything but well-formed and unambiguous.
+    """
+    if len(head) > limits.head:
+        _refuse_size(head, limits)
+    line = _REQUEST_LINE.match(head)
+    if line is None:
+        raise BadRequestError("the request line is malformed")
+    method, target, major, minor_text = line.groups()
+    if major != b"1" or minor_text not in (b"0", b"1"):
+        raise BadRequestError("this proxy speaks HTTP/1.1", 505)
+    if len(target) > limits.target:
+        raise BadRequestError("the request target is too long", 414)
+    start = line.end()
+    if _FIELDS.fullmatch(head, start) is None:
+        raise BadRequestError("a header field is malformed")
+    minor = 1 if minor_text == b"1" else 0
+    lines = head[start:-4].split(b"\r\n") if len(head) - start > 2 else []
+    if len(lines) > limits.fields:
+        raise BadRequestError("there are too many header fields", 431)
+    plain: list[bytes] = []
+    special: Fields = {}
+    for field in lines:
+        name = field[: field.index(b":")].lower()
+        if (
+            name in _REQUEST_SPECIAL
+            or b"_" in name
+            or (name[:2] == b"x-" and name.startswith(_UNTRUSTED_PREFIXES))
+        ):
+            value = field[len(name) + 1 :].strip(b" \t")
+            if name in special:
+                special[name].append(value)
+            else:
+                special[name] = [value]
+        else:
+            plain.append(field)
+    host = _one_host(special.pop(b"host", None), minor, default_host)
+    if method == b"CONNECT" or method == b"TRACE":
+        raise BadRequestError(f"{method.decode('ascii')} is not allowed here", 405)
+    if target[0] != 0x2F:  # a slash
+        target = _origin_form(target, host)
+    if b"#" in target:
+        raise BadRequestError("the request target has a fragment")
+    length, chunked = _request_framing(special, minor)
+    if b"expect" in special:
+        _check_expect(special[b"expect"])
+    return RequestHead(
+        method,
+        target,
+        minor,
+        host,
+        plain,
+        special,
+        length,
+        chunked,
+        minor == 1 and (b"connection" not in special or b"close" not in connection_tokens(special)),
+    )
+
+
+def parse_response(head: bytes, special_names: frozenset[bytes] = HOP_BY_HOP) -> ResponseHead:
+    """Read a response head that ends in an empty line.
+
+    Args:
+        head: All of it, the empty line included.
+        special_names: Which fields to set apart; at least `HOP_BY_HOP`.
+
+    Raises:
+        BadResponseError: If it is malformed, or says twice how long its body is.
+    """
+    line = _STATUS_LINE.match(head)
+    if line is None:
+        raise BadResponseError("the status line is malformed")
+    start = line.end()
+    if _FIELDS.fullmatch(head, start) is None:
+        raise BadResponseError("a header field is malformed")
+    minor_text, status, reason = line.groups()
+    lines = head[start:-4].split(b"\r\n") if len(head) - start > 2 else []
+    if len(lines) > RESPONSE_LIMITS.fields:
+        raise BadResponseError("there are too many header fields")
+    plain: list[bytes] = []
+    special: Fields = {}
+    for field in lines:
+        name = field[: field.index(b":")].lower()
+        if name in special_names or (name[:2] == b"x-" and name.startswith(b"x-carrel-")):
+            value = field[len(name) + 1 :].strip(b" \t")
+            if name in special:
+                special[name].append(value)
+            else:
+                special[name] = [value]
+        else:
+            plain.append(field)
+    minor = 1 if minor_text == b"1" else 0
+    lengths = special.get(b"content-length")
+    codings = special.get(b"transfer-encoding")
+    length = None
+    if lengths is not None:
+        if codings is not None:
+            raise BadResponseError("Content-Length and Transfer-Encoding together")
+        if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]):
+            raise BadResponseError("Content-Length is malformed or said twice")
+        length = int(lengths[0])
+    if codings is not None and (
+        len(codings) != 1 or codings[0].lower() != b"chunked" or minor == 0
+    ):
+        raise BadResponseError("Transfer-Encoding is something else than chunked")
+    tokens = connection_tokens(special) if b"connection" in special else ()
+    keep_alive = b"close" not in tokens if minor == 1 else b"keep-alive" in tokens
+    return ResponseHead(
+        minor,
+        int(status),
+        reason or b"",
+        plain,
+        special,
+        length,
+        codings is not None,
+        keep_alive,
+    )
+
+
+def connection_tokens(special: Fields) -> frozenset[bytes]:
+    """Return what the `Connection` fields list, in lower case."""
+    return frozenset(
+        token.strip(b" \t").lower()
+        for value in special.get(b"connection", ())
+        for token in value.split(b",")
+    )
+
+
+@lru_cache(maxsize=1024)
+def is_host(value: bytes) -> bool:
+    """Whether this is one `host` or `host:port`, and nothing else (RFC 9110 7.2)."""
+    match = _HOST.fullmatch(value)
+    if match is None:
+        return False
+    literal, port = match.groups()
+    if literal is not None:
+        try:
+            ipaddress.IPv6Address(literal.decode("ascii"))
+        except ValueError:
+            return False
+    return port is None or int(port) <= 65535
+
+
+def _one_host(values: list[bytes] | None, minor: int, default: bytes) -> bytes:
+    if values is None:
+        if minor == 0 and default:
+            return default
+        raise BadRequestError("there is no Host field")
+    if len(values) != 1 or not is_host(values[0]):
+        raise BadRequestError("the Host field is malformed or sent twice")
+    return values[0]
+
+
+def _origin_form(target: bytes, host: bytes) -> bytes:
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        raise BadRequestError("the request target is no path")
+    authority, rest = absolute.groups()
+    if authority.lower() != host.lower():
+        raise BadRequestError("the request target names another host than the Host field")
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def _request_framing(special: Fields, minor: int) -> tuple[int | None, bool]:
+    lengths = special.get(b"content-length")
+    codings = special.get(b"transfer-encoding")
+    if codings is not None:
+        if lengths is not None:
+            raise BadRequestError("Content-Length and Transfer-Encoding together")
+        if minor == 0:
+            raise BadRequestError("Transfer-Encoding in HTTP/1.0")
+        if len(codings) != 1 or codings[0].lower() != b"chunked":
+            known_form = len(codings) == 1 and _CODING.fullmatch(codings[0])
+            raise BadRequestError(
+                "Transfer-Encoding is something else than chunked", 501 if known_form else 400
+            )
+        return None, True
+    if lengths is None:
+        return None, False
+    if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]):
+        raise BadRequestError("Content-Length is malformed or sent twice")
+    return int(lengths[0]), False
+
+
+def _check_expect(values: list[bytes]) -> None:
+    if len(values) != 1 or values[0].lower() != b"100-continue":
+        raise BadRequestError("this expectation cannot be met", 417)

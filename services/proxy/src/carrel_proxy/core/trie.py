@@ -1,0 +1,88 @@
+"""The routes in force, found by the longest prefix of whole segments."""
+
+from typing import Generic, TypeVar
+
+from carrel_proxy.core.paths import climbs, decode_segment, prefix_segments
+from carrel_proxy.errors import BadPathError
+
+T = TypeVar("T")
+
+_DOTS = frozenset((b".", b".."))
+
+
+class _Node(Generic[T]):
+    __slots__ = ("children", "value")
+
+    def __init__(self) -> None:
+        self.children: dict[bytes, _Node[T]] = {}
+        self.value: T | None = None
+
+
+class RouteTrie(Generic[T]):
+    """Prefixes to values. Lookups cost as many steps as the longest route has segments."""
+
+    def __init__(self) -> None:
+        self._root: _Node[T] = _Node()
+
+    def put(self, prefix: bytes, value: T) -> None:
+        """Add a prefix, or give it another value.
+
+        Raises:
+            BadTargetError: If it is not percent-encoded with a slash at both ends.
+        """
+        node = self._root
+        for segment in prefix_segments(prefix):
+            child = node.children.get(segment)
+            if child is None:
+                child = node.children[segment] = _Node()
+            node = child
+        node.value = value
+
+    def remove(self, prefix: bytes) -> None:
+        """Remove a prefix if it is there. More specific ones stay."""
+        self._remove(self._root, prefix_segments(prefix))
+
+    def _remove(self, node: _Node[T], segments: list[bytes]) -> None:
+        if not segments:
+            node.value = None
+            return
+        child = node.children.get(segments[0])
+        if child is not None:
+            self._remove(child, segments[1:])
+            if child.value is None and not child.children:
+                del node.children[segments[0]]
+
+    def match(self, path: bytes) -> T | None:
+        """Return the value of the most specific prefix that covers `path`.
+
+        A path that lacks only the prefix's last slash is covered too.
+
+        Args:
+            path: As received, percent-encoded, from its first slash, without the query.
+
+        Raises:
+            BadPathError: If a segment that could name a route is empty, a dot segment, or hides a
+                separator; or if dot segments lead out of the route that was found.
+        """
+        segments = path.split(b"/")
+        last = len(segments) - 1
+        node, found, depth, index = self._root, self._root.value, 0, 1
+        while node.children or index == 1:
+            segment = segments[index]
+            if not segment and index == last:
+                break
+            if not segment or segment in _DOTS or b"%" in segment or b"\\" in segment:
+                segment = decode_segment(segment)
+            child = node.children.get(segment)
+            if child is None:
+                break
+            node = child
+            if node.value is not None:
+                found, depth = node.value, index
+            if index == last:
+                break
+            index += 1
+        # Two dots in a row, or an escape that may stand for one, are rare: look closer only then.
+        if (b".." in path or b"%2" in path) and climbs(segments[depth + 1 :]):
+            raise BadPathError("dot segments lead out of the path's route")
+        return found

@@ -1,0 +1,95 @@
+"""What people and programs are told when a request cannot be served."""
+
+from http import HTTPStatus
+
+from carrel_proxy.core.answers import Trouble
+from carrel_proxy.errors import (
+    BadRequestError,
+    BadResponseError,
+    HubAwayError,
+    ProxyError,
+    TargetAwayError,
+    WrongPeerError,
+)
+
+RETRY_SECONDS = 5
+
+NOT_FOUND = Trouble(404, "There is nothing here", "No service has this address.")
+NOT_SIGNED_IN = Trouble(
+    403, "Not signed in", "This server needs a sign-in, or a token that is for it."
+)
+NOT_ALLOWED = Trouble(403, "Not for you", "This token does not open this server.")
+SIGN_IN_LOOP = Trouble(
+    403,
+    "Signing in does not last",
+    "The browser was signed in several times and still came without its cookie, or with two of the"
+    " same name. Remove this site's cookies, see that they are allowed, and open the page again.",
+)
+SIGN_IN_LOST = Trouble(
+    400,
+    "This sign-in cannot be finished",
+    "It took too long, or the browser did not send its cookie back. Open the server again; cookies"
+    " must be allowed for this site.",
+)
+SIGN_IN_REFUSED = Trouble(
+    403,
+    "The hub did not confirm this sign-in",
+    "It was used already, took too long, or belongs to another browser session. Open the server"
+    " again.",
+)
+GATEWAY_TIMEOUT = Trouble(
+    504, "No answer yet", "The server took the request and has not answered for a long time."
+)
+
+
+def spawn_link(hub_prefix: str, base_url: str, prefix: str) -> str | None:
+    """Return the hub's page that starts the server of a prefix; None for anything else."""
+    home = f"{base_url}user/"
+    if not prefix.startswith(home):
+        return None
+    return f"{hub_prefix}spawn/{prefix.removeprefix(home).rstrip('/')}"
+
+
+def trouble_of(error: ProxyError, spawn: str | None = None) -> Trouble:
+    """Return what is said of a failure. Never how it looks inside.
+
+    Args:
+        spawn: Where the server that failed can be started.
+    """
+    if isinstance(error, BadRequestError):
+        reason = error.reason
+        phrase = HTTPStatus(error.status).phrase
+        return Trouble(error.status, phrase, f"The request was refused: {reason}.")
+    if isinstance(error, TargetAwayError) and spawn is not None:
+        return Trouble(
+            503,
+            "Your server does not answer",
+            "It has stopped, or is just starting or stopping. It can be started again.",
+            RETRY_SECONDS,
+            (spawn, "Start the server"),
+        )
+    if isinstance(error, TargetAwayError):
+        return Trouble(
+            503,
+            "Back in a moment",
+            "This service does not answer just now. Running servers go on meanwhile.",
+            RETRY_SECONDS,
+        )
+    if isinstance(error, HubAwayError):
+        return Trouble(
+            503,
+            "The hub does not answer",
+            "Who you are cannot be checked just now. Your server goes on meanwhile; try again.",
+            RETRY_SECONDS,
+        )
+    if isinstance(error, WrongPeerError):
+        return Trouble(
+            502,
+            "This is not your server",
+            "Something else answers in its place; nothing was sent to it. Tell an administrator.",
+        )
+    if isinstance(error, BadResponseError):
+        return Trouble(
+            502, "The answer makes no sense", "The server behind this address broke the protocol."
+        )
+    return Trouble(500, "Something went wrong", "The proxy has failed. The log says how.")

@@ -1,0 +1,500 @@
+"""A client's connection: requests in, one after the other, and what becomes of each.
+
+Bytes that come while a request is under way wait in `_buffer`; when there are many, reading stops.
+So a client that pipelines gets its answers in order and holds no more than a bounded buffer.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, cast
+
+from carrel_proxy.access.verdicts import Grant
+from carrel_proxy.core.access import (
+    Credentials,
+    Refused,
+    credentials,
+    split_query_token,
+)
+from carrel_proxy.core.answers import (
+    Answer,
+    answer_bytes,
+    health_answer,
+    is_navigation,
+    redirect,
+    trouble_answer,
+)
+from carrel_proxy.core.body import RequestBody
+from carrel_proxy.core.forwarded import forwarded_fields
+from carrel_proxy.core.head import END, RequestHead, check_partial, parse_request
+from carrel_proxy.core.headers import Onward
+from carrel_proxy.core.paths import below
+from carrel_proxy.core.signin import CALLBACK, LOGOUT
+from carrel_proxy.core.troubles import NOT_ALLOWED, NOT_FOUND, NOT_SIGNED_IN, trouble_of
+from carrel_proxy.core.websocket import Upgrade, requested_upgrade
+from carrel_proxy.engine.deadlines import NEVER
+from carrel_proxy.engine.exchange import Exchange
+from carrel_proxy.engine.routes import LiveRoute
+from carrel_proxy.engine.tunnel import Tunnel
+from carrel_proxy.engine.upstream import UpstreamConnection
+from carrel_proxy.errors import BadRequestError, HubAwayError
+from carrel_shared.service_auth import clean_request_id
+from carrel_shared.wire.routes import Access
+
+if TYPE_CHECKING:
+    from carrel_proxy.engine.edge import Edge
+
+MOST_BUFFERED = 64 * 1024
+"""Bytes of further requests that wait while one is under way."""
+LINGER_SECONDS = 2.0
+"""How long a client may still send after an answer that ends the connection: were it closed at
+once, the kernel would reset it, and the answer might be lost on its way."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """One accepted connection.
+
+    Attributes:
+        deadline: When the phase it is in has taken too long.
+        exchange: The request under way.
+        grant: What lets that request pass, where the proxy guards.
+    """
+
+    __slots__ = (
+        "_advancing",
+        "_buffer",
+        "_checked",
+        "_forwarded",
+        "_held",
+        "_https",
+        "_lingering",
+        "_paused",
+        "_peer",
+        "_skipped_line",
+        "_stalled",
+        "_trusted",
+        "deadline",
+        "edge",
+        "exchange",
+        "grant",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, edge: "Edge") -> None:
+        self.edge = edge
+        self.deadline = NEVER
+        self.exchange: Exchange | None = None
+        self.grant: Grant | None = None
+        self._buffer = b""
+        self._checked = 0
+        self._held: tuple[RequestHead, RequestBody, bytes] | None = None
+        self._forwarded: tuple[bytes, bytes] = (b"", b"")
+        self._advancing = False
+        self._lingering = False
+        self._paused = False
+        self._skipped_line = False
+        self._stalled = False
+
+    # --- asyncio's side ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._peer, self._trusted = self.edge.peer_of(self.transport)
+        self._https = self.transport.get_extra_info("sslcontext") is not None
+        self.deadline = self.edge.deadlines.now + self.edge.limits.head_seconds
+        self.edge.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is not None:
+            if exchange.request_done:
+                self.keep(data)
+            else:
+                exchange.feed_body(data)
+        elif self._lingering:
+            pass
+        elif self._held is not None:
+            self._feed_held(data)
+        else:
+            self._buffer = self._buffer + data if self._buffer else data
+            self._advance()
+
+    def eof_received(self) -> bool:
+        if self.exchange is None and not self._lingering and (self._buffer or self._held):
+            self._write_refusal(BadRequestError("the message ends in the middle"))
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.edge.disconnected(self)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+
+    def pause_writing(self) -> None:
+        self._stalled = True
+        self.deadline = self.edge.deadlines.now + self.edge.limits.stall_seconds
+        if self.exchange is not None:
+            self.exchange.client_writable(writable=False)
+
+    def resume_writing(self) -> None:
+        self._stalled = False
+        if self.exchange is not None:
+            self.deadline = NEVER
+            self.exchange.client_writable(writable=True)
+        else:
+            self._await_next()
+
+    # --- requests ---
+
+    def _advance(self) -> None:
+        """Begin as many requests as the buffer holds and can be begun now."""
+        if self._advancing:
+            return  # an answer of our own ended inside the loop below, which goes on by itself
+        self._advancing = True
+        try:
+            while self._buffer and self._can_begin():
+                if not self._begin_next():
+                    return
+        except BadRequestError as error:
+            self.refuse(error)
+        finally:
+            self._advancing = False
+
+    def _can_begin(self) -> bool:
+        return (
+            self.exchange is None
+            and self._held is None
+            and not self._stalled
+            and not self._lingering
+            and not self.transport.is_closing()
+        )
+
+    def _begin_next(self) -> bool:
+        """Take one request from the buffer; False if it is not all there."""
+        data = self._buffer
+        if data[0] == 0x0D and data[:2] == b"\r\n" and not self._skipped_line:
+            self._skipped_line = True  # RFC 9112 2.2: at most one
+            self._buffer = data[2:]
+            return True
+        end = data.find(END)
+        if end < 0:
+            check_partial(data, self.edge.limits.head, self._checked)
+            if not self._checked:
+                self.deadline = self.edge.deadlines.now + self.edge.limits.head_seconds
+            self._checked = len(data)
+            return False
+        self._checked = 0
+        self._skipped_line = False
+        head = parse_request(data[: end + 4], self.edge.limits.head, self.edge.default_host)
+        self._buffer = data[end + 4 :]
+        if not head.has_body:
+            self._dispatch(head, None, b"")
+            return True
+        body = RequestBody(head)
+        data, self._buffer = self._buffer, b""
+        pending = body.feed(data) if data else b""
+        self._take_body(head, body, pending)
+        return True
+
+    def _take_body(self, head: RequestHead, body: RequestBody, pending: bytes) -> None:
+        if not body.ready:
+            self._held = (head, body, pending)
+            self.deadline = self.edge.deadlines.now + self.edge.limits.body_seconds
+            return
+        self._buffer, body.surplus = body.surplus, b""
+        self._dispatch(head, body, pending)
+
+    def _feed_held(self, data: bytes) -> None:
+        """Go on with a request whose framing is not proven yet."""
+        if self._held is None:
+            return
+        head, body, pending = self._held
+        self._held = None
+        try:
+            self._take_body(head, body, pending + body.feed(data))
+        except BadRequestError as error:
+            self.refuse(error)
+        else:
+            self._advance()
+
+    def _dispatch(self, head: RequestHead, body: RequestBody | None, pending: bytes) -> None:
+        websocket = b"upgrade" in head.special and requested_upgrade(head) is Upgrade.WEBSOCKET
+        target = head.target
+        path = target.partition(b"?")[0]
+        if target.startswith(b"/_c") and (health := health_answer(target)) is not None:
+            self._answer_now(head, body, health)
+            return
+        route = self.edge.routes.match(path)
+        if route is None:
+            self._answer_now(head, body, self._nothing_here(head, path))
+            return
+        rest = below(path, route.depth)
+        self.exchange = exchange = Exchange(
+            self, head, body, route, websocket=websocket, pending=pending
+        )
+        self.waiting()
+        if rest is None:
+            exchange.answer(_with_slash(head, route))
+        elif route.access is None:
+            exchange.forward(Onward(target, self._fields(head), firewall=route.server))
+        else:
+            self._dispatch_guarded(exchange, route.access, rest)
+
+    def _nothing_here(self, head: RequestHead, path: bytes) -> Answer:
+        if path == b"/" and head.method in (b"GET", b"HEAD"):
+            return redirect(self.edge.base_url.encode("ascii"))
+        return trouble_answer(NOT_FOUND, page=is_navigation(head))
+
+    def _answer_now(self, head: RequestHead, body: RequestBody | None, answer: Answer) -> None:
+        done = body is None or body.done
+        keep_alive = head.keep_alive and done and not self.edge.draining
+        self.answer(answer, keep_alive=keep_alive, head_only=head.method == b"HEAD")
+        self.finished(keep_alive=keep_alive, request_done=done)
+
+    # --- guarded routes ---
+
+    def _dispatch_guarded(self, exchange: Exchange, access: Access, rest: bytes) -> None:
+        head, route = exchange.head, exchange.route
+        if rest == LOGOUT:
+            answer = self.edge.sign_in.leave(access, route.prefix, https=self._is_https(head))
+            exchange.answer(answer)
+            return
+        if rest == CALLBACK:
+            self._later(exchange, self._finish_sign_in(exchange, access))
+            return
+        shown = credentials(head, access.server_id, websocket=exchange.websocket)
+        outcome = self.edge.guard.check(shown, access.server_id)
+        if outcome is None:
+            self._later(exchange, self._ask(exchange, access, shown, rest))
+        else:
+            self._decided(exchange, access, shown, rest, outcome)
+
+    def _later(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        async def answer_in_any_case() -> None:
+            try:
+                await work
+            except HubAwayError as error:
+                exchange.fail(error)
+
+        self.edge.tasks.start(answer_in_any_case(), name="access")
+
+    async def _ask(
+        self, exchange: Exchange, access: Access, shown: Credentials, rest: bytes
+    ) -> None:
+        outcome = await self.edge.guard.resolve(shown, access.server_id)
+        if not exchange.over:
+            self._decided(exchange, access, shown, rest, outcome)
+
+    async def _finish_sign_in(self, exchange: Exchange, access: Access) -> None:
+        head = exchange.head
+        https = self._is_https(head)
+        exchange.answer(
+            await self.edge.sign_in.finish(head, access, exchange.route.prefix, https=https)
+        )
+
+    def _decided(
+        self,
+        exchange: Exchange,
+        access: Access,
+        shown: Credentials,
+        rest: bytes,
+        outcome: Grant | Refused,
+    ) -> None:
+        head, route = exchange.head, exchange.route
+        if isinstance(outcome, Grant):
+            token_hash = outcome.key[0]
+            target = head.target
+            if token_hash == shown.query:
+                _, target = split_query_token(target)
+            self.grant = outcome
+            fields = self._fields(head) + route.secret_fields + outcome.fields
+            exchange.forward(
+                Onward(target, fields, route.server, drop_authorization=token_hash == shown.header)
+            )
+        elif outcome is Refused.NOBODY and is_navigation(head) and head.method == b"GET":
+            query = head.target.partition(b"?")
+            exchange.answer(
+                self.edge.sign_in.begin(
+                    head,
+                    access,
+                    route.prefix,
+                    rest + query[1] + query[2],
+                    https=self._is_https(head),
+                )
+            )
+        else:
+            exchange.tell(NOT_SIGNED_IN if outcome is Refused.NOBODY else NOT_ALLOWED)
+
+    # --- what the next hop is told ---
+
+    def _fields(self, head: RequestHead) -> bytes:
+        request_id = self.edge.next_request_id()
+        if not self._trusted:
+            host, fields = self._forwarded
+            if host != head.host:
+                fields = forwarded_fields(self._peer, https=self._https, host=head.host)
+                self._forwarded = (head.host, fields)
+            return b"%bX-Request-Id: %b\r\n" % (fields, request_id)
+        fields = forwarded_fields(self._peer, https=self._https, host=head.host, sent=head.special)
+        sent = head.value(b"x-request-id")
+        if sent is not None:
+            request_id = clean_request_id(sent.decode("latin-1")).encode("ascii")
+        return b"%bX-Request-Id: %b\r\n" % (fields, request_id)
+
+    def _is_https(self, head: RequestHead) -> bool:
+        if self._trusted and (claimed := head.special.get(b"x-forwarded-proto")):
+            return claimed[0].split(b",")[0].strip().lower() == b"https"
+        return self._https
+
+    def is_navigation(self, head: RequestHead) -> bool:
+        """Whether a person waits for this request's answer."""
+        return is_navigation(head)
+
+    # --- for the exchange ---
+
+    def waiting(self) -> None:
+        """Something came of the request: the next part has its full time."""
+        exchange = self.exchange
+        if exchange is None or exchange.answered or self._stalled:
+            return
+        limits = self.edge.limits
+        seconds = limits.response_seconds if exchange.request_done else limits.body_seconds
+        self.deadline = self.edge.deadlines.now + seconds
+
+    def flowing(self) -> None:
+        """A response has begun: it may take as long as it likes."""
+        if not self._stalled:
+            self.deadline = NEVER
+
+    def keep(self, data: bytes) -> None:
+        """Keep what belongs to later requests."""
+        if data:
+            self._buffer += data
+            if len(self._buffer) > MOST_BUFFERED:
+                self.pause()
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        if not self._paused and not self.transport.is_closing():
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again, unless enough waits already."""
+        if self._paused and len(self._buffer) <= MOST_BUFFERED and not self.transport.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
+
+    def answer(self, answer: Answer, *, keep_alive: bool, head_only: bool) -> None:
+        """Write an answer of the proxy's own."""
+        if not self.transport.is_closing():
+            self.transport.write(answer_bytes(answer, keep_alive=keep_alive, head_only=head_only))
+
+    def finished(self, *, keep_alive: bool, request_done: bool) -> None:
+        """A response was written to its end."""
+        self.exchange = None
+        self.grant = None
+        if self.transport.is_closing():
+            return
+        if keep_alive:
+            self._await_next()
+        elif request_done and not self._buffer and not self._paused:
+            self.transport.close()
+        else:
+            self._linger()
+
+    def _await_next(self) -> None:
+        self.deadline = self.edge.deadlines.now + self.edge.limits.idle_seconds
+        self.resume()
+        if self._buffer:
+            self._advance()
+            self.resume()
+
+    def refuse(self, error: BadRequestError) -> None:
+        """Say why a message is refused, and end the connection: what follows cannot be trusted."""
+        self.exchange = None
+        self.grant = None
+        self._held = None
+        self._buffer = b""
+        if not self.transport.is_closing():
+            self._write_refusal(error)
+            self._linger()
+
+    def _write_refusal(self, error: BadRequestError) -> None:
+        fields = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
+        answer = trouble_answer(
+            trouble_of(error), page=False, fields=fields if error.status == 405 else ()
+        )
+        self.answer(answer, keep_alive=False, head_only=False)
+
+    def _linger(self) -> None:
+        """End the connection so that what was written arrives."""
+        if self._lingering:
+            return
+        self._lingering = True
+        self._buffer = b""
+        self.deadline = self.edge.deadlines.now + LINGER_SECONDS
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.resume()
+
+    def cut(self, *, framed: bool) -> None:
+        """End in the middle of a response. Where its framing shows that, what was sent may arrive;
+        where only the end of the connection would end it, it must not look like a good one."""
+        self.exchange = None
+        if framed:
+            self.transport.close()
+        else:
+            self.transport.abort()
+
+    def tunnel(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
+        """Give the connection away to a tunnel."""
+        grant, self.exchange, self.grant = self.grant, None, None
+        self.edge.disconnected(self)
+        waiting, self._buffer = self._buffer, b""
+        if waiting:
+            upstream.transport.write(waiting)
+        upstream.leave()
+        tunnel = Tunnel(
+            self.transport,
+            upstream.transport,
+            route=exchange.route,
+            grant=grant,
+            deadlines=self.edge.deadlines,
+            on_end=self.edge.tunnel_ended,
+        )
+        self.edge.tunnel_opened(tunnel)
+        if self._paused:
+            self.transport.resume_reading()
+
+    # --- limits ---
+
+    def timed_out(self) -> None:
+        """The phase that the connection is in took too long."""
+        if self.exchange is not None:
+            self.exchange.timed_out()
+        elif self._stalled or self._lingering:
+            self.transport.abort()
+        elif self._buffer or self._held:
+            self.refuse(BadRequestError("the request took too long to arrive", 408))
+        else:
+            self.transport.close()
+
+    def drain(self) -> None:
+        """Take no further request."""
+        if self.exchange is None and not self._lingering:
+            self.transport.close()
+
+    def revoked(self) -> None:
+        """What let the request pass has ended."""
+        self.transport.abort()
+
+
+def _with_slash(head: RequestHead, route: LiveRoute) -> Answer:
+    """Send to the prefix itself, which needs its last slash for relative links to work."""
+    _, mark, query = head.target.partition(b"?")
+    status = 302 if head.method in (b"GET", b"HEAD") else 308
+    return redirect(route.prefix_bytes + mark + query, status=status)

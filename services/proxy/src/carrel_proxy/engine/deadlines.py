@@ -1,0 +1,53 @@
+"""Time limits without a timer each: one tick looks at all that is open.
+
+A limit is kept to the tick, which is a second or less. That is all limits on people need, and it
+costs a running request nothing but an assignment.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+from carrel_shared.clock import Clock
+
+NEVER = math.inf
+ALWAYS = -math.inf
+
+
+class Timed(Protocol):
+    """Something with a time limit."""
+
+    deadline: float
+
+    def timed_out(self) -> None:
+        """End what took too long. Called once a tick until the deadline moves."""
+        ...
+
+
+class Deadlines:
+    """The clock of the data plane.
+
+    Attributes:
+        now: Monotonic seconds as of the last tick; good enough for limits, and free to read.
+        each_tick: Called after the limits were looked at.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._timed: set[Timed] = set()
+        self.now = clock.monotonic()
+        self.each_tick: list[Callable[[], None]] = []
+
+    def add(self, timed: Timed) -> None:
+        self._timed.add(timed)
+
+    def discard(self, timed: Timed) -> None:
+        self._timed.discard(timed)
+
+    def tick(self) -> None:
+        """Look at everything once."""
+        self.now = now = self._clock.monotonic()
+        for timed in [one for one in self._timed if one.deadline <= now]:
+            timed.timed_out()
+        for call in self.each_tick:
+            call()

@@ -1,0 +1,207 @@
+"""The public side as a whole: what its connections share, and how it starts and ends."""
+
+import asyncio
+import ipaddress
+import itertools
+import secrets
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from carrel_proxy.access.guard import Guard
+from carrel_proxy.access.signin import SignIn
+from carrel_proxy.access.verdicts import Grant
+from carrel_proxy.core.head import HeadLimits
+from carrel_proxy.core.trie import RouteTrie
+from carrel_proxy.engine.client import ClientConnection
+from carrel_proxy.engine.deadlines import NEVER, Deadlines
+from carrel_proxy.engine.routes import LiveRoute
+from carrel_proxy.engine.tunnel import Tunnel
+from carrel_proxy.settings import ProxySettings
+from carrel_shared.tasks import TaskOwner
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 0.5
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how much, for clients; seconds and bytes."""
+
+    head: HeadLimits
+    head_seconds: float
+    body_seconds: float
+    idle_seconds: float
+    stall_seconds: float
+    response_seconds: float
+
+
+def limits_of(settings: ProxySettings) -> Limits:
+    """Return the limits that are set."""
+    return Limits(
+        head=HeadLimits(settings.max_head_bytes, settings.max_target_bytes, settings.max_fields),
+        head_seconds=settings.head_seconds,
+        body_seconds=settings.body_seconds,
+        idle_seconds=settings.idle_seconds,
+        stall_seconds=settings.stall_seconds,
+        response_seconds=settings.response_seconds or NEVER,
+    )
+
+
+class Edge:
+    """The data plane.
+
+    Attributes:
+        routes: What is in force; the table replaces it.
+        default_host: What an HTTP/1.0 request without `Host` is taken to mean.
+        draining: No connection carries another request.
+    """
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        *,
+        deadlines: Deadlines,
+        guard: Guard,
+        sign_in: SignIn,
+        tasks: TaskOwner,
+    ) -> None:
+        self.limits = limits_of(settings)
+        self.base_url = settings.base_url
+        self.deadlines = deadlines
+        self.guard = guard
+        self.sign_in = sign_in
+        self.tasks = tasks
+        self.routes: RouteTrie[LiveRoute] = RouteTrie()
+        self.default_host = settings.bind.encode("ascii", "ignore")
+        self.draining = False
+        self._trusted = [ipaddress.ip_network(text) for text in settings.trusted_peers]
+        self._clients: set[ClientConnection] = set()
+        self._tunnels: set[Tunnel] = set()
+        self._servers: list[asyncio.Server] = []
+        self._ids = itertools.count(1)
+        self._id_prefix = secrets.token_hex(5).encode("ascii")
+        self._empty = asyncio.Event()
+        guard.open_grants = self.grants
+        guard.cut = self.cut
+
+    # --- life ---
+
+    async def listen(
+        self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Accept connections."""
+        loop = asyncio.get_running_loop()
+        for listening in sockets:
+            handshake = self.limits.head_seconds if tls is not None else None
+            if listening.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(
+                    lambda: ClientConnection(self),
+                    sock=listening,
+                    backlog=_BACKLOG,
+                    ssl=tls,
+                    ssl_handshake_timeout=handshake,
+                )
+            else:
+                server = await loop.create_server(
+                    lambda: ClientConnection(self),
+                    sock=listening,
+                    backlog=_BACKLOG,
+                    ssl=tls,
+                    ssl_handshake_timeout=handshake,
+                )
+            self._servers.append(server)
+
+    async def tick(self) -> None:
+        """Keep time until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.deadlines.tick()
+
+    def stop_listening(self) -> None:
+        """Accept no more, and let no connection carry another request."""
+        self.draining = True
+        for server in self._servers:
+            server.close()
+        for client in list(self._clients):
+            client.drain()
+        self._note_empty()
+
+    async def drain(self, seconds: float) -> None:
+        """Let running requests finish, then end what is left."""
+        self.stop_listening()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            log.info("requests_cut", count=len(self._clients))
+        for tunnel in list(self._tunnels):
+            tunnel.cut()
+        for client in list(self._clients):
+            client.transport.abort()
+
+    # --- connections ---
+
+    def peer_of(self, transport: asyncio.Transport) -> tuple[bytes, bool]:
+        """Return a client's address, and whether it is a proxy we believe."""
+        name = transport.get_extra_info("peername")
+        address = name[0] if isinstance(name, tuple) and name else "127.0.0.1"
+        if not self._trusted:
+            return address.encode("ascii"), False
+        ip = ipaddress.ip_address(address.partition("%")[0])
+        return address.encode("ascii"), any(ip in network for network in self._trusted)
+
+    def connected(self, client: ClientConnection) -> None:
+        self._clients.add(client)
+        self.deadlines.add(client)
+
+    def disconnected(self, client: ClientConnection) -> None:
+        self._clients.discard(client)
+        self.deadlines.discard(client)
+        self._note_empty()
+
+    def tunnel_opened(self, tunnel: Tunnel) -> None:
+        self._tunnels.add(tunnel)
+        self.deadlines.add(tunnel)
+
+    def tunnel_ended(self, tunnel: Tunnel) -> None:
+        self._tunnels.discard(tunnel)
+        self.deadlines.discard(tunnel)
+
+    def _note_empty(self) -> None:
+        if self.draining and not self._clients:
+            self._empty.set()
+
+    @property
+    def connections(self) -> int:
+        """Open connections of clients, WebSockets among them."""
+        return len(self._clients) + len(self._tunnels)
+
+    def next_request_id(self) -> bytes:
+        """Return an id for a request: unique, not secret."""
+        return b"%b%06x" % (self._id_prefix, next(self._ids))
+
+    # --- access ---
+
+    def grants(self) -> Iterator[Grant]:
+        """Return the passages of all that is open."""
+        for client in self._clients:
+            if client.grant is not None:
+                yield client.grant
+        for tunnel in self._tunnels:
+            if tunnel.grant is not None:
+                yield tunnel.grant
+
+    def cut(self, fits: Callable[[Grant], bool]) -> None:
+        """End every connection whose passage fits."""
+        for client in list(self._clients):
+            if client.grant is not None and fits(client.grant):
+                client.revoked()
+        for tunnel in list(self._tunnels):
+            if tunnel.grant is not None and fits(tunnel.grant):
+                tunnel.cut()

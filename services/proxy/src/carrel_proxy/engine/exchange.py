@@ -1,0 +1,417 @@
+"""One request and its response, on their way through.
+
+A request is first decided on (by the client's connection), then sent on with `forward`, over a
+connection that waited or a new one. The response is relayed as it comes. Whichever side is slower
+holds the other one back. There is one end: `_finish` when all went well, `fail` while the client
+has been sent nothing, `_cut` after that.
+"""
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from carrel_proxy.core.answers import Answer, Trouble, trouble_answer
+from carrel_proxy.core.body import RequestBody
+from carrel_proxy.core.chunks import LAST_CHUNK, ChunkError, ChunkReader, frame
+from carrel_proxy.core.framing import Body, onward_framing, response_body
+from carrel_proxy.core.head import (
+    END,
+    HOP_BY_HOP,
+    RESPONSE_LIMITS,
+    RequestHead,
+    ResponseHead,
+    parse_response,
+)
+from carrel_proxy.core.headers import SERVER_SPECIAL, Onward, request_bytes, response_bytes
+from carrel_proxy.core.troubles import GATEWAY_TIMEOUT, trouble_of
+from carrel_proxy.core.websocket import check_accepted
+from carrel_proxy.engine.routes import LiveRoute
+from carrel_proxy.engine.upstream import UpstreamConnection
+from carrel_proxy.errors import (
+    BadRequestError,
+    BadResponseError,
+    ProxyError,
+    TargetAwayError,
+    WrongPeerError,
+)
+
+if TYPE_CHECKING:
+    from carrel_proxy.engine.client import ClientConnection
+
+log = structlog.get_logger(__name__)
+
+MOST_PENDING = 64 * 1024
+"""Bytes of a body that wait in memory for a connection."""
+MOST_INTERIM = 10
+"""Interim responses to one request; more are a flood."""
+JOIN_UP_TO = 16 * 1024
+"""Up to this size, head and body are worth copying together into one write."""
+
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+
+
+class Exchange:
+    """A request in progress.
+
+    Attributes:
+        body: The request's body; None without one.
+        keep_alive: After this response the client may send another request.
+        answered: The client has been sent the beginning of a final response.
+        over: Nothing more happens here.
+    """
+
+    __slots__ = (
+        "_body",
+        "_held_back",
+        "_interim",
+        "_kind",
+        "_left",
+        "_onward_kind",
+        "_partial",
+        "_pending",
+        "_reader",
+        "_request",
+        "_retried",
+        "_reusable",
+        "_status",
+        "_upstream",
+        "answered",
+        "body",
+        "client",
+        "head",
+        "keep_alive",
+        "over",
+        "route",
+        "websocket",
+    )
+
+    def __init__(
+        self,
+        client: "ClientConnection",
+        head: RequestHead,
+        body: RequestBody | None,
+        route: LiveRoute,
+        *,
+        websocket: bool,
+        pending: bytes,
+    ) -> None:
+        self.client = client
+        self.head = head
+        self.body = body
+        self.route = route
+        self.websocket = websocket
+        self.keep_alive = False
+        self.answered = False
+        self.over = False
+        self._pending = pending
+        self._upstream: UpstreamConnection | None = None
+        self._request = b""
+        self._retried = False
+        self._partial = b""
+        self._kind: Body | None = None
+        self._onward_kind = Body.NONE
+        self._left = 0
+        self._reader: ChunkReader | None = None
+        self._reusable = False
+        self._interim = 0
+        self._status = 0
+        self._held_back = False
+
+    @property
+    def request_done(self) -> bool:
+        """Whether what the client sends next is another request."""
+        return self.body is None or self.body.done
+
+    # --- the request ---
+
+    def forward(self, onward: Onward) -> None:
+        """Send the request on."""
+        self._request = data = request_bytes(self.head, onward, websocket=self.websocket)
+        upstream = self.route.take()
+        if upstream is not None:
+            self._send(upstream, data)
+        else:
+            self.client.edge.tasks.start(self._connect(), name="connect")
+
+    async def _connect(self) -> None:
+        try:
+            upstream = await self.route.connect()
+        except (TargetAwayError, WrongPeerError) as error:
+            self.fail(error)
+            return
+        if self.over:
+            upstream.release(reusable=True)
+        else:
+            self._send(upstream, self._request)
+
+    def _send(self, upstream: UpstreamConnection, data: bytes) -> None:
+        self._upstream = upstream
+        upstream.conversation = self
+        if self._pending:
+            data += self._pending
+            self._pending = b""
+            self.client.resume()
+        if self.body is not None:
+            self._request = b""  # a body is sent once, so neither head is needed again
+        upstream.transport.write(data)
+        self.client.waiting()
+
+    def feed_body(self, data: bytes) -> None:
+        """Take what the client sent of its body."""
+        body = self.body
+        if body is None or self.over:
+            return
+        try:
+            out = body.feed(data)
+        except BadRequestError as error:
+            self.fail(error)
+            return
+        self.route.active_at = self.client.edge.deadlines.now
+        if self._upstream is None:
+            self._pending += out
+            if len(self._pending) > MOST_PENDING:
+                self.client.pause()
+        elif out:
+            self._upstream.transport.write(out)
+        if body.done:
+            self.client.keep(body.surplus)
+        self.client.waiting()
+
+    # --- the response ---
+
+    def upstream_data(self, data: bytes) -> None:
+        """Take what the target sent."""
+        try:
+            if self._kind is None:
+                self._read_head(data)
+            else:
+                self._relay(b"", data)
+        except (BadResponseError, ChunkError) as error:
+            self.route.note_trouble("bad_response", str(error))
+            self.fail(BadResponseError(str(error)))
+
+    def _read_head(self, data: bytes) -> None:
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        while True:
+            end = data.find(END)
+            if end < 0:
+                if len(data) > RESPONSE_LIMITS.head:
+                    raise BadResponseError("the response head is too large")
+                self._partial = data
+                return
+            if end > RESPONSE_LIMITS.head:
+                raise BadResponseError("the response head is too large")
+            special = SERVER_SPECIAL if self.route.server else HOP_BY_HOP
+            head = parse_response(data[: end + 4], special)
+            data = data[end + 4 :]
+            if head.status >= 200:
+                self._begin_response(head, data)
+                return
+            if head.status == 101:
+                self._switch(head, data)
+                return
+            self._pass_interim(head)
+            if not data:
+                return
+
+    def _pass_interim(self, head: ResponseHead) -> None:
+        self._interim += 1
+        if self._interim > MOST_INTERIM:
+            raise BadResponseError("there are too many interim responses")
+        wanted = self.head.minor == 1 and (head.status != 100 or self.head.expects_continue)
+        if wanted:
+            prefix = self.route.prefix_bytes if self.route.server else None
+            self.client.transport.write(response_bytes(head, b"", prefix))
+
+    def _begin_response(self, head: ResponseHead, data: bytes) -> None:
+        self._kind = kind = response_body(head, self.head.method)
+        self._status = head.status
+        self.keep_alive = (
+            self.head.keep_alive
+            and (self.body is None or self.body.done)
+            and not self.websocket
+            and not self.client.edge.draining
+        )
+        framing, self._onward_kind = onward_framing(
+            head, kind, self.head.minor, keep_alive=self.keep_alive
+        )
+        if self._onward_kind is Body.UNTIL_CLOSE:
+            self.keep_alive = False
+        self._reusable = head.keep_alive and kind is not Body.UNTIL_CLOSE
+        if kind is Body.SIZED:
+            self._left = head.length or 0
+        elif kind is Body.CHUNKED:
+            self._reader = ChunkReader()
+        prefix = self.route.prefix_bytes if self.route.server else None
+        out = response_bytes(head, framing, prefix)
+        self.answered = True
+        self.client.flowing()
+        if kind is Body.NONE:
+            if data:
+                self._reusable = False  # a body where none may be: nothing after it can be trusted
+            self.client.transport.write(out)
+            self._finish()
+        elif data:
+            self._relay(out, data)
+        else:
+            self.client.transport.write(out)
+
+    def _relay(self, out: bytes, data: bytes) -> None:
+        """Pass on body data, with the head before it when it comes in one."""
+        done = False
+        if self._kind is Body.SIZED:
+            size = len(data)
+            if size > self._left:
+                data = data[: self._left]
+                self._reusable = False
+            done = size >= self._left
+            self._left -= len(data)
+        elif self._reader is not None:
+            pieces = self._reader.feed(data)
+            done = self._reader.done
+            if self._reader.surplus:
+                self._reusable = False
+            if self._onward_kind is Body.CHUNKED:
+                data = frame(pieces, last=done) if pieces or done else b""
+            else:
+                data = b"".join(pieces)
+        elif self._onward_kind is Body.CHUNKED:
+            data = frame([data], last=False)
+        transport = self.client.transport
+        if not out:
+            if data:
+                transport.write(data)
+        elif len(data) <= JOIN_UP_TO:
+            transport.write(out + data)
+        else:
+            transport.write(out)
+            transport.write(data)
+        if done:
+            self._finish()
+
+    def _switch(self, head: ResponseHead, data: bytes) -> None:
+        upstream = self._upstream
+        if not self.websocket or upstream is None:
+            raise BadResponseError("101 that nobody asked for")
+        check_accepted(head, self.head.special[b"sec-websocket-key"][0])
+        prefix = self.route.prefix_bytes if self.route.server else None
+        out = response_bytes(head, b"Connection: Upgrade\r\nUpgrade: websocket\r\n", prefix)
+        self.over = True
+        self._upstream = None
+        upstream.conversation = None
+        self.client.transport.write(out + data)
+        self.client.tunnel(self, upstream)
+
+    def upstream_lost(self, error: Exception | None) -> None:
+        """The target's connection is gone."""
+        upstream, self._upstream = self._upstream, None
+        if self.over:
+            return
+        if self._kind is Body.UNTIL_CLOSE and error is None:
+            if self._onward_kind is Body.CHUNKED:
+                self.client.transport.write(LAST_CHUNK)
+            self._finish()
+        elif self.answered:
+            self._cut("the target ended in the middle of its response")
+        elif upstream is not None and self._may_retry(upstream):
+            self._retried = True
+            self.client.edge.tasks.start(self._connect(), name="connect")
+        else:
+            self.route.note_trouble("target_ended", str(error or "no response"))
+            self.fail(TargetAwayError("the target ended without a response"))
+
+    def _may_retry(self, upstream: UpstreamConnection) -> bool:
+        """Whether the target most likely never saw the request, and could see it twice unharmed."""
+        return (
+            upstream.reused
+            and not self._retried
+            and self.body is None
+            and not self._partial
+            and not self._interim
+            and self.head.method in _IDEMPOTENT
+        )
+
+    # --- flow control ---
+
+    def upstream_writable(self, *, writable: bool) -> None:
+        """The target takes the request's body, or does not just now."""
+        if writable:
+            self.client.resume()
+        else:
+            self.client.pause()
+
+    def client_writable(self, *, writable: bool) -> None:
+        """The client takes the response, or does not just now."""
+        if self._upstream is None or self._upstream.transport.is_closing():
+            return
+        self._held_back = not writable
+        if writable:
+            self._upstream.transport.resume_reading()
+        else:
+            self._upstream.transport.pause_reading()
+
+    # --- ends ---
+
+    def _finish(self) -> None:
+        if self._status < 300:
+            self.route.active_at = self.client.edge.deadlines.now
+        self._let_go(reusable=self._reusable and self.request_done and not self.websocket)
+        self.client.finished(keep_alive=self.keep_alive, request_done=self.request_done)
+
+    def answer(self, answer: Answer) -> None:
+        """End with an answer of the proxy's own."""
+        if self.over:
+            return
+        keep_alive = self.head.keep_alive and self.request_done and not self.client.edge.draining
+        self._let_go(reusable=False)
+        self.client.answer(answer, keep_alive=keep_alive, head_only=self.head.method == b"HEAD")
+        self.client.finished(keep_alive=keep_alive, request_done=self.request_done)
+
+    def fail(self, error: ProxyError) -> None:
+        """End because something is wrong: an answer if none has begun, else a cut."""
+        if self.over:
+            return
+        if self.answered:
+            self._cut(str(error))
+            return
+        if isinstance(error, BadRequestError):
+            self._let_go(reusable=False)
+            self.client.refuse(error)
+            return
+        self.tell(trouble_of(error, self.route.spawn))
+
+    def tell(self, trouble: Trouble) -> None:
+        """End by saying what is wrong, as a page or as JSON."""
+        self.answer(trouble_answer(trouble, page=self.client.is_navigation(self.head)))
+
+    def timed_out(self) -> None:
+        """The phase the exchange is in took too long."""
+        if self.answered:
+            self._cut("the client does not read")
+        elif not self.request_done:
+            self.fail(BadRequestError("the body took too long", 408))
+        else:
+            self.route.note_trouble("no_response", "the target took too long")
+            self.tell(GATEWAY_TIMEOUT)
+
+    def _cut(self, reason: str) -> None:
+        """End both connections, so that nobody takes a part for the whole."""
+        if not self.over:
+            log.debug("response_cut", prefix=self.route.prefix, reason=reason)
+            self._let_go(reusable=False)
+            self.client.cut(framed=self._onward_kind is not Body.UNTIL_CLOSE)
+
+    def client_gone(self) -> None:
+        """Nobody waits for the response any more."""
+        if not self.over:
+            self._let_go(reusable=False)
+
+    def _let_go(self, *, reusable: bool) -> None:
+        self.over = True
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            if self._held_back and reusable and not upstream.transport.is_closing():
+                upstream.transport.resume_reading()
+            upstream.release(reusable=reusable)

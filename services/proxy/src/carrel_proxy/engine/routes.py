@@ -1,0 +1,156 @@
+"""Routes as the data plane uses them: the hub's entry, its pools, and when it was last used."""
+
+import ipaddress
+from dataclasses import dataclass
+
+import structlog
+
+from carrel_proxy.core.paths import prefix_segments
+from carrel_proxy.core.troubles import spawn_link
+from carrel_proxy.engine.deadlines import Deadlines
+from carrel_proxy.engine.upstream import Pool, UpstreamConnection
+from carrel_proxy.errors import BadTargetError, TargetAwayError
+from carrel_shared.addresses import Address, AddressError, TcpAddress, parse_address
+from carrel_shared.wire.routes import Route
+
+log = structlog.get_logger(__name__)
+
+LOG_SECONDS = 10.0
+"""How often at most a route's trouble is logged; a browser's tabs ask once a second each."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteOptions:
+    """What all routes share."""
+
+    deadlines: Deadlines
+    base_url: str
+    hub_prefix: str
+    connect_seconds: float
+    upstream_idle_seconds: float
+
+
+class LiveRoute:
+    """One route in force.
+
+    Attributes:
+        depth: Number of segments of the prefix.
+        prefix_bytes: The prefix as the hub has it, which is how cookies are scoped.
+        secret_fields: The line that tells the server that it is the proxy who asks.
+        active_at: When it was last used, by the data plane's clock; None when not since the last
+            report.
+        spawn: The hub's page that starts this server.
+    """
+
+    __slots__ = (
+        "_deadlines",
+        "_logged",
+        "access",
+        "active_at",
+        "depth",
+        "pools",
+        "prefix",
+        "prefix_bytes",
+        "secret_fields",
+        "server",
+        "spawn",
+        "wire",
+    )
+
+    def __init__(self, wire: Route, options: RouteOptions) -> None:
+        self.wire = wire
+        self.prefix = wire.prefix
+        self.prefix_bytes = wire.prefix.encode("ascii")
+        self.depth = len(prefix_segments(self.prefix_bytes))
+        self.access = wire.access
+        self.server = wire.server
+        secret = wire.access.secret if wire.access is not None else ""
+        self.secret_fields = b"X-Carrel-Secret: %b\r\n" % secret.encode("ascii") if secret else b""
+        self.spawn = (
+            spawn_link(options.hub_prefix, options.base_url, wire.prefix) if wire.server else None
+        )
+        self.active_at: float | None = None
+        self.pools = [
+            Pool(
+                read_target(target),
+                wire.peer_uid,
+                options.deadlines,
+                connect_seconds=options.connect_seconds,
+                idle_seconds=options.upstream_idle_seconds,
+            )
+            for target in wire.targets
+        ]
+        self._deadlines = options.deadlines
+        self._logged = float("-inf")
+
+    def take(self) -> UpstreamConnection | None:
+        """Return a connection that waits for use, or None."""
+        pools = self.pools
+        if len(pools) == 1:
+            return pools[0].take()
+        for pool in self._by_preference():
+            if (connection := pool.take()) is not None:
+                return connection
+        return None
+
+    async def connect(self) -> UpstreamConnection:
+        """Open a connection to the least busy target; those that fail are passed over.
+
+        Raises:
+            TargetAwayError: If no target answers.
+            WrongPeerError: If somebody else answers in a target's place.
+        """
+        failure: TargetAwayError | None = None
+        for pool in self._by_preference():
+            try:
+                return await pool.connect()
+            except TargetAwayError as error:
+                failure = error
+        self.note_trouble("target_away", str(failure))
+        raise failure or TargetAwayError("there is no target")
+
+    def _by_preference(self) -> list[Pool]:
+        """Order targets; one that failed comes last, but is never given up."""
+        now = self._deadlines.now
+        return sorted(self.pools, key=lambda pool: (pool.away_until > now, pool.busy))
+
+    def note_trouble(self, event: str, reason: str) -> None:
+        """Log a failure of this route, unless one was logged just now."""
+        if self._deadlines.now - self._logged >= LOG_SECONDS:
+            self._logged = self._deadlines.now
+            log.warning(event, prefix=self.prefix, reason=reason)
+
+    def close(self) -> None:
+        """Keep no connections from now on. Requests under way go on to their end."""
+        for pool in self.pools:
+            pool.close()
+
+
+def read_target(text: str) -> Address:
+    """Return a target's address.
+
+    Raises:
+        BadTargetError: If it is not `unix:/path` or `http://host:port`, or leads to an address
+            that belongs to no server of ours.
+    """
+    if not text.startswith(("unix:", "http://")):
+        raise BadTargetError(f"{text!r}: a target is unix:/path or http://host:port")
+    try:
+        address = parse_address(text)
+    except AddressError as error:
+        raise BadTargetError(str(error)) from error
+    if isinstance(address, TcpAddress):
+        _refuse_odd_hosts(text, address)
+    return address
+
+
+def _refuse_odd_hosts(text: str, address: TcpAddress) -> None:
+    try:
+        ip = ipaddress.ip_address(address.host)
+    except ValueError:
+        if address.host.replace(".", "").isdigit() or address.host.lower().startswith("0x"):
+            raise BadTargetError(f"{text!r}: write the address in the usual form") from None
+        return
+    mapped = getattr(ip, "ipv4_mapped", None)
+    if mapped is not None or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+        raise BadTargetError(f"{text!r}: no server is reached at such an address")

@@ -1,0 +1,133 @@
+"""A WebSocket after its handshake: two connections, bytes from each to the other, nothing read."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import cast
+
+from carrel_proxy.access.verdicts import Grant
+from carrel_proxy.engine.deadlines import NEVER, Deadlines
+from carrel_proxy.engine.routes import LiveRoute
+
+LINGER_SECONDS = 10.0
+"""How long one direction may stay open after the other has ended."""
+
+KEEPALIVE_SECONDS = 30
+"""How often the kernel probes a silent peer, to notice within minutes that it vanished."""
+
+
+class Tunnel:
+    """Both ends of an open WebSocket.
+
+    Attributes:
+        grant: What lets it be open; None where the proxy does not guard.
+        deadline: Set when one direction has ended.
+    """
+
+    __slots__ = (
+        "_ends",
+        "_on_end",
+        "client",
+        "deadline",
+        "deadlines",
+        "grant",
+        "route",
+        "upstream",
+    )
+
+    def __init__(
+        self,
+        client: asyncio.Transport,
+        upstream: asyncio.Transport,
+        *,
+        route: LiveRoute,
+        grant: Grant | None,
+        deadlines: Deadlines,
+        on_end: Callable[["Tunnel"], None],
+    ) -> None:
+        self.client = client
+        self.upstream = upstream
+        self.route = route
+        self.grant = grant
+        self.deadlines = deadlines
+        self.deadline = NEVER
+        self._on_end = on_end
+        self._ends = 0
+        for transport in (client, upstream):
+            _probe_silent_peer(transport)
+        client.set_protocol(_ClientEnd(self, upstream))
+        upstream.set_protocol(_UpstreamEnd(self, client))
+
+    def ended(self, other: asyncio.Transport) -> None:
+        """One direction has ended: pass that on where the transport can, else end both."""
+        self._ends += 1
+        if self._ends == 2 or not other.can_write_eof() or other.is_closing():
+            self.client.close()
+            self.upstream.close()
+            return
+        other.write_eof()
+        self.deadline = self.deadlines.now + LINGER_SECONDS
+
+    def lost(self, other: asyncio.Transport) -> None:
+        """One connection is gone: let the other have what was sent, then close it."""
+        other.close()
+        self.deadline = min(self.deadline, self.deadlines.now + LINGER_SECONDS)
+        if self.client.is_closing() and self.upstream.is_closing():
+            self._on_end(self)
+
+    def timed_out(self) -> None:
+        self.cut()
+
+    def cut(self) -> None:
+        """End both sides now. A Close frame could only be written between two frames, and where
+        those begin is not known here."""
+        self.client.abort()
+        self.upstream.abort()
+        self._on_end(self)
+
+
+class _End(asyncio.Protocol):
+    __slots__ = ("_other", "_tunnel")
+
+    def __init__(self, tunnel: Tunnel, other: asyncio.Transport) -> None:
+        self._tunnel = tunnel
+        self._other = other
+
+    def data_received(self, data: bytes) -> None:
+        self._other.write(data)
+
+    def eof_received(self) -> bool:
+        self._tunnel.ended(self._other)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._tunnel.lost(self._other)
+
+    def pause_writing(self) -> None:
+        if not self._other.is_closing():
+            self._other.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self._other.is_closing():
+            self._other.resume_reading()
+
+
+class _ClientEnd(_End):
+    def data_received(self, data: bytes) -> None:
+        # What people send counts as use; answers to a browser's pings do too.
+        self._tunnel.route.active_at = self._tunnel.deadlines.now
+        self._other.write(data)
+
+
+class _UpstreamEnd(_End):
+    pass
+
+
+def _probe_silent_peer(transport: asyncio.Transport) -> None:
+    connected = cast(socket.socket | None, transport.get_extra_info("socket"))
+    if connected is None or connected.family == socket.AF_UNIX:
+        return
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)

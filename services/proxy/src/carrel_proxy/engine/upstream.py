@@ -1,0 +1,246 @@
+"""Connections to targets: opened, checked, kept for the next request, for one route alone."""
+
+import asyncio
+import socket
+import struct
+from typing import Protocol, cast
+
+import structlog
+
+from carrel_proxy.engine.deadlines import ALWAYS, Deadlines
+from carrel_proxy.errors import TargetAwayError, WrongPeerError
+from carrel_shared.addresses import Address, UnixAddress
+
+log = structlog.get_logger(__name__)
+
+MOST_IDLE = 128
+"""Unused connections kept for each target."""
+
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7)
+_FULL_BACKLOG_SECONDS = 0.02
+
+
+class Conversation(Protocol):
+    """What an upstream connection is used for at a time."""
+
+    def upstream_data(self, data: bytes) -> None: ...
+
+    def upstream_lost(self, error: Exception | None) -> None: ...
+
+    def upstream_writable(self, *, writable: bool) -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to one target of one route.
+
+    Attributes:
+        conversation: Who uses it; None while it waits in its pool.
+        reused: It has carried a request before, so it may have been closed at the other end since.
+    """
+
+    __slots__ = ("conversation", "idle_since", "pool", "reused", "transport")
+
+    transport: asyncio.Transport
+
+    def __init__(self, pool: "Pool") -> None:
+        self.pool = pool
+        self.conversation: Conversation | None = None
+        self.reused = False
+        self.idle_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.pool.open += 1
+
+    def data_received(self, data: bytes) -> None:
+        if self.conversation is not None:
+            self.conversation.upstream_data(data)
+        else:
+            # Nobody asked: whatever it is, it must not become the answer to the next request.
+            log.warning("unsolicited_response", target=str(self.pool.target))
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.pool.open -= 1
+        self.pool.forget(self)
+        conversation, self.conversation = self.conversation, None
+        if conversation is not None:
+            conversation.upstream_lost(exc)
+
+    def pause_writing(self) -> None:
+        if self.conversation is not None:
+            self.conversation.upstream_writable(writable=False)
+
+    def resume_writing(self) -> None:
+        if self.conversation is not None:
+            self.conversation.upstream_writable(writable=True)
+
+    def leave(self) -> None:
+        """Belong to no pool any more: a tunnel takes the transport over."""
+        self.conversation = None
+        self.pool.open -= 1
+
+    def release(self, *, reusable: bool) -> None:
+        """End a conversation: back to the pool, or closed."""
+        self.conversation = None
+        if reusable and not self.transport.is_closing():
+            self.pool.give(self)
+        else:
+            self.transport.abort()
+
+
+class Pool:
+    """The connections to one target of one route.
+
+    Attributes:
+        open: Connections there are, busy and idle.
+        away_until: Passed over until then if there are other targets.
+        deadline: Pools with unused connections are looked at each tick.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_connect_seconds",
+        "_deadlines",
+        "_failures",
+        "_idle",
+        "_idle_seconds",
+        "_peer_uid",
+        "_watched",
+        "away_until",
+        "deadline",
+        "open",
+        "target",
+    )
+
+    def __init__(
+        self,
+        target: Address,
+        peer_uid: int | None,
+        deadlines: Deadlines,
+        *,
+        connect_seconds: float,
+        idle_seconds: float,
+    ) -> None:
+        self.target = target
+        self.open = 0
+        self.away_until = 0.0
+        self.deadline = ALWAYS
+        self._peer_uid = peer_uid
+        self._deadlines = deadlines
+        self._connect_seconds = connect_seconds
+        self._idle_seconds = idle_seconds
+        self._idle: list[UpstreamConnection] = []
+        self._watched = False
+        self._closed = False
+        self._failures = 0
+
+    @property
+    def busy(self) -> int:
+        return self.open - len(self._idle)
+
+    def take(self) -> UpstreamConnection | None:
+        """Return the connection that was used last, or None if there is none to reuse."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if not connection.transport.is_closing():
+                return connection
+        return None
+
+    def give(self, connection: UpstreamConnection) -> None:
+        """Keep a connection whose conversation ended well."""
+        if self._closed or len(self._idle) >= MOST_IDLE:
+            connection.transport.abort()
+            return
+        connection.reused = True
+        connection.idle_since = self._deadlines.now
+        self._idle.append(connection)
+        if not self._watched:
+            self._watched = True
+            self._deadlines.add(self)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        if connection.conversation is None and connection in self._idle:
+            self._idle.remove(connection)
+
+    def timed_out(self) -> None:
+        """Close what was not used for long, before the other end does. The oldest come first."""
+        oldest = self._deadlines.now - self._idle_seconds
+        while self._idle and self._idle[0].idle_since <= oldest:
+            self._idle.pop(0).transport.abort()
+        if not self._idle:
+            self._watched = False
+            self._deadlines.discard(self)
+
+    def close(self) -> None:
+        """Keep nothing from now on. Conversations go on to their end."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().transport.abort()
+
+    async def connect(self) -> UpstreamConnection:
+        """Open a connection.
+
+        Raises:
+            TargetAwayError: If nobody answers.
+            WrongPeerError: If somebody answers who is not the one.
+        """
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                connection = await self._open()
+        except (OSError, TimeoutError) as error:
+            self._failures = min(self._failures + 1, 5)
+            self.away_until = self._deadlines.now + 2.5 * 2**self._failures
+            raise TargetAwayError(f"{self.target}: {error or type(error).__name__}") from error
+        self._failures = 0
+        self.away_until = 0.0
+        return connection
+
+    async def _open(self) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        if isinstance(self.target, UnixAddress):
+            connected = await self._connect_unix(self.target)
+            try:
+                _, protocol = await loop.create_unix_connection(
+                    lambda: UpstreamConnection(self), sock=connected
+                )
+            except BaseException:
+                connected.close()
+                raise
+            return protocol
+        _, protocol = await loop.create_connection(
+            lambda: UpstreamConnection(self), self.target.host, self.target.port
+        )
+        return protocol
+
+    async def _connect_unix(self, target: UnixAddress) -> socket.socket:
+        """Connect, and look who is there before anything is sent.
+
+        A path can be a link that a user made, or be bound again by somebody else: what counts is
+        the account that the kernel says is listening.
+        """
+        connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            connecting.setblocking(False)
+            while True:
+                try:
+                    connecting.connect(target.path)
+                    break
+                except BlockingIOError:  # the backlog is full; there is nothing to wait on
+                    await asyncio.sleep(_FULL_BACKLOG_SECONDS)
+            if self._peer_uid is not None:
+                self._check_peer(connecting)
+        except BaseException:
+            connecting.close()
+            raise
+        return connecting
+
+    def _check_peer(self, connected: socket.socket) -> None:
+        raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, uid, _ = _CREDENTIALS.unpack(raw)
+        if uid != self._peer_uid:
+            log.error(
+                "wrong_peer", target=str(self.target), expected_uid=self._peer_uid, found_uid=uid
+            )
+            raise WrongPeerError(f"{self.target}: another account answers there")

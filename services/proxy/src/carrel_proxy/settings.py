@@ -1,0 +1,170 @@
+"""The proxy's settings: the `[proxy]` table of `carrel.toml`, or `CARREL_PROXY__...`."""
+
+import ipaddress
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from carrel_shared.addresses import AddressError, TcpAddress, parse_address
+from carrel_shared.service_auth import EmptyKeyError, check_key
+from carrel_shared.settings import ServiceSettings
+
+
+class ProxySettings(ServiceSettings):
+    """Every setting of the proxy."""
+
+    table: ClassVar[str] = "proxy"
+    model_config = SettingsConfigDict(env_prefix="CARREL_PROXY__")
+
+    bind: str = Field(
+        default="127.0.0.1:8000",
+        description="The public address: host:port or unix:/path. One that other machines can"
+        " reach needs TLS.",
+    )
+    tls_cert: Path | None = Field(
+        default=None, description="PEM file with the certificate and its chain."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file with the certificate's key.")
+    insecure: bool = Field(
+        default=False,
+        description="Accept a public address without TLS, because TLS ends somewhere else.",
+    )
+    base_url: str = Field(
+        default="/",
+        pattern=r"^/([A-Za-z0-9._~-]+/)*$",
+        description="Path of the whole installation below its address, a slash at both ends.",
+    )
+    default_target: str | None = Field(
+        default=None,
+        description="Where requests go that no route covers until the hub sends the routes: the"
+        " hub's `listen`, as unix:/path or http://host:port.",
+    )
+    name: str = Field(
+        default="edge",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        description="This proxy's name, as the hub's settings have it.",
+    )
+    control_listen: str = Field(
+        description="Where the hub calls this proxy: unix:/path or host:port."
+    )
+    control_key: SecretStr = Field(description="What the hub shows this proxy.")
+    hub_url: str = Field(
+        description="Where this proxy calls the hub, its `internal_listen`: unix:/path or"
+        " host:port."
+    )
+    hub_key: SecretStr = Field(description="What this proxy shows the hub.")
+    state_dir: Path = Field(
+        description="Where the routes and verdicts are kept, so that a restart needs no hub."
+    )
+    trusted_peers: list[str] = Field(
+        default=[],
+        description="Addresses or networks of proxies before this one, whose X-Forwarded-* fields"
+        " are believed. From anybody else they are removed.",
+    )
+    stale_sessions_seconds: float = Field(
+        default=900,
+        ge=0,
+        description="How long people stay signed in to their servers while the hub is away. With 0"
+        " the next check, a minute later at most, locks them out.",
+    )
+    head_seconds: float = Field(
+        default=10, gt=0, description="How long a client may take for the head of a request."
+    )
+    body_seconds: float = Field(
+        default=60, gt=0, description="How long a client may pause while it sends a body."
+    )
+    idle_seconds: float = Field(
+        default=75, gt=0, description="How long a connection is kept between two requests."
+    )
+    stall_seconds: float = Field(
+        default=300, gt=0, description="How long a client may leave a response unread."
+    )
+    connect_seconds: float = Field(
+        default=5, gt=0, description="How long a server may take to accept a connection."
+    )
+    response_seconds: float = Field(
+        default=3600,
+        ge=0,
+        description="How long a server may take to begin a response; 0 is for ever. Nothing limits"
+        " a response that flows, or an open WebSocket.",
+    )
+    upstream_idle_seconds: float = Field(
+        default=4,
+        gt=0,
+        description="How long an unused connection to a server is kept. Less than servers keep"
+        " theirs.",
+    )
+    drain_seconds: float = Field(
+        default=2, ge=0, description="How long running requests may go on after SIGTERM."
+    )
+    max_head_bytes: int = Field(
+        default=32 * 1024, ge=1024, description="Size of a request's head at most."
+    )
+    max_target_bytes: int = Field(
+        default=8 * 1024, ge=256, description="Size of a request's path and query at most."
+    )
+    max_fields: int = Field(
+        default=100, ge=10, description="Number of a request's header fields at most."
+    )
+    max_verdicts: int = Field(
+        default=20_000, ge=100, description="How many sign-ins are remembered at most."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What is logged."
+    )
+    log_json: bool = Field(default=False, description="Log JSON lines instead of text.")
+
+    @field_validator("bind", "control_listen", "hub_url", "default_target")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        try:
+            if value is not None:
+                parse_address(value)
+        except AddressError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("control_key", "hub_key")
+    @classmethod
+    def _is_a_secret(cls, value: SecretStr) -> SecretStr:
+        try:
+            check_key("this key", value.get_secret_value())
+        except EmptyKeyError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("trusted_peers")
+    @classmethod
+    def _are_networks(cls, value: list[str]) -> list[str]:
+        for text in value:
+            ipaddress.ip_network(text)
+        return value
+
+    @model_validator(mode="after")
+    def _is_safe_in_public(self) -> "ProxySettings":
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together: set both or none")
+        address = parse_address(self.bind)
+        if (
+            isinstance(address, TcpAddress)
+            and not address.is_loopback
+            and self.tls_cert is None
+            and not self.insecure
+        ):
+            raise ValueError(
+                f"bind = {self.bind!r} can be reached from other machines, and passwords would"
+                " cross the network in the clear: set tls_cert and tls_key, or bind 127.0.0.1, or"
+                " set insecure = true if TLS ends at another proxy before this one"
+            )
+        return self
+
+    @property
+    def hub_prefix(self) -> str:
+        """The hub's own path: `{base}hub/`."""
+        return f"{self.base_url}hub/"
+
+    @property
+    def is_tls(self) -> bool:
+        return self.tls_cert is not None
