@@ -1,0 +1,70 @@
+"""The keeper's two helpers: the agent, always running, and the zygote, on request."""
+
+import os
+import signal
+import socket
+from collections.abc import Sequence
+
+from carrel_agent.keeper.messages import ZYGOTE_FD_VARIABLE, new_pair
+
+AGENT_FIRST_WAIT = 0.2
+AGENT_LONGEST_WAIT = 10.0
+AGENT_LASTS_SECONDS = 30.0
+"""An agent that ran this long was well; the next wait starts small again."""
+
+# What a helper must not inherit from the keeper: how it treats signals.
+_RESET = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE)
+
+
+def spawn(argv: Sequence[str], environment: dict[str, str], channel: socket.socket) -> int:
+    """Start a program that inherits `channel` and the standard descriptors; return its pid.
+
+    Raises:
+        OSError: If it cannot be started.
+    """
+    os.set_inheritable(channel.fileno(), True)
+    try:
+        return os.posix_spawn(argv[0], list(argv), environment, setsigdef=_RESET, setsigmask=())
+    finally:
+        os.set_inheritable(channel.fileno(), False)
+
+
+def spawn_zygote(python: str, environ: dict[str, str]) -> tuple[int, socket.socket]:
+    """Start a zygote; return its pid and the end of its pair that is the agent's.
+
+    Its environment is all but empty: its memory is readable by everybody it is forked for.
+
+    Raises:
+        OSError: If it cannot be started.
+    """
+    ours, theirs = new_pair()
+    environment = {
+        "PATH": environ.get("PATH", os.defpath),
+        "LANG": environ.get("LANG", "C.UTF-8"),
+        ZYGOTE_FD_VARIABLE: str(theirs.fileno()),
+    }
+    # It has nothing to wait for but requests; a channel that does not block would make it spin.
+    theirs.setblocking(True)
+    try:
+        pid = spawn((python, "-I", "-m", "carrel_agent.zygote"), environment, theirs)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return pid, ours
+
+
+class Backoff:
+    """How long to wait before the agent is started again."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def next_wait(self, ran_seconds: float) -> float:
+        """Return the wait after a run of this length."""
+        if ran_seconds >= AGENT_LASTS_SECONDS:
+            self._failures = 0
+        wait = min(AGENT_FIRST_WAIT * 2.0**self._failures, AGENT_LONGEST_WAIT)
+        self._failures = min(self._failures + 1, 10)
+        return wait

@@ -1,0 +1,141 @@
+"""The fork runner: a zygote that has JupyterLab imported forks, and the child serves.
+
+The zygote is started when it is first needed, by the keeper, and let go when it was not needed for
+long. It costs as much memory as a server.
+"""
+
+import asyncio
+import os
+import signal
+
+import structlog
+
+from carrel_agent.keeper.channel import Channel, ChannelClosedError, RefusedError
+from carrel_agent.keeper.client import KeeperClient
+from carrel_agent.process.launch_spec import write_launch_spec
+from carrel_agent.runners.base import Launch, Launched, LaunchUnclearError, RunnerUnavailableError
+from carrel_agent.supervise.process_tree import signal_process
+from carrel_shared.clock import Clock
+from carrel_shared.identity import ProcessIdentity, identify
+from carrel_shared.tasks import TaskOwner
+
+log = structlog.get_logger(__name__)
+
+FORK_SECONDS = 60.0
+"""How long a fork may take: the first waits until JupyterLab is imported."""
+QUICK_DEATH_SECONDS = 10.0
+PAUSE_SECONDS = 30.0
+"""A zygote that died young is not started again for so long; servers are executed meanwhile."""
+
+
+class ForkRunner:
+    """Owns the connection to the zygote.
+
+    Args:
+        keeper: Starts the zygote.
+        python: The Python whose JupyterLab it imports; empty for the agent's.
+        idle_seconds: How long an unused zygote is kept.
+    """
+
+    name = "fork"
+
+    def __init__(
+        self, keeper: KeeperClient, clock: Clock, *, python: str, idle_seconds: float
+    ) -> None:
+        self._keeper = keeper
+        self._clock = clock
+        self._python = python
+        self._idle_seconds = idle_seconds
+        self._channel: Channel | None = None
+        self._pid = 0
+        self._identity: ProcessIdentity | None = None
+        self._started_at = 0.0
+        self._not_before = 0.0
+        self._used_at = 0.0
+        self._in_use = 0
+        self._starting = asyncio.Lock()
+        self._tasks = TaskOwner()
+
+    async def launch(self, launch: Launch) -> Launched:
+        """Have the zygote fork."""
+        channel = await self._zygote()
+        spec = write_launch_spec(launch.spec)
+        self._in_use += 1
+        try:
+            reply = await channel.request(
+                {"op": "fork"}, (spec, launch.listener, launch.log), timeout_seconds=FORK_SECONDS
+            )
+        except RefusedError as error:
+            raise RunnerUnavailableError(f"the zygote refused: {error}") from error
+        except ChannelClosedError as error:
+            await self._kill(channel)
+            raise LaunchUnclearError(f"the zygote is gone: {error}") from error
+        finally:
+            self._in_use -= 1
+            self._used_at = self._clock.monotonic()
+            os.close(spec)
+        return Launched(int(reply.message["pid"]), int(reply.message["start_ticks"]))
+
+    async def warm(self) -> None:
+        """Start the zygote if there is none."""
+        try:
+            await self._zygote()
+        except RunnerUnavailableError as error:
+            log.warning("zygote_unavailable", reason=str(error))
+
+    def helper_pids(self) -> frozenset[int]:
+        return frozenset({self._pid}) if self._channel is not None else frozenset()
+
+    async def close(self) -> None:
+        """Let the zygote end."""
+        self._drop()
+        await self._tasks.close()
+
+    async def _zygote(self) -> Channel:
+        async with self._starting:
+            self._used_at = self._clock.monotonic()
+            if self._channel is not None and not self._channel.closed:
+                return self._channel
+            if self._clock.monotonic() < self._not_before:
+                raise RunnerUnavailableError("the zygote died as soon as it was started")
+            try:
+                self._pid, end = await self._keeper.start_zygote(self._python)
+            except (RefusedError, ChannelClosedError) as error:
+                raise RunnerUnavailableError(f"the zygote could not be started: {error}") from error
+            self._identity = identify(self._pid)
+            self._started_at = self._clock.monotonic()
+            self._channel = Channel(end, on_close=self._on_death)
+            self._tasks.start(self._let_go_when_idle(self._channel), name="zygote-idle")
+            log.info("zygote_started", pid=self._pid)
+            return self._channel
+
+    def _on_death(self) -> None:
+        lived = self._clock.monotonic() - self._started_at
+        log.warning("zygote_died", pid=self._pid, after_seconds=round(lived, 1))
+        if lived < QUICK_DEATH_SECONDS:
+            self._not_before = self._clock.monotonic() + PAUSE_SECONDS
+        self._channel = None
+
+    async def _kill(self, channel: Channel) -> None:
+        """See the zygote dead: it must not fork once we look for what it may have started."""
+        identity = self._identity
+        channel.close()
+        if self._channel is channel:
+            self._channel = None
+        while identity is not None and identity.is_alive():
+            signal_process(identity.pid, identity.start_ticks, signal.SIGKILL)
+            await asyncio.sleep(0.01)
+
+    def _drop(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    async def _let_go_when_idle(self, channel: Channel) -> None:
+        while not channel.closed:
+            unused = self._clock.monotonic() - self._used_at
+            if not self._in_use and unused >= self._idle_seconds:
+                log.info("zygote_let_go", pid=self._pid, unused_seconds=round(unused))
+                self._drop()
+                return
+            await asyncio.sleep(max(0.05, self._idle_seconds - unused))

@@ -1,0 +1,131 @@
+"""The agent's life: put the parts together, take up what was left, serve until told to stop."""
+
+import asyncio
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from carrel_agent.app import create_app
+from carrel_agent.keeper.client import KeeperClient, inherited_socket
+from carrel_agent.runners.exec import ExecRunner
+from carrel_agent.runners.fork import ForkRunner
+from carrel_agent.settings import AgentSettings
+from carrel_agent.supervise.accounts import account_name, group_id
+from carrel_agent.supervise.journal import Journal
+from carrel_agent.supervise.logs import ServerLogs
+from carrel_agent.supervise.reporting import Reporter
+from carrel_agent.supervise.sockets import SocketDirectories
+from carrel_agent.supervise.supervisor import Supervisor
+from carrel_shared.addresses import UnixAddress, bind_address, http_client, parse_address
+from carrel_shared.clock import SystemClock
+from carrel_shared.serving import Listener, serve
+from carrel_shared.tasks import TaskOwner
+
+log = structlog.get_logger(__name__)
+
+LOCK_SECONDS = 5.0
+GRACEFUL_SECONDS = 2
+
+
+class AlreadyRunningError(Exception):
+    """Another agent has this state directory."""
+
+
+async def run(settings: AgentSettings, environ: Mapping[str, str]) -> None:
+    """Run the agent until SIGTERM, or until its keeper is gone.
+
+    Raises:
+        NoKeeperError: If no keeper started it.
+        AlreadyRunningError: If another agent has its state.
+        AddressError: If it cannot listen.
+        SetupError: If a setting turns out to be wrong on this host.
+        OSError: If a directory cannot be used.
+    """
+    end = inherited_socket(environ)
+    group = group_id(settings.socket_group)
+    os.umask(0o077)
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = await _lock(settings.state_dir / "agent.lock")
+    clock = SystemClock()
+    keeper = KeeperClient(end, on_lost=_keeper_lost)
+    supervisor = Supervisor(
+        keeper=keeper,
+        journal=Journal(settings.state_dir / "servers"),
+        sockets=SocketDirectories(settings.run_dir, group=group),
+        logs=ServerLogs(settings.state_dir / "logs"),
+        runners={
+            "fork": ForkRunner(
+                keeper, clock, python=settings.python, idle_seconds=settings.zygote_idle_seconds
+            ),
+            "exec": ExecRunner(keeper),
+        },
+        clock=clock,
+        python=settings.python or sys.executable,
+        lang=environ.get("LANG", "C.UTF-8"),
+        min_uid=settings.min_uid,
+        stop_times=(settings.interrupt_seconds, settings.terminate_seconds),
+    )
+    uid = os.geteuid()
+    tasks = TaskOwner()
+    async with http_client(parse_address(settings.hub_url)) as hub:
+        reporter = Reporter(
+            supervisor,
+            name=settings.name,
+            accounts="any" if uid == 0 else account_name(uid),
+            hub=hub,
+            key=settings.hub_key.get_secret_value(),
+        )
+        app = create_app(supervisor, reporter, hub_key=settings.key.get_secret_value())
+        address = parse_address(settings.listen)
+        listener = bind_address(address)
+        if isinstance(address, UnixAddress):
+            _open_to_group(Path(address.path), group)
+        await supervisor.recover()
+        tasks.start(reporter.run(), name="reporter")
+        try:
+            await serve(
+                [Listener(app, [listener])],
+                on_started=lambda: log.info("agent_ready", listen=str(address)),
+                graceful_seconds=GRACEFUL_SECONDS,
+            )
+        finally:
+            await tasks.close()
+            await supervisor.close()
+            keeper.close()
+            os.close(lock)
+    log.info("agent_ended")
+
+
+def _keeper_lost() -> None:
+    # Without its keeper the agent cannot tell how servers end; the next keeper starts a new agent.
+    log.error("keeper_lost", advice="the agent ends; servers go on")
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _open_to_group(path: Path, group: int | None) -> None:
+    if group is not None and os.geteuid() == 0:
+        os.chown(path, 0, group)
+        path.chmod(0o660)
+
+
+async def _lock(path: Path) -> int:
+    """Take the state directory, giving an agent that is just ending a moment.
+
+    Raises:
+        AlreadyRunningError: If it is still taken then.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    for _ in range(int(LOCK_SECONDS / 0.05)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            await asyncio.sleep(0.05)
+        else:
+            return descriptor
+    os.close(descriptor)
+    raise AlreadyRunningError(f"another agent runs on {path.parent}")

@@ -1,0 +1,112 @@
+"""The agent's settings: the `[agent]` table of `carrel.toml`, or `CARREL_AGENT__...`."""
+
+import os
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from carrel_shared.addresses import MAX_UNIX_PATH, AddressError, parse_address
+from carrel_shared.service_auth import EmptyKeyError, check_key
+from carrel_shared.settings import ServiceSettings
+
+_LONGEST_SOCKET = "s/0123456789ab/http.sock"
+
+
+class AgentSettings(ServiceSettings):
+    """Every setting of the agent."""
+
+    table: ClassVar[str] = "agent"
+    model_config = SettingsConfigDict(env_prefix="CARREL_AGENT__")
+
+    name: str = Field(
+        default="local",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        description="This host's name, as the hub's settings give it.",
+    )
+    listen: str = Field(description="Where the hub calls the agent: unix:/path or host:port.")
+    key: SecretStr = Field(description="What the hub shows the agent.")
+    hub_url: str = Field(
+        description="The hub's `internal_listen`, where the agent reports: unix:/path or host:port."
+    )
+    hub_key: SecretStr = Field(description="What the agent shows the hub.")
+    state_dir: Path = Field(
+        description="Where the agent keeps its journal, and the keeper exits and servers' output."
+    )
+    run_dir: Path = Field(
+        description="Servers' sockets are made below it, in s/SERVER_ID. A short path: a socket's"
+        " may have 107 bytes."
+    )
+    socket_group: str | None = Field(
+        default=None,
+        description="The group of hub and proxy, which may connect to the agent and to the servers."
+        " Without it only the agent's own account may.",
+    )
+    python: str = Field(
+        default="",
+        description="The Python whose JupyterLab is run, an absolute path; empty for the agent's"
+        " own. It needs carrel-agent installed.",
+    )
+    min_uid: int = Field(
+        default=1000,
+        gt=0,
+        description="Accounts with a lower uid are the system's and never run servers.",
+    )
+    zygote_idle_seconds: float = Field(
+        default=1800,
+        gt=0,
+        description="After this long without a start the preloaded JupyterLab is let go.",
+    )
+    interrupt_seconds: float = Field(
+        default=5,
+        ge=0,
+        description="How long a server that never answered is given to end after SIGINT.",
+    )
+    terminate_seconds: float = Field(
+        default=3, ge=0, description="How long it is given after SIGTERM, before SIGKILL."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What is logged."
+    )
+    log_json: bool = Field(default=False, description="Log JSON lines instead of text.")
+
+    @field_validator("listen", "hub_url")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        try:
+            parse_address(value)
+        except AddressError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("key", "hub_key")
+    @classmethod
+    def _secret(cls, value: SecretStr) -> SecretStr:
+        try:
+            check_key("it", value.get_secret_value())
+        except EmptyKeyError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("python")
+    @classmethod
+    def _executable(cls, value: str) -> str:
+        if value and not (os.path.isabs(value) and os.access(value, os.X_OK)):  # noqa: PTH117
+            raise ValueError(f"{value!r} is not the absolute path of a program")
+        return value
+
+    @field_validator("state_dir", "run_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        if not value.is_absolute():
+            raise ValueError("must be an absolute path")
+        return value
+
+    @field_validator("run_dir")
+    @classmethod
+    def _short(cls, value: Path) -> Path:
+        if len(os.fsencode(value / _LONGEST_SOCKET)) > MAX_UNIX_PATH:
+            room = MAX_UNIX_PATH - len(_LONGEST_SOCKET) - 1
+            raise ValueError(f"may have {room} bytes, because sockets lie below it")
+        return value

@@ -1,0 +1,125 @@
+"""Which unix accounts may run servers here."""
+
+import asyncio
+import grp
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+
+from carrel_agent.errors import AccountRefusedError, SetupError, UnavailableError
+
+OVERFLOW_UID = 65534
+"""`nobody`: what files of unmapped users seem to belong to. Nothing may run as it."""
+LOOKUP_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A unix account as the name service knows it."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+    shell: str
+
+
+async def look_up_account(name: str, *, own_uid: int, min_uid: int) -> Account:
+    """Return the account that a server is to run as.
+
+    The name service may be a network away and hang, so it is asked in a thread, for a while.
+
+    Raises:
+        AccountRefusedError: If there is no such account, or nothing may run as it here.
+        UnavailableError: If the name service does not answer.
+    """
+    try:
+        async with asyncio.timeout(LOOKUP_SECONDS):
+            return await asyncio.to_thread(_look_up, name, own_uid, min_uid)
+    except TimeoutError:
+        raise UnavailableError(
+            f"the name service did not say within {LOOKUP_SECONDS:g} seconds who {name!r} is"
+        ) from None
+
+
+def _look_up(name: str, own_uid: int, min_uid: int) -> Account:
+    try:
+        entry = pwd.getpwnam(name)
+    except (KeyError, ValueError):  # ValueError: NUL in the name
+        raise AccountRefusedError(f"there is no unix account {name!r} on this host") from None
+    check_account(entry, name, own_uid=own_uid, min_uid=min_uid)
+    if not Path(entry.pw_dir).is_dir():
+        raise AccountRefusedError(
+            f"the home directory of {name!r}, {entry.pw_dir}, does not exist on this host;"
+            " create it, or mount it"
+        )
+    groups = os.getgrouplist(name, entry.pw_gid) if own_uid == 0 else os.getgroups()
+    return Account(
+        name=name,
+        uid=entry.pw_uid,
+        gid=entry.pw_gid,
+        groups=tuple(groups),
+        home=entry.pw_dir,
+        shell=entry.pw_shell or "/bin/sh",
+    )
+
+
+def check_account(entry: pwd.struct_passwd, name: str, *, own_uid: int, min_uid: int) -> None:
+    """Refuse what must not run a server.
+
+    Args:
+        entry: What the name service answered for `name`.
+        own_uid: The agent's uid; without root it runs its own account only.
+        min_uid: Lower uids are the system's.
+
+    Raises:
+        AccountRefusedError: Saying why.
+    """
+    if entry.pw_name != name:
+        # A directory that folds case or strips domains makes two names one account.
+        raise AccountRefusedError(
+            f"the account {name!r} is called {entry.pw_name!r} on this host; only the exact name"
+            " is accepted"
+        )
+    if own_uid != 0:
+        if entry.pw_uid != own_uid:
+            own = account_name(own_uid)
+            raise AccountRefusedError(
+                f"this agent runs as {own!r} and starts servers for that account only, not for"
+                f" {name!r}; run the agent as root to serve several accounts"
+            )
+        return
+    if entry.pw_uid == 0:
+        raise AccountRefusedError(f"{name!r} is root, and nothing of a user's ever runs as root")
+    if entry.pw_uid < min_uid or entry.pw_uid == OVERFLOW_UID:
+        raise AccountRefusedError(
+            f"{name!r} has uid {entry.pw_uid} and is an account of the system (people's begin at"
+            f" min_uid = {min_uid})"
+        )
+
+
+def account_name(uid: int) -> str:
+    """Return the name of an account, or its number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def group_id(name: str | None) -> int | None:
+    """Return a group's number.
+
+    Raises:
+        SetupError: If there is no such group.
+    """
+    if name is None:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise SetupError(
+            f"socket_group: there is no group {name!r} on this host; create it, or name the one of"
+            " the account that runs hub and proxy"
+        ) from None

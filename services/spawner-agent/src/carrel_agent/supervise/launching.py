@@ -1,0 +1,90 @@
+"""What a server is given: its environment and the launch spec."""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from carrel_agent.process.launch_spec import LaunchSpec, LaunchSpecError
+from carrel_agent.supervise.accounts import Account
+from carrel_agent.supervise.process_tree import SERVER_ID_VARIABLE
+from carrel_shared.wire.servers import ServerSpec
+
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_UNSAFE = set("\0\n\r")
+
+
+class LaunchError(Exception):
+    """A server cannot be started; the message is for its owner."""
+
+
+def environment_of(spec: ServerSpec, account: Account, *, python: str, lang: str) -> dict[str, str]:
+    """Return the whole environment of a server. Nothing of the agent's own gets in.
+
+    Raises:
+        LaunchError: If a variable the hub asks for has a name or value no environment can hold.
+    """
+    for name, value in spec.environment.items():
+        if not _NAME.fullmatch(name):
+            raise LaunchError(f"environment: {name!r} is no name for a variable")
+        if _UNSAFE & set(value):
+            raise LaunchError(f"environment: {name} holds NUL or a line break")
+    return {
+        "PATH": f"{Path(python).parent}:{SYSTEM_PATH}",
+        "LANG": lang,
+        "SHELL": account.shell,
+        **spec.environment,
+        "HOME": account.home,
+        "USER": account.name,
+        "LOGNAME": account.name,
+        SERVER_ID_VARIABLE: spec.server_id,
+    }
+
+
+def launch_spec_of(spec: ServerSpec, account: Account, *, python: str, lang: str) -> LaunchSpec:
+    """Return what the new process reads.
+
+    Args:
+        python: Whose JupyterLab is run where the spec names no command.
+        lang: The locale, unless the spec sets one.
+
+    Raises:
+        LaunchError: If the spec cannot be carried out.
+    """
+    environment = environment_of(spec, account, python=python, lang=lang)
+    argv: tuple[str, ...] | None = None
+    if spec.command:
+        argv = (_resolve(spec.command[0], environment["PATH"]), *spec.command[1:])
+    elif python != sys.executable:
+        argv = (python, "-P", "-m", "jupyterlab")
+    try:
+        return LaunchSpec(
+            uid=account.uid,
+            gid=account.gid,
+            groups=account.groups,
+            user=spec.user,
+            home=account.home,
+            shell=account.shell,
+            environment=environment,
+            base_url=spec.base_url,
+            hub_prefix=spec.hub_prefix,
+            secret=spec.secret,
+            server_id=spec.server_id,
+            argv=argv,
+            default_url=spec.default_url,
+            server_name=spec.server_name,
+            process_title=f"carrel-server {account.name}",
+        )
+    except LaunchSpecError as error:
+        raise LaunchError(str(error)) from error
+
+
+def _resolve(program: str, path: str) -> str:
+    if os.path.isabs(program):  # noqa: PTH117 - it is a word of a command line
+        return program
+    found = shutil.which(program, path=path)
+    if found is None:
+        raise LaunchError(f"the command {program!r} is not found on {path}")
+    return found

@@ -1,0 +1,408 @@
+"""One server from the intent to start it to the record of its end.
+
+One task drives it. The record is the truth: each step is journalled before the next is taken, and
+an agent that starts goes on from whatever the record says.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from carrel_agent.keeper.channel import ChannelClosedError, RefusedError
+from carrel_agent.keeper.client import KeeperClient, ProcessExit
+from carrel_agent.process.launch_spec import LaunchSpec
+from carrel_agent.runners.base import (
+    Launch,
+    Launched,
+    LaunchUnclearError,
+    Runner,
+    RunnerUnavailableError,
+)
+from carrel_agent.supervise.journal import Journal, JournalError
+from carrel_agent.supervise.launching import LaunchError
+from carrel_agent.supervise.logs import ServerLogs
+from carrel_agent.supervise.process_tree import Tree, kill_tree
+from carrel_agent.supervise.readiness import until_ready
+from carrel_agent.supervise.record import Handle, Record, Stop
+from carrel_agent.supervise.search import Found, Trace, find_server
+from carrel_agent.supervise.sockets import SocketDirectories
+from carrel_agent.supervise.states import (
+    TAIL_LINES,
+    Ending,
+    cause_of,
+    report_of,
+    summarise,
+)
+from carrel_agent.supervise.watch import ProcessGoneError, ProcessWatch, real_uid
+from carrel_shared.clock import Clock
+from carrel_shared.failpoints import failpoint
+from carrel_shared.identity import ProcessIdentity, boot_id
+from carrel_shared.wire.servers import ExitReport, ServerReport
+
+log = structlog.get_logger(__name__)
+
+EXIT_SECONDS = 2.0
+"""How long the keeper's word about an exit is waited for."""
+SEARCH_SECONDS = 10.0
+"""After this long a start that nobody saw the end of is reported as unknown, and looked for on."""
+DROP_SECONDS = 5.0
+"""How long a new process may take to become its user's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What servers share.
+
+    Attributes:
+        runners: By name.
+        stop_times: How long SIGINT and SIGTERM are given where nobody asked for the stop.
+        changed: Called after each change that the hub should hear of.
+        tree: Which processes are a server's, as things stand.
+    """
+
+    keeper: KeeperClient
+    journal: Journal
+    sockets: SocketDirectories
+    logs: ServerLogs
+    runners: dict[str, Runner]
+    clock: Clock
+    stop_times: tuple[float, float]
+    changed: Callable[[], None]
+    tree: Callable[[Record], Tree]
+
+
+class Server:
+    """Drives one record. `start`, `search` or `follow` is run once, as a task."""
+
+    def __init__(self, record: Record, around: Surroundings) -> None:
+        self.record = record
+        self.unresolved = False
+        self.progress = ""
+        self._around = around
+        self._wake = asyncio.Event()
+        self._saving = asyncio.Lock()
+
+    @property
+    def report(self) -> ServerReport:
+        """What the hub is told."""
+        return report_of(self.record, progress=self.progress, unresolved=self.unresolved)
+
+    @property
+    def ended(self) -> bool:
+        return self.record.exit is not None
+
+    async def ask_to_stop(self, stop: Stop) -> None:
+        """Have the server ended. The first request counts."""
+        if self.record.stop is None and self.record.exit is None:
+            log.info("server_stop_requested", **self._names(), reason=stop.reason)
+            self._wake.set()
+            await self._change(stop=stop)
+
+    # -- the ways a task begins
+
+    async def start(self, spec: LaunchSpec, runners: list[Runner]) -> None:
+        """Launch the server by the first runner that can, and follow it to its end."""
+        try:
+            if self.record.stop is not None:
+                raise LaunchError("it was stopped before it was started")
+            launched = await self._launch(spec, runners)
+        except LaunchError as error:
+            await self._finish(Ending(failure=f"It could not be started: {error}."))
+            return
+        failpoint("agent.start.launched")
+        await self._hold(launched)
+        failpoint("agent.start.journalled")
+        await self.follow()
+
+    async def search(self) -> None:
+        """Find out what became of a start that an earlier agent decided, and go on from there."""
+        found = await self._find(agent_holds_it=False)
+        if found is None:
+            await self._finish(
+                Ending(failure="The agent was interrupted before it was started. Start it again.")
+            )
+            return
+        log.info("server_found", **self._names(), pid=found.identity.pid)
+        await self._hold(Launched(found.identity.pid, found.identity.start_ticks))
+        await self.follow()
+
+    async def follow(self) -> None:
+        """Watch the process until it ends, and record how."""
+        handle = self.record.handle
+        assert handle is not None  # noqa: S101 - whoever calls this has one
+        self._say("Waiting for the server to answer")
+        try:
+            watch = ProcessWatch(handle.identity, self._wake.set)
+        except ProcessGoneError:
+            await self._after_end(handle)
+            return
+        try:
+            if await self._becomes_its_users(watch):
+                await self._accompany(watch)
+                if not watch.ended.is_set():
+                    await self._end(watch)
+            await watch.ended.wait()
+        finally:
+            watch.close()
+        await self._after_end(handle)
+
+    # -- starting
+
+    async def _launch(self, spec: LaunchSpec, runners: list[Runner]) -> Launched:
+        around, server_id = self._around, self.record.server_id
+        self._say("Preparing")
+        await self._clear_remains()
+        try:
+            listener = around.sockets.bind(server_id)
+        except OSError as error:
+            where = around.sockets.path(server_id)
+            raise LaunchError(f"its socket {where} cannot be made: {error.strerror}") from error
+        with listener:
+            try:
+                output = await around.keeper.open_log(server_id, fresh=True)
+            except (RefusedError, ChannelClosedError) as error:
+                raise LaunchError(f"its output cannot be kept: {error}") from error
+            try:
+                # What a shell writes to /dev/stderr opens it anew, which takes the right to.
+                os.fchown(output, spec.uid, -1)
+                return await self._try_runners(
+                    runners, Launch(spec=spec, listener=listener.fileno(), log=output)
+                )
+            finally:
+                os.close(output)
+
+    async def _try_runners(self, runners: list[Runner], launch: Launch) -> Launched:
+        reasons = []
+        for runner in runners:
+            self._say("Starting JupyterLab" if launch.spec.argv is None else "Starting the server")
+            await self._change(runner=runner.name)
+            try:
+                return await runner.launch(launch)
+            except RunnerUnavailableError as error:
+                reasons.append(str(error))
+            except LaunchUnclearError as error:
+                reasons.append(str(error))
+                found = await self._find(agent_holds_it=True)
+                if found is not None:
+                    return Launched(found.identity.pid, found.identity.start_ticks)
+            log.warning("runner_failed", **self._names(), runner=runner.name, reason=reasons[-1])
+        raise LaunchError("; ".join(reasons))
+
+    async def _clear_remains(self) -> None:
+        """End what still holds this server's socket, though no record knows of it.
+
+        That is a server whose journal was lost: with it alive, there would be two.
+        """
+        path = self._around.sockets.path(self.record.server_id)
+        if not path.exists():
+            return
+        found = await asyncio.to_thread(find_server, path, since_ticks=0, agent_pid=os.getpid())
+        if isinstance(found, Found) and found.uid == self.record.uid:
+            log.warning("lost_server_ended", **self._names(), pid=found.identity.pid)
+            tree = Tree(
+                self.record.server_id, found.identity.pid, found.identity.start_ticks, found.uid
+            )
+            await kill_tree(lambda: tree)
+
+    async def _hold(self, launched: Launched) -> None:
+        """Journal which process it is, and have the keeper write down how it ends."""
+        log.info("server_started", **self._names(), pid=launched.pid, runner=self.record.runner)
+        await self._change(
+            handle=Handle(pid=launched.pid, start_ticks=launched.start_ticks, boot_id=boot_id()),
+            started_at=self._around.clock.now(),
+        )
+        await self._around.keeper.watch(launched.pid, launched.start_ticks)
+
+    async def _find(self, *, agent_holds_it: bool) -> Found | None:
+        """Return the process that a start of unknown outcome led to, or None if there is none."""
+        path = self._around.sockets.path(self.record.server_id)
+        begun = self._around.clock.monotonic()
+        while True:
+            found = await asyncio.to_thread(
+                find_server,
+                path,
+                since_ticks=self.record.intent_ticks,
+                agent_pid=os.getpid(),
+                agent_holds_it=agent_holds_it,
+            )
+            if found is not Trace.PENDING:
+                if self.unresolved:
+                    self.unresolved = False
+                    self._around.changed()
+                return found if isinstance(found, Found) else None
+            if not self.unresolved and self._around.clock.monotonic() - begun > SEARCH_SECONDS:
+                log.warning("server_unresolved", **self._names())
+                self.unresolved = True
+                self._around.changed()
+            await asyncio.sleep(0.5 if self.unresolved else 0.02)
+
+    # -- living
+
+    async def _becomes_its_users(self, watch: ProcessWatch) -> bool:
+        """Wait until the process has dropped to its account; return whether it did.
+
+        A process that is somebody else's is not signalled, whatever the record says of it.
+        """
+        begun = self._around.clock.monotonic()
+        pid = watch.identity.pid
+        while not watch.ended.is_set() and (uid := real_uid(pid)) != self.record.uid:
+            late = self._around.clock.monotonic() - begun > DROP_SECONDS
+            if late and not self.unresolved:
+                log.error("server_of_another_account", **self._names(), pid=pid, uid=uid)
+                self.unresolved = True
+                self._around.changed()
+            await watch.wait_ended(0.5 if late else 0.005)
+        self.unresolved = False
+        return not watch.ended.is_set()
+
+    async def _accompany(self, watch: ProcessWatch) -> None:
+        """Return when the server has ended, is to be stopped, or has failed to become ready."""
+        clock = self._around.clock
+        if self.record.ready_at is None:
+            left = (self.record.deadline_at - clock.now()).total_seconds()
+        else:
+            left = None
+        async with asyncio.TaskGroup() as group:
+            probing = group.create_task(self._probe())
+            deadline = None if left is None else clock.monotonic() + max(0.0, left)
+            while not watch.ended.is_set() and self.record.stop is None:
+                if self.record.never_ready:
+                    break
+                if self.record.ready_at is not None:
+                    deadline = None
+                if deadline is not None and clock.monotonic() >= deadline:
+                    log.warning("server_never_ready", **self._names())
+                    await self._change(never_ready=True)
+                    break
+                self._wake.clear()
+                if watch.ended.is_set() or self.record.stop is not None:
+                    break
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(
+                        None if deadline is None else deadline - clock.monotonic()
+                    ):
+                        await self._wake.wait()
+            probing.cancel()
+
+    async def _probe(self) -> None:
+        if self.record.ready_at is not None:
+            return
+        record = self.record
+        await until_ready(record.socket, record.base_url, any_answer=record.any_answer)
+        now = self._around.clock.now()
+        seconds = (now - record.requested_at).total_seconds()
+        log.info("server_ready", **self._names(), after_seconds=round(seconds, 3))
+        self.progress = "Ready"
+        await self._change(ready_at=now)
+        self._wake.set()
+
+    # -- ending
+
+    async def _end(self, watch: ProcessWatch) -> None:
+        """Ask the process to end, ever less politely."""
+        stop = self.record.stop
+        interrupt, terminate = (
+            (stop.interrupt_seconds, stop.terminate_seconds) if stop else self._around.stop_times
+        )
+        self._say("Stopping")
+        watch.send(signal.SIGINT)
+        failpoint("agent.stop.signalled")
+        if await watch.wait_ended(interrupt):
+            return
+        watch.send(signal.SIGTERM)
+        watch.send(signal.SIGCONT)  # a process that is stopped would never hear of it
+        if await watch.wait_ended(terminate):
+            return
+        log.warning("server_killed", **self._names(), pid=watch.identity.pid)
+        watch.send(signal.SIGKILL)
+
+    async def _after_end(self, handle: Handle) -> None:
+        killed = await kill_tree(lambda: self._around.tree(self.record))
+        if killed:
+            log.info("server_remains_killed", **self._names(), count=killed)
+        exit_ = await self._exit_of(handle.identity)
+        if exit_ is None:
+            await self._finish(Ending())
+        else:
+            at = datetime.fromtimestamp(exit_.at, UTC)
+            await self._finish(Ending(code=exit_.code, signal=exit_.signal), at=at)
+            await self._tell_keeper(handle)
+
+    async def _exit_of(self, identity: ProcessIdentity) -> ProcessExit | None:
+        try:
+            return await self._around.keeper.exit_of(
+                identity.pid, identity.start_ticks, timeout_seconds=EXIT_SECONDS
+            )
+        except (ChannelClosedError, RefusedError):
+            return None
+
+    async def _tell_keeper(self, handle: Handle) -> None:
+        with contextlib.suppress(ChannelClosedError, RefusedError):
+            await self._around.keeper.forget_exit(handle.pid, handle.start_ticks)
+
+    async def _finish(self, ending: Ending, *, at: datetime | None = None) -> None:
+        """Record the end, then clean up behind the server."""
+        around, record = self._around, self.record
+        tail = await asyncio.to_thread(around.logs.tail, record.server_id, TAIL_LINES)
+        cause = cause_of(record, ending)
+        exit_ = ExitReport(
+            code=ending.code,
+            signal=ending.signal,
+            cause=cause,
+            summary=summarise(record, ending, tail),
+            log_tail=tail,
+            at=at or around.clock.now(),
+        )
+        log.info(
+            "server_ended", **self._names(), cause=cause, code=ending.code, signal=ending.signal
+        )
+        self.progress = ""
+        await self._change(exit=exit_)
+        failpoint("agent.exit.journalled")
+        await asyncio.to_thread(around.sockets.remove, record.server_id)
+        with contextlib.suppress(ChannelClosedError, RefusedError):
+            await around.keeper.close_log(record.server_id)
+
+    async def record_reboot(self) -> None:
+        """The machine was started anew: nothing of this server is left."""
+        await self._finish(Ending(rebooted=True))
+
+    async def forget(self) -> None:
+        """Drop all but the generation."""
+        await self._change(forgotten=True)
+        await asyncio.to_thread(self._around.logs.remove, self.record.server_id)
+
+    # -- the record
+
+    async def save(self) -> None:
+        """Make the record as it stands durable.
+
+        Raises:
+            JournalError: If that fails.
+        """
+        async with self._saving:
+            await self._around.journal.save(self.record)
+
+    async def _change(self, **fields: object) -> None:
+        """Change the record, make it durable, and have the hub told."""
+        self.record = self.record.model_copy(update=fields)
+        try:
+            await self.save()
+        except JournalError as error:
+            # The server runs, or has ended: not being able to write that down changes neither.
+            log.error("journal_not_written", **self._names(), reason=str(error))
+        self._around.changed()
+
+    def _say(self, progress: str) -> None:
+        if self.record.ready_at is None or self.record.stop is not None:
+            self.progress = progress
+            self._around.changed()
+
+    def _names(self) -> dict[str, object]:
+        return {"server_id": self.record.server_id, "generation": self.record.generation}

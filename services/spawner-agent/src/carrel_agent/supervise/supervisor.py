@@ -1,0 +1,350 @@
+"""All servers of this host: what may be asked about them, and what an agent that starts finds."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+import structlog
+
+from carrel_agent.errors import (
+    GenerationStaleError,
+    InvalidRequestError,
+    ServerRunningError,
+    UnavailableError,
+    UnknownServerError,
+)
+from carrel_agent.keeper.client import KeeperClient
+from carrel_agent.process.launch_spec import LaunchSpec
+from carrel_agent.runners.base import Runner
+from carrel_agent.supervise.accounts import look_up_account
+from carrel_agent.supervise.journal import Journal, JournalError
+from carrel_agent.supervise.launching import LaunchError, launch_spec_of
+from carrel_agent.supervise.logs import ServerLogs
+from carrel_agent.supervise.process_tree import Tree
+from carrel_agent.supervise.record import Record, Stop
+from carrel_agent.supervise.server import Server, Surroundings
+from carrel_agent.supervise.sockets import SocketDirectories
+from carrel_agent.supervise.states import (
+    Adoption,
+    StartVerdict,
+    StopVerdict,
+    judge_adoption,
+    judge_start,
+    judge_stop,
+)
+from carrel_shared.clock import Clock
+from carrel_shared.failpoints import failpoint
+from carrel_shared.identity import boot_id
+from carrel_shared.tasks import TaskOwner
+from carrel_shared.wire.servers import ServerReport, ServerSpec, StopRequest
+
+log = structlog.get_logger(__name__)
+
+
+class Supervisor:
+    """Owns the servers and the tasks that drive them.
+
+    Args:
+        keeper: Parent of every server.
+        runners: By name; `fork` and `exec`.
+        python: Whose JupyterLab runs where a spec names no command.
+        lang: Servers' locale.
+        min_uid: Lower uids are the system's and run nothing.
+        stop_times: Seconds for SIGINT and for SIGTERM where nobody asked for the stop.
+    """
+
+    def __init__(
+        self,
+        *,
+        keeper: KeeperClient,
+        journal: Journal,
+        sockets: SocketDirectories,
+        logs: ServerLogs,
+        runners: dict[str, Runner],
+        clock: Clock,
+        python: str,
+        lang: str,
+        min_uid: int,
+        stop_times: tuple[float, float],
+    ) -> None:
+        self._keeper = keeper
+        self._journal = journal
+        self._sockets = sockets
+        self._logs = logs
+        self._runners = runners
+        self._clock = clock
+        self._python = python
+        self._lang = lang
+        self._min_uid = min_uid
+        self._servers: dict[str, Server] = {}
+        self._starting: dict[str, asyncio.Lock] = {}
+        self._tasks = TaskOwner()
+        self._listeners: list[Callable[[], None]] = []
+        self._around = Surroundings(
+            keeper=keeper,
+            journal=journal,
+            sockets=sockets,
+            logs=logs,
+            runners=runners,
+            clock=clock,
+            stop_times=stop_times,
+            changed=self._changed,
+            tree=self._tree,
+        )
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called after each change the hub should hear of."""
+        self._listeners.append(listener)
+
+    def _changed(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    # -- beginning and end of the agent
+
+    async def recover(self) -> None:
+        """Take up what an earlier agent left: adopt what lives, record what has ended."""
+        await self._keeper.load_exits()
+        here = boot_id()
+        for record in self._journal.load(self._clock.now()):
+            server = self._servers[record.server_id] = Server(record, self._around)
+            match judge_adoption(record, here):
+                case Adoption.KEEP:
+                    continue
+                case Adoption.REBOOTED:
+                    await server.record_reboot()
+                case Adoption.SEARCH:
+                    server.unresolved = True
+                    self._tasks.start(server.search(), name=f"server-{record.server_id}")
+                case Adoption.FOLLOW:
+                    assert record.handle is not None  # noqa: S101 - or it would be SEARCH
+                    await self._keeper.watch(record.handle.pid, record.handle.start_ticks)
+                    self._tasks.start(server.follow(), name=f"server-{record.server_id}")
+        await self._tidy()
+        living = sum(not server.ended for server in self._servers.values())
+        log.info("agent_recovered", servers_count=len(self._servers), living_count=living)
+
+    async def _tidy(self) -> None:
+        """Drop exits, FIFOs and socket directories that no living server needs.
+
+        A directory without a record is left: something may still live behind its socket, and the
+        next start of that server looks.
+        """
+        living = {i for i, server in self._servers.items() if not server.ended}
+        wanted = {
+            (h.pid, h.start_ticks)
+            for server in self._servers.values()
+            if not server.ended and (h := server.record.handle) is not None
+        }
+        for exit_ in self._keeper.unclaimed():
+            if (exit_.pid, exit_.start_ticks) not in wanted:
+                await self._keeper.forget_exit(exit_.pid, exit_.start_ticks)
+        for server_id in self._logs.open_fifos() & set(self._servers) - living:
+            await self._keeper.close_log(server_id)
+        for server_id in set(self._sockets.ids()) & set(self._servers) - living:
+            self._sockets.remove(server_id)
+
+    async def close(self) -> None:
+        """Stop supervising. Servers go on."""
+        await self._tasks.close()
+        for runner in self._runners.values():
+            await runner.close()
+
+    # -- what the hub can ask for
+
+    def reports(self) -> list[ServerReport]:
+        """Return what is known of every server the hub has not had the end of."""
+        return [s.report for s in self._servers.values() if not s.record.forgotten]
+
+    def report(self, server_id: str) -> ServerReport:
+        """Return what is known of one server.
+
+        Raises:
+            UnknownServerError: If there is none.
+        """
+        return self._known(server_id).report
+
+    async def start(self, spec: ServerSpec) -> ServerReport:
+        """Start a generation of a server, or return its report if that was done before.
+
+        Returns once the intent is durable; the start itself follows.
+
+        Raises:
+            AgentError: If it is not started; nothing has happened then.
+        """
+        async with self._starting.setdefault(spec.server_id, asyncio.Lock()):
+            known = self._servers.get(spec.server_id)
+            match judge_start(known.record if known else None, spec.generation):
+                case StartVerdict.SAME if known is not None:
+                    return known.report
+                case StartVerdict.STALE:
+                    raise GenerationStaleError(
+                        f"server {spec.server_id}: generation {spec.generation} is not newer than"
+                        " what this agent has seen"
+                    )
+                case StartVerdict.RUNNING:
+                    raise ServerRunningError(
+                        f"server {spec.server_id}: an older generation still lives; stop it first"
+                    )
+                case _:
+                    return await self._start_new(spec)
+
+    async def _start_new(self, spec: ServerSpec) -> ServerReport:
+        runners = self._choose_runners(spec)
+        account = await look_up_account(spec.account, own_uid=os.geteuid(), min_uid=self._min_uid)
+        try:
+            launch_spec = launch_spec_of(spec, account, python=self._python, lang=self._lang)
+        except LaunchError as error:
+            raise InvalidRequestError(str(error)) from error
+        now = self._clock.now()
+        server = Server(
+            Record(
+                server_id=spec.server_id,
+                generation=spec.generation,
+                user=spec.user,
+                server_name=spec.server_name,
+                account=account.name,
+                uid=account.uid,
+                runner=runners[0].name,
+                socket=str(self._sockets.path(spec.server_id)),
+                base_url=spec.base_url,
+                any_answer=bool(spec.command),
+                boot_id=boot_id(),
+                intent_ticks=ticks_since_boot(),
+                requested_at=now,
+                deadline_at=now + timedelta(seconds=spec.start_timeout_seconds),
+            ),
+            self._around,
+        )
+        try:
+            await server.save()
+        except JournalError as error:
+            raise UnavailableError(f"{error}; nothing is started without it") from error
+        failpoint("agent.start.intent")
+        self._servers[spec.server_id] = server
+        self._run(server, launch_spec, runners)
+        return server.report
+
+    def _run(self, server: Server, spec: LaunchSpec, runners: list[Runner]) -> None:
+        self._tasks.start(server.start(spec, runners), name=f"server-{server.record.server_id}")
+        self._changed()
+
+    def _choose_runners(self, spec: ServerSpec) -> list[Runner]:
+        """Return what to try, in order. A zygote imports one program, the host's JupyterLab."""
+        if spec.runner is not None:
+            if spec.runner == "fork" and spec.command:
+                raise InvalidRequestError("the fork runner runs JupyterLab only, not a command")
+            return [self._runners[spec.runner]]
+        if spec.command:
+            return [self._runners["exec"]]
+        return [self._runners["fork"], self._runners["exec"]]
+
+    async def stop(self, server_id: str, request: StopRequest) -> tuple[ServerReport, bool]:
+        """Have a generation of a server ended; return its report and whether it had ended already.
+
+        Raises:
+            UnknownServerError: If this generation was never started here, or is forgotten.
+            GenerationStaleError: If a newer one is known.
+        """
+        server = self._servers.get(server_id)
+        match judge_stop(server.record if server else None, request.generation):
+            case StopVerdict.STOP if server is not None:
+                await server.ask_to_stop(
+                    Stop(
+                        reason=request.reason,
+                        interrupt_seconds=request.interrupt_seconds,
+                        terminate_seconds=request.terminate_seconds,
+                        at=self._clock.now(),
+                    )
+                )
+                return server.report, False
+            case StopVerdict.ENDED if server is not None:
+                return server.report, True
+            case StopVerdict.STALE:
+                raise GenerationStaleError(
+                    f"server {server_id}: a newer generation than {request.generation} was started"
+                )
+            case _:
+                raise UnknownServerError(
+                    f"this agent knows no generation {request.generation} of server {server_id}"
+                )
+
+    async def forget(self, server_id: str, generation: int) -> None:
+        """Drop what is known of an ended server.
+
+        Raises:
+            UnknownServerError: If there is nothing to forget.
+            GenerationStaleError: If a newer generation is known.
+            ServerRunningError: If it lives.
+        """
+        server = self._known(server_id)
+        if generation < server.record.generation:
+            raise GenerationStaleError(f"server {server_id}: a newer generation was started")
+        if not server.ended:
+            raise ServerRunningError(f"server {server_id} still lives; stop it first")
+        await server.forget()
+
+    async def forget_reported(
+        self, reported: Iterable[ServerReport], forget: Iterable[str]
+    ) -> None:
+        """Drop the ended servers whose report the hub has stored."""
+        generations = {r.server_id: r.generation for r in reported if r.exit is not None}
+        for server_id in forget:
+            server = self._servers.get(server_id)
+            if (
+                server is not None
+                and server.ended
+                and not server.record.forgotten
+                and generations.get(server_id) == server.record.generation
+            ):
+                await server.forget()
+
+    async def log_tail(self, server_id: str, lines: int) -> list[str]:
+        """Return the last lines a server printed.
+
+        Raises:
+            UnknownServerError: If there is none.
+        """
+        self._known(server_id)
+        return await asyncio.to_thread(self._logs.tail, server_id, lines)
+
+    def warm(self) -> None:
+        """Get ready for a start that is likely to come."""
+        self._tasks.start(self._runners["fork"].warm(), name="warm")
+
+    def _known(self, server_id: str) -> Server:
+        server = self._servers.get(server_id)
+        if server is None or server.record.forgotten:
+            raise UnknownServerError(f"this agent knows no server {server_id}")
+        return server
+
+    # -- whose processes are whose
+
+    def _tree(self, record: Record) -> Tree:
+        assert record.handle is not None  # noqa: S101 - only what ran leaves anything
+        others = [
+            s.record
+            for s in self._servers.values()
+            if s.record.server_id != record.server_id and not s.ended
+        ]
+        spared = {os.getpid(), os.getppid()}
+        spared |= {o.handle.pid for o in others if o.handle is not None}
+        for runner in self._runners.values():
+            spared |= runner.helper_pids()
+        alone = all(o.uid != record.uid for o in others)
+        return Tree(
+            server_id=record.server_id,
+            pid=record.handle.pid,
+            start_ticks=record.handle.start_ticks,
+            uid=record.uid,
+            keeper=os.getppid() if alone else 0,
+            spared=frozenset(spared),
+        )
+
+
+def ticks_since_boot() -> int:
+    """Return now in the unit of `/proc/PID/stat`'s start time, rounded down."""
+    seconds = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return int(seconds * os.sysconf("SC_CLK_TCK")) - 1
