@@ -80,10 +80,13 @@ def test_what_a_service_left_in_its_session_ends_with_it_and_the_rest_stays(benc
         os.kill(outside, signal.SIGKILL)
 
 
-def test_wrong_settings_end_the_run_with_what_the_service_said(bench: Bench) -> None:
+def test_wrong_settings_end_the_run_with_what_the_service_said(
+    bench: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
     supervisor = bench.supervisor(bench.spec("one", f"exit={os.EX_CONFIG}"), bench.spec("two"))
-    with pytest.raises(UpError, match=r"(?s)one ended with status 78.*the setting colour is wrong"):
+    with pytest.raises(UpError, match=r"one ended with status 78.*\n.*carrel\.log"):
         turn_until(supervisor, lambda: False)
+    assert "the setting colour is wrong" in capfd.readouterr().out
     supervisor.stop()
     assert bench.log_text().count("fake service one begins") == 1
 

@@ -20,7 +20,7 @@ class MergedLog:
     """`carrel.log`, and how much of it was printed."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        self._path = path
+        self.path = path
         self._clock = clock
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self.descriptor = os.open(path, flags, 0o600)
@@ -50,7 +50,7 @@ class MergedLog:
 
     def _start_anew(self) -> None:
         """Keep a copy and empty the file: its writers append, so they go on at the beginning."""
-        old = self._path.with_name(self._path.name + ".1")
+        old = self.path.with_name(self.path.name + ".1")
         with contextlib.suppress(FileNotFoundError):
             old.unlink()
         target = os.open(old, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -62,13 +62,6 @@ class MergedLog:
             os.close(target)
         os.ftruncate(self.descriptor, 0)
         self._printed, self._rest = 0, b""
-
-    def tail(self, lines: int) -> str:
-        """Return the last lines, without control characters."""
-        size = os.fstat(self.descriptor).st_size
-        raw = os.pread(self.descriptor, 65536, max(0, size - 65536))
-        kept = raw.translate(None, _UNPRINTABLE).decode(errors="replace").splitlines()
-        return "\n".join(kept[-lines:])
 
     def close(self) -> None:
         os.close(self.descriptor)

@@ -186,7 +186,11 @@ class Supervisor:
         )
         match after_end(end, rand=random.random):
             case GiveUp(reason):
-                raise UpError(self._last_words(f"{name} {in_words(status)}: {reason}"))
+                self._log.print_new()
+                raise UpError(
+                    f"{name} {in_words(status)}: {reason}.\n"
+                    f"  What it said is above, and in {self._log.path}."
+                )
             case Again(seconds, short_runs):
                 service.short_runs = short_runs
                 service.due = self._clock.monotonic() + seconds
@@ -194,10 +198,6 @@ class Supervisor:
                     f"{name} {in_words(status)} and is started again in {seconds:.1f} s",
                     warning=True,
                 )
-
-    def _last_words(self, what: str) -> str:
-        self._log.print_new()
-        return f"{what}\n  The end of its log:\n{self._log.tail(8)}"
 
     def _write_record(self) -> None:
         self._record(
