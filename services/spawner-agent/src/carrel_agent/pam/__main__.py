@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 from carrel_agent.keeper.console import say
@@ -38,9 +39,7 @@ def main() -> int:
         return EX_FAILURE
     limits = Limits(attempts=options.attempts, seconds=options.seconds)
 
-    def tell(event: str, **fields: object) -> None:
-        say(event, service="pam", **fields)
-
+    tell = partial(say, service="pam")
     tell("pam_ready", socket=address)
     asyncio.run(
         serve(
