@@ -50,14 +50,6 @@ class Card:
     why_url: str
 
 
-@router.api_route("", methods=READING)
-async def hub_without_slash(request: Request) -> Response:
-    """Add the slash that the hub's address ends with."""
-    query = request.url.query
-    location = hub_of(request).settings.hub_prefix + (f"?{query}" if query else "")
-    return redirect(location, status=301)
-
-
 @router.api_route("/", methods=READING)
 async def root(request: Request) -> Response:
     """Send somebody to where they wanted to be, or to sign in first."""

@@ -25,6 +25,8 @@ async def outside(request: Request) -> Response:
     base, prefix = hub.settings.base_url, hub.settings.hub_prefix
     uri = request_uri(request)
     path, _, query = uri.partition("?")
+    if f"{path}/" == prefix:
+        return redirect(f"{prefix}{'?' + query if query else ''}", status=301)
     if path.startswith(prefix) or not path.startswith(base):
         raise NotFoundError(NOTHING_HERE)
     segments = path.removeprefix(base).split("/")
