@@ -24,9 +24,14 @@ before there was a user."""
 READ_AT_IMPORT = frozenset(
     {
         "JUPYTER_ALLOW_INSECURE_WRITES",
+        "JUPYTER_GATEWAY_MAX_REQUEST_RETRIES",
         "JUPYTER_PLATFORM_DIRS",
         "KERNEL_LAUNCH_TIMEOUT",
-        "JUPYTER_GATEWAY_URL",
+        "PYZMQ_BACKEND",
+        "TORNADO_EXTENSION",
+        "TORNADO_NO_EXTENSION",
+        "TRAITLETS_APPLICATION_RAISE_CONFIG_FILE_ERROR",
+        "prometheus_multiproc_dir",
     }
 )
 _SELINUX_ENFORCING = Path("/sys/fs/selinux/enforce")

@@ -105,7 +105,7 @@ def _reset_session(module: Any) -> None:
 
 def _reset_handlers(module: Any) -> None:
     # A copy of the whole environment as it was at import.
-    module.BaseCGIHandler.os_environ = dict(os.environ)
+    module.BaseHandler.os_environ = dict(os.environ)
 
 
 def _reset_translations(module: Any) -> None:
@@ -124,9 +124,14 @@ def _reset_extensions(module: Any) -> None:
         )
 
 
+def _reset_terminal(module: Any) -> None:
+    module.TERM = os.environ.get("TERM", "")
+
+
 def _reset_pypi(module: Any) -> None:
     proxies = ("all_proxy", "http_proxy", "https_proxy")
-    if any(os.environ.get(name) or os.environ.get(name.upper()) for name in proxies):
+    wanted = any(os.environ.get(name) or os.environ.get(name.upper()) for name in proxies)
+    if wanted or module.http_proxy_url:
         fresh = importlib.reload(module)
         sys.modules["jupyterlab.extensions"].PyPIExtensionManager = (  # type: ignore[attr-defined]
             fresh.PyPIExtensionManager
@@ -140,6 +145,7 @@ MODULE_RESETS: dict[str, Callable[[Any], object]] = {
     "jupyter_server.transutils": _reset_translations,
     "jupyterlab.extensions": _reset_extensions,
     "jupyterlab.extensions.pypi": _reset_pypi,
+    "IPython.utils.terminal": _reset_terminal,
     "send2trash.plat_other": importlib.reload,
     # numpy seeds its global generator at import; Python's own does so after each fork.
     "numpy.random": lambda module: module.seed(),
