@@ -192,7 +192,7 @@ def _pending_title(state: str) -> str:
     if state == State.STOPPING:
         return "The server is stopping"
     if state == State.UNKNOWN:
-        return "Nobody knows how the server is"
+        return "The host does not answer"
     return "The server is starting"
 
 
