@@ -53,6 +53,11 @@ class World:
             current = await session.get_one(Server, row.id)
             await request_stop(session, self.hub, current, actor="user:alice", reason="enough")
 
+    def change_settings(self, **changes: Any) -> None:
+        """Have the hub go by other settings from now on."""
+        changed = self.hub.settings.model_copy(update=changes)
+        object.__setattr__(self.hub, "settings", changed)
+
     async def report(self) -> AgentReportReply:
         """Have the agent report."""
         return await receive_report(self.hub, self.agent.name, self.agent.report())

@@ -1,7 +1,7 @@
 """Which revision of the schema this hub needs. Alembic is not imported to find out."""
 
 from sqlalchemy import text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from carrel_hub.db.engine import Database
 
@@ -36,14 +36,19 @@ async def check_schema(database: Database) -> None:
 
 
 async def schema_revision(database: Database) -> str | None:
-    """Return the revision the database is at, or None when it has no schema yet."""
-    async with database.engine.connect() as connection:
-        try:
-            row = (
-                await connection.execute(text("SELECT version_num FROM alembic_version"))
-            ).first()
-        except DatabaseError as error:
-            if "alembic_version" in str(error.orig):
-                return None
-            raise SchemaError(f"the database cannot be read: {error.orig}") from error
+    """Return the revision the database is at, or None when it has no schema yet.
+
+    Raises:
+        SchemaError: It is no database.
+    """
+    try:
+        async with database.engine.connect() as connection:
+            statement = text("SELECT version_num FROM alembic_version")
+            row = (await connection.execute(statement)).first()
+    except DatabaseError as error:
+        if "alembic_version" in str(error.orig):
+            return None
+        if isinstance(error, OperationalError):  # it may well answer later
+            raise
+        raise SchemaError(f"the database cannot be read: {error.orig}") from error
     return None if row is None else str(row[0])
