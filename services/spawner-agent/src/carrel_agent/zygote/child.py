@@ -34,7 +34,7 @@ def run_child(spec_fd: int, listen_fd: int, log_fd: int) -> NoReturn:
         code = drop.ExitCode.SPEC
         drop.say(f"This server was not started: {error}")
     except BaseException as error:
-        import traceback; traceback.print_exc(); drop.say(f"This server was not started: unexpected {type(error).__name__}")
+        drop.say(f"This server was not started: unexpected {type(error).__name__}: {error}")
     finally:
         os._exit(code)
 

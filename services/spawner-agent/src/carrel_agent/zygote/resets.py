@@ -67,10 +67,14 @@ def forget_the_zygote(environment: dict[str, str], home: str) -> None:
 
 
 def _reset_streams() -> None:
-    """Let output appear as it is written; where it goes is a pipe, which Python would buffer."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    """Let output appear as it is written; where it goes is a pipe, which Python would buffer.
+
+    New streams: the zygote's own may have been made for a file, and would seek in the pipe.
+    """
+    sys.stdout, sys.stderr = (
+        open(number, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+        for number in (1, 2)
+    )
 
 
 def reset_site(environment: dict[str, str], home: str) -> None:
