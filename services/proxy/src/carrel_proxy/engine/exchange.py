@@ -246,17 +246,16 @@ class Exchange:
             self._reader = ChunkReader()
         prefix = self.route.prefix_bytes if self.route.server else None
         out = response_bytes(head, framing, prefix)
-        self.answered = True
         self.client.flowing()
+        if kind is not Body.NONE and data:
+            self._relay(out, data)
+            return
+        self.answered = True
+        self.client.transport.write(out)
         if kind is Body.NONE:
             if data:
                 self._reusable = False  # a body where none may be: nothing after it can be trusted
-            self.client.transport.write(out)
             self._finish()
-        elif data:
-            self._relay(out, data)
-        else:
-            self.client.transport.write(out)
 
     def _relay(self, out: bytes, data: bytes) -> None:
         """Pass on body data, with the head before it when it comes in one."""
@@ -279,6 +278,7 @@ class Exchange:
                 data = b"".join(pieces)
         elif self._onward_kind is Body.CHUNKED:
             data = frame([data], last=False)
+        self.answered = True
         transport = self.client.transport
         if not out:
             if data:
