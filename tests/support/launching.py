@@ -26,7 +26,7 @@ from carrel_shared.identity import read_stat
 
 SOURCE = str(Path(carrel_agent.__file__).parents[1])
 EXEC_CHILD = (
-    f"import sys; sys.path.insert(0, {SOURCE!r});"
+    "import sys; sys.path.insert(0, sys.argv.pop(1));"
     "from carrel_agent.process.drop import exec_child_from as run; run(*map(int, sys.argv[1:]))"
 )
 PR_SET_CHILD_SUBREAPER = 36
@@ -162,12 +162,12 @@ class Launcher:
         self._channel: socket.socket | None = None
         self._requests = 0
 
-    def start_zygote(self, *, environment: dict[str, str] | None = None) -> None:
-        """Start a zygote of this launcher's own, in an empty environment."""
+    def start_zygote(self, *wrapper: str, environment: dict[str, str] | None = None) -> None:
+        """Start a zygote of this launcher's own, in an empty environment unless told otherwise."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, (self._directory / "zygote.log").open("ab") as log:
             self._zygote = subprocess.Popen(
-                [sys.executable, "-I", "-m", "carrel_agent.zygote"],
+                [*wrapper, sys.executable, "-I", "-m", "carrel_agent.zygote"],
                 env={"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", **(environment or {})}
                 | {"CARREL_ZYGOTE_FD": str(theirs.fileno())},
                 pass_fds=[theirs.fileno()],
@@ -230,14 +230,21 @@ class Launcher:
         assert stat.start_ticks == reply["start_ticks"]
         return server
 
-    def execute(self, spec: LaunchSpec, *wrapper: str) -> Server:
-        """Start a server by exec, from a bare interpreter as the keeper is one."""
+    def execute(self, spec: LaunchSpec, *wrapper: str, source: str = SOURCE) -> Server:
+        """Start a server by exec, from a bare interpreter as the keeper is one.
+
+        Args:
+            spec: What to start.
+            wrapper: A program that starts it in turn, such as strace with its options.
+            source: The directory whose `carrel_agent` is used.
+        """
         server, listener = self.prepare(spec)
         spec_fd = write_launch_spec(spec)
         with listener, server.log.open("ab") as log:
             descriptors = (spec_fd, listener.fileno(), log.fileno())
+            command = [*wrapper, sys.executable, "-I", "-S", "-c", EXEC_CHILD, source]
             process = subprocess.Popen(
-                [*wrapper, sys.executable, "-I", "-S", "-c", EXEC_CHILD, *map(str, descriptors)],
+                [*command, *map(str, descriptors)],
                 pass_fds=descriptors,
                 env={"PATH": "/usr/bin:/bin", "CARREL_CANARY": "of the keeper"},
                 stdin=subprocess.DEVNULL,

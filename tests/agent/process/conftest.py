@@ -5,6 +5,7 @@ import pwd
 from collections.abc import Iterator
 
 import pytest
+
 from support.accounts import temporary_account
 from support.launching import Launcher, launcher
 

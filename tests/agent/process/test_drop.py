@@ -7,13 +7,14 @@ import pwd
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from support.launching import Launcher, build_spec
 
 from carrel_agent.process.drop import ExitCode
 from carrel_agent.process.launch_spec import LaunchSpec
+from support.launching import SOURCE, Launcher, build_spec
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 PROBE = """
@@ -183,3 +184,17 @@ def test_without_root_a_user_starts_their_own(started: Launcher, spec: LaunchSpe
     assert server.wait() == ExitCode.SPEC
     assert f"runs as uid {spec.uid} and cannot start anything as uid" in server.log_text()
     assert "STARTED" not in server.log_text()
+
+
+@as_root
+def test_an_installation_that_its_user_cannot_read_is_refused(
+    started: Launcher, spec: LaunchSpec, tmp_path: Path
+) -> None:
+    """Jupyter passes over such a configuration, and would serve whoever finds its port."""
+    copy = tmp_path / "private"
+    shutil.copytree(Path(SOURCE) / "carrel_agent", copy / "carrel_agent")
+    copy.chmod(0o700)
+    server = started.execute(spec, source=str(copy))
+    assert server.wait() == ExitCode.CONFIGURATION
+    assert "may not read" in server.log_text()
+    assert "installed where every account can read them" in server.log_text()

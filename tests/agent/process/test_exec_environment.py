@@ -5,10 +5,10 @@ import pwd
 import sys
 
 import pytest
-from support.launching import build_spec
 
 from carrel_agent.process.exec_environment import CONFIG_DIRECTORY, exec_environment
 from carrel_agent.process.launch_spec import LaunchSpec
+from support.launching import build_spec
 
 
 @pytest.fixture

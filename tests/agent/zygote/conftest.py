@@ -20,13 +20,13 @@ def account() -> Iterator[pwd.struct_passwd]:
         yield pwd.getpwnam(made.name)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def started() -> Iterator[Launcher]:
     with launcher() as one:
         yield one
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def zygote(started: Launcher) -> Launcher:
     """A launcher whose zygote is up."""
     started.start_zygote()

@@ -2,15 +2,18 @@
 
 import os
 import pwd
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from carrel_agent.process.drop import ExitCode
 from carrel_agent.process.launch_spec import write_launch_spec
-from support.launching import Launcher, build_spec
+from support.launching import Launcher, build_spec, launcher
 
 
 def memory_holds(pid: int, needle: bytes) -> bool:
@@ -103,9 +106,7 @@ def test_a_spec_that_must_not_be_used_ends_in_the_servers_log(
     assert "Traceback" not in server.log_text()
 
 
-def test_servers_outlive_the_zygote(account: pwd.struct_passwd, started: Launcher) -> None:
-    from support.launching import launcher
-
+def test_servers_outlive_the_zygote(account: pwd.struct_passwd) -> None:
     with launcher() as own:
         own.start_zygote()
         server = own.fork(build_spec(account))
@@ -118,8 +119,6 @@ def test_servers_outlive_the_zygote(account: pwd.struct_passwd, started: Launche
 
 
 def test_it_ends_when_nobody_holds_its_socket(account: pwd.struct_passwd) -> None:
-    from support.launching import launcher
-
     with launcher() as own:
         own.start_zygote()
         server = own.fork(build_spec(account))
@@ -149,9 +148,6 @@ def test_a_server_whose_zygote_died_before_it_was_reported_never_starts() -> Non
 
 
 def test_without_a_socket_it_says_what_is_missing() -> None:
-    import subprocess
-    import sys
-
     done = subprocess.run(
         [sys.executable, "-I", "-m", "carrel_agent.zygote"],
         env={}, capture_output=True, text=True, check=False,
@@ -167,3 +163,50 @@ def test_a_spec_is_closed_in_the_zygote(zygote: Launcher, account: pwd.struct_pa
     server.wait_until_ready()
     server.stop()
     os.close(write_launch_spec(server.spec))
+
+
+def test_without_root_it_forks_its_own_accounts_servers(account: pwd.struct_passwd) -> None:
+    """Beside it: what it finds in its environment is not kept for its children."""
+    wrapper: tuple[str, ...] = ()
+    if os.geteuid() == 0:
+        setpriv = shutil.which("setpriv")
+        if setpriv is None:
+            pytest.skip("setpriv is not installed")
+        wrapper = (setpriv, f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}",
+                   "--clear-groups")  # fmt: skip
+    with launcher() as own:
+        own.start_zygote(*wrapper, environment={"CARREL_CANARY": "secret-of-the-agent"})
+        server = own.fork(build_spec(account))
+        server.wait_until_ready()
+        assert server.visit("GET", "api/me")[0].status == 200
+        assert Path(f"/proc/{server.pid}").stat().st_uid == account.pw_uid
+        assert "CARREL_CANARY" not in Path(f"/proc/{own.zygote_pid}/environ").read_text()
+        stranger = build_spec(account)
+        object.__setattr__(stranger, "uid", account.pw_uid + 1)
+        refused = own.fork(stranger)
+        assert refused.wait() == ExitCode.SPEC
+        assert f"runs as uid {account.pw_uid}" in refused.log_text()
+
+
+def test_a_module_that_starts_a_thread_is_found_out() -> None:
+    """With threads nothing may be forked: such a module is left to the servers."""
+    script = """
+import sys, threading, types
+from carrel_agent.zygote import preload
+rogue = types.ModuleType("rogue")
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "rogue":
+            import importlib.machinery
+            return importlib.machinery.ModuleSpec(name, self)
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+sys.meta_path.insert(0, Finder())
+print(preload._import_all(["json", "rogue", "csv"], frozenset()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "frozenset({'rogue'})", done.stderr

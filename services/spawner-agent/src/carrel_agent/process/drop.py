@@ -19,7 +19,7 @@ from enum import IntEnum
 from typing import NoReturn
 
 from carrel_agent.process.capabilities import clear_capabilities, held_capabilities, set_dumpable
-from carrel_agent.process.exec_environment import exec_environment
+from carrel_agent.process.exec_environment import CONFIG_DIRECTORY, exec_environment
 from carrel_agent.process.launch_spec import LaunchSpec, LaunchSpecError, read_launch_spec
 
 LISTEN_FD = 3
@@ -211,12 +211,32 @@ def say(message: str) -> None:
         os.write(2, f"[carrel] {line}\n".encode("utf-8", "replace"))
 
 
-def execute(argv: list[str], environment: dict[str, str]) -> NoReturn:
-    """Replace this process.
+def require_readable(spec: LaunchSpec, *paths: str | os.PathLike[str]) -> None:
+    """As the user: check that what every server needs can be read by them.
+
+    Jupyter passes over a configuration that it cannot read, and would then serve anybody who finds
+    its port.
 
     Raises:
-        StartError: If the program cannot be executed.
+        StartError: Naming the first file that cannot be read.
     """
+    for path in paths:
+        if not os.access(path, os.R_OK):
+            raise StartError(
+                ExitCode.CONFIGURATION,
+                f"{spec.user} may not read {os.fspath(path)}; Carrel and JupyterLab must be"
+                " installed where every account can read them, so not below a private home",
+            )
+
+
+def execute_server(spec: LaunchSpec) -> NoReturn:
+    """As the user: replace this process by the server.
+
+    Raises:
+        StartError: If the program, or what it is configured by, cannot be had.
+    """
+    require_readable(spec, CONFIG_DIRECTORY / "jupyter_server_config.py")
+    argv, environment = exec_environment(spec, LISTEN_FD)
     with _step(f"execute {argv[0]}", ExitCode.EXECUTE):
         os.execve(argv[0], argv, environment)  # noqa: S606 - the argv is the agent's own
 
@@ -233,7 +253,7 @@ def exec_child_from(spec_fd: int, listen_fd: int, log_fd: int) -> NoReturn:
 
 def _exec_server(spec: LaunchSpec, listen_fd: int, log_fd: int) -> None:
     become_user(spec, listen_fd=listen_fd, log_fd=log_fd, for_exec=True)
-    execute(*exec_environment(spec, LISTEN_FD))
+    execute_server(spec)
 
 
 def _end_with_reason(work: Callable[[], None], log_fd: int) -> NoReturn:

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from carrel_agent.process import drop
 from carrel_agent.process.exec_config import identity, serving
-from carrel_agent.process.exec_environment import exec_environment, server_settings
+from carrel_agent.process.exec_environment import server_settings
 from carrel_agent.process.launch_spec import LaunchSpec, LaunchSpecError, read_launch_spec
 from carrel_agent.zygote import preflight, resets, title
 
@@ -53,7 +53,9 @@ def _start(spec: LaunchSpec) -> int:
         drop.say(f"Starting the long way, because {reason}.")
         drop.reset_signals(for_exec=True)
         os.set_inheritable(drop.LISTEN_FD, True)
-        drop.execute(*exec_environment(spec, drop.LISTEN_FD))
+        drop.execute_server(spec)
+    # What is imported is there; pages and what is imported later come from files.
+    drop.require_readable(spec, sys.executable, str(sys.modules["jupyterlab"].__file__))
     gc.enable()
     resets.forget_the_zygote(spec.environment, spec.home)
     title.set_title(spec.process_title or f"carrel-server {spec.user}")

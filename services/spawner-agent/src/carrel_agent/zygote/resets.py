@@ -72,7 +72,7 @@ def _reset_streams() -> None:
     New streams: the zygote's own may have been made for a file, and would seek in the pipe.
     """
     sys.stdout, sys.stderr = (
-        open(number, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+        open(number, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
         for number in (1, 2)
     )
 
