@@ -1,10 +1,17 @@
 """Signing in with a password, and what keeps people out."""
 
 import asyncio
+from dataclasses import replace
 
-from hub.web.site import Site, has_element, open_site
+import anyio
+import httpx
+import pytest
+from hub.web.site import Site, build_app, has_element, open_site
 
+from carrel_hub.auth.pam_client import check_password
 from carrel_hub.db.models import LoginAttempt, User
+from carrel_hub.errors import UnavailableError
+from carrel_hub.spawns.agents import AgentClients
 
 GOOD = {"username": "alice", "password": "correct horse"}
 
@@ -255,8 +262,67 @@ async def test_who_is_signed_in_goes_past_the_form_to_next(site: Site) -> None:
     assert reply.headers["location"] == "/hub/spawn"
 
 
-async def test_signing_in_wakes_the_zygote(site: Site) -> None:
+async def test_an_expired_password_is_told_apart_from_a_wrong_one(site: Site) -> None:
+    browser = site.browser()
+    site.pam.raw_reply = b'{"ok": false, "account": "", "reason": "password_expired"}\n'
+    reply = await browser.press(await browser.get("/hub/login"), "sign-in", **GOOD)
+    assert reply.status_code == 403
+    assert "passwd" in reply.text
+
+
+@pytest.mark.parametrize("reason", ["busy", "timeout", "unavailable"])
+async def test_a_password_that_was_not_checked_is_not_called_wrong(site: Site, reason: str) -> None:
+    site.pam.raw_reply = b'{"ok": false, "account": "", "reason": "%s"}\n' % reason.encode()
+    browser = site.browser()
+    reply = await browser.press(await browser.get("/hub/login"), "sign-in", **GOOD)
+    assert reply.status_code == 503
+    assert await site.all(LoginAttempt) == []
+
+
+async def test_a_carrel_pam_that_says_nothing_is_given_up(site: Site) -> None:
+    site.pam.silent = True
+    with pytest.raises(UnavailableError):
+        await check_password(site.pam.address, "alice", "pw", seconds=0.1)
+
+
+@pytest.mark.parametrize("password", ["", "a\0b", "x" * 1025])
+async def test_what_is_no_password_is_not_asked_about(site: Site, password: str) -> None:
+    assert not (await check_password(site.pam.address, "alice", password)).ok
+    assert site.pam.asked == []
+
+
+async def test_a_second_sign_in_beside_the_hubs_is_told_and_swept_away(site: Site) -> None:
+    """A page of somebody's server can set cookies of our names, for paths of its choice."""
+    browser = await site.signed_in("alice")
+    for path in ("/", "/hub", "/hub/login"):
+        browser.client.cookies.set("jupyterhub-hub-login", "x", domain="hub.test", path=path)
+    assert (await browser.get("/hub/home")).is_redirect
+    page = await browser.get("/hub/login")
+    assert "two sign-ins" in page.text
+    assert (await browser.get("/hub/home")).status_code == 200, "what is left is ours"
+
+
+async def test_signing_in_tells_the_agents_that_a_start_is_likely(site: Site) -> None:
+    asked: list[str] = []
+    agents = AgentClients(
+        site.hub.settings.agents, connect=lambda _peer: _recorder(asked, "http://agent")
+    )
+    app = build_app(replace(site.hub, agents=agents))
+    site.app = app
     site.pam.passwords["alice"] = GOOD["password"]
     browser = site.browser()
     reply = await browser.press(await browser.get("/hub/login"), "sign-in", **GOOD)
-    assert reply.status_code == 303  # the agent that is asked here answers nothing it knows
+    assert reply.status_code == 303
+    with anyio.fail_after(5):
+        while not asked:  # noqa: ASYNC110 - the hint goes out beside the answer
+            await anyio.sleep(0.005)
+    assert asked == ["POST /agent/v1/warm"]
+    await agents.close()
+
+
+def _recorder(asked: list[str], base_url: str) -> httpx.AsyncClient:
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url.path}")
+        return httpx.Response(202, json={})
+
+    return httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url=base_url)

@@ -41,6 +41,11 @@ def session_id(request: Request) -> str | None:
     return None
 
 
+def is_crowded(request: Request) -> bool:
+    """Whether a neighbour has put a second sign-in beside the hub's."""
+    return any(len(cookie_values(request, name)) > 1 for name in (LOGIN_COOKIE, SESSION_ID_COOKIE))
+
+
 @dataclass(frozen=True, slots=True)
 class CookieJar:
     """Sets and clears the hub's cookies with the paths that belong to them.
@@ -101,3 +106,12 @@ class CookieJar:
             response.delete_cookie(
                 name, path=path, secure=self.secure, httponly=True, samesite="lax"
             )
+
+    def clear_strays(self, response: Response, path: str) -> None:
+        """Forget what may lie beside our cookies: the same names at every path above `path`."""
+        parts = path.strip("/").split("/")
+        above = {"/", *(f"/{'/'.join(parts[:n])}" for n in range(1, len(parts) + 1))}
+        above |= {f"{place}/" for place in above if place != "/"}
+        for name, own in ((LOGIN_COOKIE, self.hub_prefix), (SESSION_ID_COOKIE, self.base_url)):
+            for place in sorted(above - {own}):
+                response.delete_cookie(name, path=place, secure=self.secure)

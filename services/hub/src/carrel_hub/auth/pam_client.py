@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from carrel_hub.errors import UnavailableError
-from carrel_shared.addresses import UnixAddress, parse_address
+from carrel_shared.addresses import AddressError, UnixAddress, parse_address
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +19,11 @@ DEADLINE_SECONDS = 15.0
 """Longer than carrel-pam gives one attempt, so its own word is heard first."""
 MAX_PASSWORD = 1024
 MAX_REPLY = 64 * 1024
+
+EXPIRED = "password_expired"
+"""The password was right and is too old."""
+NOT_CHECKED = ("busy", "timeout", "unavailable")
+"""Reasons that say nothing of the password."""
 
 AWAY = (
     "Passwords cannot be checked right now. Please try again in a moment; if it stays so, the"
@@ -32,7 +37,7 @@ class PamVerdict:
 
     Attributes:
         account: The unix account that the name and password belong to, when `ok`.
-        reason: Why not, for the log.
+        reason: Why not, in carrel-pam's word for it.
     """
 
     ok: bool
@@ -53,12 +58,11 @@ async def check_password(
     """
     if not password or len(password) > MAX_PASSWORD or "\0" in password:
         return PamVerdict(False, reason="no password that PAM could be asked about")
-    address = parse_address(socket)
-    assert isinstance(address, UnixAddress)  # noqa: S101 - the settings allow nothing else
+    path = _path(socket)
     question = json.dumps({"user": user, "password": password}).encode() + b"\n"
     try:
         async with asyncio.timeout(seconds):
-            reader, writer = await asyncio.open_unix_connection(address.path, limit=MAX_REPLY)
+            reader, writer = await asyncio.open_unix_connection(path, limit=MAX_REPLY)
             try:
                 writer.write(question)
                 await writer.drain()
@@ -69,8 +73,20 @@ async def check_password(
         ok, account, reason = reply["ok"], reply.get("account"), reply.get("reason")
     except (OSError, TimeoutError, ValueError, KeyError, TypeError, AttributeError) as error:
         # The name of the error only: its text could hold what was sent.
-        log.error("pam_unavailable", error=type(error).__name__, socket=address.path)
+        log.error("pam_unavailable", error=type(error).__name__, socket=path)
         raise UnavailableError(AWAY) from None
-    if ok is None or reason == "busy":
+    if ok is not True and reason in NOT_CHECKED:
+        log.error("pam_unavailable", error=reason, socket=path)
         raise UnavailableError(AWAY)
     return PamVerdict(ok is True, str(account or ""), str(reason or "")[:200])
+
+
+def _path(socket: str) -> str:
+    try:
+        address = parse_address(socket)
+    except AddressError:
+        address = None
+    if not isinstance(address, UnixAddress):
+        log.error("pam_socket_unusable", socket=socket, needed="unix:/path")
+        raise UnavailableError(AWAY)
+    return address.path

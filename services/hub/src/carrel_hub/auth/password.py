@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import structlog
 
 from carrel_hub.auth.names import InvalidNameError, normalise_name
-from carrel_hub.auth.pam_client import check_password
+from carrel_hub.auth.pam_client import EXPIRED, check_password
 from carrel_hub.auth.rate_limit import Attempt, begin_attempt, forgive, strike_out
 from carrel_hub.auth.rules import Known, admit
 from carrel_hub.auth.sessions import NewSession, begin_session
@@ -19,6 +19,10 @@ from carrel_hub.users.accounts import find_user, get_or_create_user
 log = structlog.get_logger(__name__)
 
 WRONG = "That user name and password do not belong together. Please try again."
+TOO_OLD = (
+    "Your password has expired. Change it on the machine itself (the command is “passwd”), then"
+    " sign in here with the new one."
+)
 SWITCHED_OFF = (
     "Nobody signs in with a password here. The person at the console signs in with the link that"
     " “carrel link” prints."
@@ -83,7 +87,7 @@ async def sign_in(
         return SignIn(status=503, message=error.message)
     if not verdict.ok:
         log.info("sign_in_refused", name=name[:64], address=address, reason=verdict.reason)
-        return SignIn(message=WRONG)
+        return SignIn(message=TOO_OLD if verdict.reason == EXPIRED else WRONG)
     if verdict.account != name:
         log.warning("sign_in_account_differs", name=name[:64], account=verdict.account[:64])
         return SignIn(

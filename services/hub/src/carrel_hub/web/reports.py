@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from carrel_hub.auth.links import PATH as LINK_PATH
 from carrel_hub.auth.subjects import page_subject
 from carrel_hub.errors import ForbiddenError, InvalidRequestError
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
@@ -16,12 +17,13 @@ router = APIRouter(route_class=PageRoute)
 log = structlog.get_logger(__name__)
 
 MAX_REPORT = 16 * 1024
-_FIELDS = ("document-uri", "violated-directive", "blocked-uri")
+_FIELDS = ("violated-directive", "blocked-uri", "source-file", "line-number")
+"""Not the page's own address, which can be a secret."""
 
 
 @router.post("/security/csp-report")
 async def csp_report(request: Request) -> Response:
-    """Log a report, without the queries of its addresses."""
+    """Log a report, without what could be secret in its addresses."""
     subject = await page_subject(request)
     if subject.is_anonymous:
         raise ForbiddenError(NO_CREDENTIALS)
@@ -36,4 +38,5 @@ async def csp_report(request: Request) -> Response:
 
 
 def _short(value: object) -> str:
-    return str(value or "").partition("?")[0][:200]
+    text = str(value or "").partition("?")[0]
+    return "[a sign-in link]" if LINK_PATH in text else text[:200]

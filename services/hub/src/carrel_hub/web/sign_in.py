@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from carrel_hub.auth.browser import client_address, cookie_jar, hub_of, is_loopback
+from carrel_hub.auth.cookies import is_crowded
 from carrel_hub.auth.links import link_user, use_link
 from carrel_hub.auth.names import MAX_NAME
 from carrel_hub.auth.password import sign_in
@@ -28,6 +29,11 @@ from carrel_hub.web.page_route import (
 
 router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
+TWO_SIGN_INS = (
+    "Your browser holds two sign-ins for this place, one of which somebody's page has put there, so"
+    " neither was taken. Please sign in once more; if you land here again, clear this site's"
+    " cookies."
+)
 STALE_FORM = "This page had grown old. Please sign in once more."
 LINK_GONE = (
     "This link was used already, is older than ten minutes, or was never made. The command"
@@ -94,18 +100,22 @@ async def _form(
     settings = hub.settings.auth
     async with hub.database.read() as db:
         console = (await db.exec(select(User.id).where(col(User.console)).limit(1))).first()
-    return show(
+    crowded = is_crowded(request)
+    page = show(
         request,
         ANONYMOUS,
         "login.html",
         status=status,
         headers=headers,
-        message=message,
+        message=message or (TWO_SIGN_INS if crowded else ""),
         username=username,
         next=wanted_next(request),
         passwords=settings.authenticator != "none" and settings.pam_socket is not None,
         anybody=anybody_allowed(settings, console_users=console is not None),
     )
+    if crowded:
+        cookie_jar(request).clear_strays(page, request.url.path)
+    return page
 
 
 @router.api_route("/logout", methods=READING)
