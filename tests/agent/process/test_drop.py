@@ -159,7 +159,7 @@ def test_a_step_that_fails_ends_the_start(
 def test_a_call_that_only_pretends_is_found_out(
     started: Launcher, spec: LaunchSpec, call: str
 ) -> None:
-    """The kernel never does that; a filter or a tracer between might (T04)."""
+    """The kernel never does that; a filter or a tracer between might."""
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed")
