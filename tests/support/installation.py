@@ -33,7 +33,7 @@ _PROBES = {
     "proxy": ("proxy/control.sock", "/control/v1/health"),
     "agent": ("agent/agent.sock", "/agent/v1/health"),
 }
-_MODULES = {"agent": "carrel_agent\0", "zygote": "carrel_agent.zygote\0"}
+_MODULES = {"agent": "carrel_agent\0", "zygote": "zygote"}
 
 
 class Installation:
