@@ -124,8 +124,8 @@ def remove_demo_account() -> str:
         raise UpError(f"removing the account {DEMO_ACCOUNT} needs root")
     ended = _end_processes(entry.pw_uid)
     _run("userdel", "--remove", DEMO_ACCOUNT)
-    also = f" and ended {ended} processes of it" if ended else ""
-    return f"Removed the account {DEMO_ACCOUNT} and its home {entry.pw_dir}{also}."
+    also = f" It was still running something: processes ended: {ended}." if ended else ""
+    return f"Removed the account {DEMO_ACCOUNT} and its home {entry.pw_dir}.{also}"
 
 
 def _end_processes(uid: int) -> int:
