@@ -19,7 +19,8 @@ class Lab:
         expect(self.page.locator("#jp-main-dock-panel")).to_be_visible(timeout=60_000)
 
     def new_notebook(self) -> None:
-        """Open a Python notebook from the launcher and wait for its kernel."""
+        """Open a Python notebook from a new launcher and wait for its kernel."""
+        self.page.get_by_role("button", name=re.compile("New Launcher")).first.click()
         card = self.page.locator('.jp-LauncherCard[data-category="Notebook"]').first
         card.click(timeout=30_000)
         self.wait_until_idle()
