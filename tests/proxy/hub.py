@@ -1,13 +1,14 @@
 """A hub that says what a test wants, over the calls that the real one has."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import httpx
 
 from carrel_proxy.access.hub import Hub
 from carrel_proxy.core.access import token_hash
+from carrel_shared.clock import SystemClock
 from carrel_shared.wire.access import RedeemedToken, Verdict, Visitor
 
 UNKNOWN = Verdict(known=False, allow=False)
@@ -19,7 +20,7 @@ def allowed(user: str = "alice", *, session: str = "", seconds: float = 3600) ->
         allow=True,
         visitor=Visitor(name=user, display_name=f"{user} ü"),
         session_hash=session or None,
-        expires_at=datetime.now(UTC) + timedelta(seconds=seconds),
+        expires_at=SystemClock().now() + timedelta(seconds=seconds),
     )
 
 

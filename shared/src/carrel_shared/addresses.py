@@ -71,7 +71,7 @@ def parse_address(text: str) -> Address:
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise AddressError(f"{text!r}: expected unix:/path or host:port")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or any(c in host for c in "/@ ?#"):
+    if not host or not host.isprintable() or any(c in host for c in "/@ ?#"):
         raise AddressError(f"{text!r}: expected unix:/path or host:port")
     return TcpAddress(host, int(port))
 

@@ -35,7 +35,7 @@ REFUSED = {
 FORWARDED_AFTER_ALL = {"F28"}  # the field is dropped, and without it the message is a good one
 
 
-def entries(*expectations: str) -> Any:
+def entries(*expectations: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "entry",
         [
@@ -172,7 +172,7 @@ GOOD = [
 async def test_what_goes_on_means_the_same_to_other_parsers(
     raw: bytes, running: Running, upstream: Upstream
 ) -> None:
-    """Two libraries that disagree on much read one request, with the same body, in what we write."""
+    """Two libraries that disagree on much read one request, and one body, in what we write."""
     seen = bytearray()
 
     async def record(reader: Any, writer: Any) -> None:
@@ -229,5 +229,3 @@ def bodies_in_h11(raw: bytes) -> list[bytes]:
             bodies[-1] += bytes(event.data)
         elif event in (h11.NEED_DATA, h11.PAUSED) or isinstance(event, h11.ConnectionClosed):
             return bodies
-
-

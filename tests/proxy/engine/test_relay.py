@@ -513,4 +513,3 @@ async def test_a_connection_belongs_to_one_route(running: Running, upstream: Ups
         await client.ask("/b/")
         await client.ask("/a/")
     assert upstream.connections == 2
-

@@ -83,10 +83,17 @@ def restore(directory: Path, table: Table, verdicts: Verdicts) -> None:
     except FileNotFoundError:
         pass
     except (OSError, ValidationError, BadTargetError) as error:
-        log.error("routes_not_restored", reason=str(error)[:300])
+        log.error("routes_not_restored", reason=_why(error))
     try:
         verdicts.restore(_VERDICTS.validate_json((directory / "verdicts.json").read_bytes()))
     except FileNotFoundError:
         pass
     except (OSError, ValidationError) as error:
-        log.error("verdicts_not_restored", reason=str(error)[:300])
+        log.error("verdicts_not_restored", reason=_why(error))
+
+
+def _why(error: Exception) -> str:
+    """Say what is wrong with a file, but nothing of what is in it."""
+    if isinstance(error, ValidationError):
+        return str(error.errors(include_url=False, include_input=False)[0]["msg"])
+    return str(error)

@@ -1,0 +1,226 @@
+"""The control API: a numbered table, changes that follow it, and nobody but the hub."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from time import perf_counter
+
+import httpx
+import pytest
+from proxy.hub import FakeHub, allowed
+from proxy.running import KEY, SECRET, Running, guarded_route, open_proxy, plain_route
+from proxy.wire import Upstream, open_upstream
+
+from carrel_shared.service_auth import service_headers
+from carrel_shared.wire.routes import (
+    Change,
+    DeleteRoute,
+    PutRoute,
+    Revocation,
+    Revoke,
+    Route,
+    RouteChanges,
+    RouteTable,
+)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with open_upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def running(short_dir: Path, hub: FakeHub, upstream: Upstream) -> AsyncIterator[Running]:
+    async with open_proxy(short_dir, hub, default_target=upstream.target) as running:
+        yield running
+
+
+@pytest.fixture
+async def api(running: Running) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(running.proxy.control_app)
+    headers = service_headers(KEY)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://control", headers=headers
+    ) as client:
+        yield client
+
+
+def table(*routes: Route, number: int = 1, epoch: str = "e") -> str:
+    return RouteTable(epoch=epoch, number=number, routes=list(routes)).model_dump_json()
+
+
+def changes(*made: Change, base: int, number: int, epoch: str = "e") -> str:
+    return RouteChanges(epoch=epoch, base=base, number=number, changes=list(made)).model_dump_json()
+
+
+async def test_a_table_is_taken_and_changed(
+    running: Running, api: httpx.AsyncClient, upstream: Upstream
+) -> None:
+    first = await api.put("/control/v1/table", content=table(plain_route(upstream.target, "/a/")))
+    assert first.json() == {"epoch": "e", "number": 1, "routes": 1}
+    made = changes(
+        PutRoute(route=plain_route(upstream.target, "/b/")),
+        DeleteRoute(prefix="/a/"),
+        Revoke(revocation=Revocation(user="x")),
+        base=1,
+        number=4,
+    )
+    second = await api.post("/control/v1/changes", content=made)
+    assert (second.status_code, second.json()["number"]) == (200, 4)
+    assert (await api.get("/control/v1/status")).json() == second.json()
+    upstream.respond = lambda request: (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" + request.target[:3].encode()
+    )
+    async with running.client() as client:
+        assert (await client.ask("/b/x")).body == b"/b/"
+
+
+@pytest.mark.parametrize(("epoch", "base"), [("e", 0), ("e", 2), ("other", 1), ("", 0)])
+async def test_changes_that_do_not_follow_are_answered_with_the_status(
+    epoch: str, base: int, api: httpx.AsyncClient, hub: FakeHub
+) -> None:
+    await api.put("/control/v1/table", content=table())
+    reply = await api.post(
+        "/control/v1/changes", content=changes(base=base, number=base + 1, epoch=epoch)
+    )
+    assert reply.status_code == 409
+    assert reply.json() == {"epoch": "e", "number": 1, "routes": 0}
+
+
+async def test_nothing_follows_no_table(api: httpx.AsyncClient) -> None:
+    reply = await api.post("/control/v1/changes", content=changes(base=0, number=1, epoch=""))
+    assert reply.status_code == 409
+
+
+async def test_secrets_are_not_shown(api: httpx.AsyncClient, upstream: Upstream) -> None:
+    await api.put("/control/v1/table", content=table(guarded_route(upstream.target)))
+    reply = await api.get("/control/v1/table")
+    assert SECRET not in reply.text
+    assert reply.json()["routes"][0]["prefix"] == "/user/alice/"
+
+
+async def test_only_the_hub_may_call(running: Running) -> None:
+    transport = httpx.ASGITransport(running.proxy.control_app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://control") as client:
+        for method, path in (
+            ("PUT", "/control/v1/table"),
+            ("POST", "/control/v1/changes"),
+            ("GET", "/control/v1/table"),
+            ("GET", "/control/v1/status"),
+            ("GET", "/openapi.json"),
+        ):
+            assert (await client.request(method, path)).status_code == 401
+        assert (await client.get("/control/v1/health")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "file:///etc/passwd",
+        "http://169.254.169.254:80",
+        "http://[::ffff:7f00:1]:80",
+        "http://0.0.0.0:80",
+        "http://0x7f000001:80",
+        "http://017700000001:80",
+        "http+unix://%2fvar%2frun%2fdocker.sock",
+        "http://user@host:80",
+        "http://host:80/path",
+        "http://host\r\n:80",
+        "unix:relative",
+        "unix:/" + "a" * 200,
+        "127.0.0.1:80",
+        "",
+    ],
+)
+async def test_a_target_that_is_none_of_ours_changes_nothing(
+    target: str, api: httpx.AsyncClient, upstream: Upstream
+) -> None:
+    await api.put("/control/v1/table", content=table(plain_route(upstream.target, "/a/")))
+    bad = plain_route(target, "/b/")
+    put = await api.put("/control/v1/table", content=table(bad, number=2))
+    assert (put.status_code, put.json()["code"]) == (422, "bad_route")
+    post = await api.post(
+        "/control/v1/changes",
+        content=changes(DeleteRoute(prefix="/a/"), PutRoute(route=bad), base=1, number=3),
+    )
+    assert post.status_code == 422
+    assert (await api.get("/control/v1/status")).json() == {
+        "epoch": "e",
+        "number": 1,
+        "routes": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b'{"epoch":1}', b"[" * 100_000, b'{"__proto__":{}}', b"\xff"]
+)
+async def test_a_body_that_makes_no_sense_is_a_422(body: bytes, api: httpx.AsyncClient) -> None:
+    reply = await api.put("/control/v1/table", content=body)
+    assert reply.status_code == 422
+    assert set(reply.json()) == {"status", "code", "message"}
+
+
+async def test_requests_go_to_the_hub_until_it_says_otherwise(
+    running: Running, api: httpx.AsyncClient, upstream: Upstream
+) -> None:
+    async with running.client() as client:
+        assert (await client.ask("/hub/home")).status == 200
+        async with open_upstream() as other:
+            await api.put("/control/v1/table", content=table(plain_route(other.target)))
+            assert (await client.ask("/hub/home")).status == 200
+            assert (len(upstream.requests), len(other.requests)) == (1, 1)
+            await api.post(
+                "/control/v1/changes", content=changes(DeleteRoute(prefix="/"), base=1, number=2)
+            )
+            assert (await client.ask("/hub/home")).status == 200
+            assert (len(upstream.requests), len(other.requests)) == (2, 1)
+
+
+async def test_a_route_that_stays_keeps_its_connections(
+    running: Running, api: httpx.AsyncClient, upstream: Upstream
+) -> None:
+    async with running.client() as client:
+        for number in range(1, 4):
+            route = plain_route(upstream.target, "/a/")
+            await api.put("/control/v1/table", content=table(route, number=number))
+            assert (await client.ask("/a/")).status == 200
+    assert upstream.connections == 1
+
+
+async def test_a_new_secret_goes_with_the_next_request(
+    running: Running, api: httpx.AsyncClient, upstream: Upstream, hub: FakeHub
+) -> None:
+    hub.know("good", "0123456789ab", allowed())
+    route = guarded_route(upstream.target)
+    await api.put("/control/v1/table", content=table(route))
+    assert route.access is not None
+    renewed = route.model_copy(
+        update={"access": route.access.model_copy(update={"secret": "second"})}
+    )
+    async with running.client() as client:
+        await client.ask("/user/alice/", "Authorization: token good")
+        await api.post(
+            "/control/v1/changes", content=changes(PutRoute(route=renewed), base=1, number=2)
+        )
+        await client.ask("/user/alice/", "Authorization: token good")
+    secrets = [request.one("x-carrel-secret") for request in upstream.requests]
+    assert secrets == [SECRET, "second"]
+
+
+async def test_twenty_thousand_routes_are_taken_quickly(
+    running: Running, api: httpx.AsyncClient
+) -> None:
+    routes = [
+        guarded_route(f"unix:/run/carrel/s/{n:012x}/http.sock", f"/user/user{n}/", f"{n:012x}")
+        for n in range(20_000)
+    ]
+    content = table(*routes)
+    before = perf_counter()
+    assert (await api.put("/control/v1/table", content=content)).json()["routes"] == 20_000
+    first = perf_counter() - before
+    before = perf_counter()
+    await api.put("/control/v1/table", content=table(*routes[1:], number=2))
+    print(f"first {first:.3f} s, again {perf_counter() - before:.3f} s")
+    assert first < 1.5  # several times what it takes on a quiet machine
+    async with running.client() as client:
+        assert (await client.ask("/user/user12345/", "Accept: */*")).status == 403
