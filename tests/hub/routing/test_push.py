@@ -95,7 +95,7 @@ async def test_an_idle_proxy_is_greeted_now_and_then_and_nothing_is_written(worl
     for _ in range(10):
         await world.push()
     assert world.proxy.greetings == 1
-    world.clock.advance(4)
+    world.clock.advance(6)
     await world.push()
     assert world.proxy.greetings == 2
     assert (await _status(world)).seen_at == before.seen_at

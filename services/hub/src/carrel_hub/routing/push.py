@@ -31,7 +31,7 @@ from carrel_shared.wire.routes import RouteTable, TableStatus
 
 log = structlog.get_logger(__name__)
 
-HEARTBEAT_SECONDS = 3.0
+HEARTBEAT_SECONDS = 5.0
 """How often a proxy is asked for its state when there is nothing to push."""
 
 CALL_SECONDS = 5.0
@@ -133,7 +133,7 @@ class Pusher:
                 answer = await self._push(known, newest)
                 failpoint("hub.spawn.pushed")
             greeted, self._heard = True, self._hub.clock.monotonic()
-            await self._store(answer)
+            await self._store(answer, status)
             if (answer.epoch, answer.number) == (newest.epoch, newest.number):
                 # Changes that came meanwhile have left a hint, which ends the rest at once.
                 return
@@ -214,11 +214,13 @@ class Pusher:
         except ValidationError as error:
             raise ProxyAwayError("it answered something this hub cannot read") from error
 
-    async def _store(self, answer: TableStatus) -> None:
-        """Note the acknowledgement, and call those servers ready that waited for it."""
+    async def _store(self, answer: TableStatus, status: ProxyStatus | None) -> None:
+        """Note the acknowledgement, and call those servers ready that waited for it.
+
+        Args:
+            status: The row as it was read before the call.
+        """
         hub, now = self._hub, self._hub.clock.now()
-        async with hub.database.read() as session:
-            status = await session.get(ProxyStatus, self._peer.name)
         if (
             status is not None
             and not status.away

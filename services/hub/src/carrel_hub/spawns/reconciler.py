@@ -6,7 +6,7 @@ again from the rows. Servers are driven side by side, each by one task at a time
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -49,6 +49,7 @@ class Reconciler:
         self._driven: set[str] = set()
         self._again: set[str] = set()
         self._due: dict[str, datetime] = {}
+        self._heard: list[str] | None = None
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._ring: Callable[[], None] = lambda: None
 
@@ -143,21 +144,21 @@ class Reconciler:
             hosts = (await session.exec(select(AgentHost))).all()
             heard = [
                 host.name
-                for host in hosts
+                for host in sorted(hosts, key=lambda host: host.name)
                 if host.name in hub.agents.names
                 and host.seen_at is not None
                 and now - host.seen_at <= silence
             ]
             if now - self._started_at <= silence:
                 # The hub was away itself: every agent has its time before it is called silent.
-                heard = hub.agents.names
-            lost = (
-                await session.exec(
-                    select(Server.id).where(
-                        Server.state == State.READY, col(Server.host).not_in(heard)
-                    )
+                heard = sorted(hub.agents.names)
+            lost: Sequence[str] = ()
+            if heard != self._heard or len(heard) < len(hub.agents.names):
+                statement = select(Server.id).where(
+                    Server.state == State.READY, col(Server.host).not_in(heard)
                 )
-            ).all()
+                lost = (await session.exec(statement)).all()
+        self._heard = heard
         if lost:
             await self._lose(list(lost))
         return set(pending)
