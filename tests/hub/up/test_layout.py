@@ -11,6 +11,7 @@ from carrel_hub.up.errors import UpError
 from carrel_hub.up.layout import (
     Directory,
     Layout,
+    check_readable,
     choose_layout,
     own_directories,
     prepare,
@@ -139,3 +140,23 @@ def test_as_root_the_way_there_must_be_safe_and_open_to_the_services(short: Path
         prepare(wanted, uid=0)
     short.chmod(0o755)
     prepare(wanted, uid=0)
+
+
+def test_a_file_the_services_cannot_read_is_refused_with_what_is_in_the_way(short: Path) -> None:
+    short.chmod(0o755)
+    (short / "a").mkdir(mode=0o755)
+    path = short / "a/carrel.toml"
+    path.touch(mode=0o644)
+    check_readable(path, "--config", CARREL)
+    path.chmod(0o600)
+    with pytest.raises(UpError, match=f"--config {path}: .* run as carrel, to whom {path} is"):
+        check_readable(path, "--config", CARREL)
+    own = own_account()
+    check_readable(path, "--config", own)
+    check_readable(path, "--config", replace(CARREL, uid=own.uid))
+    path.chmod(0o640)
+    check_readable(path, "--config", replace(CARREL, gid=path.stat().st_gid))
+    path.chmod(0o644)
+    (short / "a").chmod(0o700)
+    with pytest.raises(UpError, match=f"to whom {short}/a is closed"):
+        check_readable(path, "--config", CARREL)

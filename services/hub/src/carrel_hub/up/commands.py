@@ -12,9 +12,9 @@ from carrel_hub.up.keys import load_keys
 from carrel_hub.up.layout import Layout, choose_layout
 from carrel_hub.up.lock import read_holder
 from carrel_hub.up.logfile import say
+from carrel_hub.up.messages import program, sign_in_text
 from carrel_hub.up.people import Person, choose_person
 from carrel_hub.up.record import Record, read_record
-from carrel_hub.up.run import program, sign_in_text
 
 NOT_RUNNING = 3
 """Exit status of `carrel status` when Carrel does not run."""

@@ -208,3 +208,23 @@ def _check_parents(path: Path) -> None:
                 f"{parent} is closed to other accounts, and hub and proxy run as one:"
                 " give a place they can enter with --state-dir or --run-dir"
             )
+
+
+def check_readable(path: Path, option: str, service: Account) -> None:
+    """Refuse a file that hub and proxy could not read. Groups other than the first do not count.
+
+    Raises:
+        UpError: Naming what is in the way.
+    """
+    for place in (*reversed(path.parents), path):
+        found = place.stat()
+        wanted = stat.S_IROTH if place == path else stat.S_IXOTH
+        if found.st_uid == service.uid:
+            wanted <<= 6
+        elif found.st_gid == service.gid:
+            wanted <<= 3
+        if not found.st_mode & wanted:
+            raise UpError(
+                f"{option} {path}: hub and proxy run as {service.name}, to whom {place} is closed."
+                " Put the file where they may read it, such as below /etc/carrel"
+            )

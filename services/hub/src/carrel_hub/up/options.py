@@ -46,6 +46,16 @@ class UpOptions:
         return f"{scheme}://{address.removesuffix(f':{default}')}"
 
     @property
+    def files(self) -> list[tuple[str, Path]]:
+        """Options that name files the services read, and the files."""
+        named = [
+            ("--config", self.config),
+            ("--tls-cert", self.tls_cert),
+            ("--tls-key", self.tls_key),
+        ]
+        return [(option, path) for option, path in named if path is not None]
+
+    @property
     def url(self) -> str:
         """The address to open."""
         return f"{self.origin}{self.base_url}"

@@ -22,6 +22,7 @@ from carrel_hub.up.keys import load_or_make_keys
 from carrel_hub.up.launch import Watched
 from carrel_hub.up.layout import (
     Layout,
+    check_readable,
     choose_layout,
     own_directories,
     prepare,
@@ -29,6 +30,7 @@ from carrel_hub.up.layout import (
 )
 from carrel_hub.up.lock import Holder, StateLock, read_holder
 from carrel_hub.up.logfile import MergedLog, say
+from carrel_hub.up.messages import already_running, link_command, name_all, sign_in_text
 from carrel_hub.up.options import DEFAULT_SERVICE_USER, UpOptions, read_up_options
 from carrel_hub.up.people import DEMO_ACCOUNT, Person, choose_person
 from carrel_hub.up.plan import Surroundings, plan_services
@@ -76,15 +78,19 @@ def run_up(arguments: Namespace, environ: Mapping[str, str]) -> int:
     )
     keeper_main = _find_keeper()
     prepare(own_directories(layout, own), uid=own.uid)
+    another_link = link_command(arguments.state_dir, environ)
     lock = StateLock(layout.lock)
     if not lock.acquire():
-        raise UpError(_already_running(layout, environ))
+        holder, _ = read_holder(layout.lock)
+        raise UpError(already_running(holder, layout.state, another_link))
     try:
         found = _left_running(layout)
         if not _is_alive(found, "proxy"):
             check_port(options.bind)
         lock.describe(Holder(os.getpid(), options.url, str(layout.run)))
         service = _make_accounts(options, own, person)
+        for option, path in options.files:
+            check_readable(path, option, service)
         prepare(service_directories(layout, own=own, service=service), uid=own.uid)
         around = Surroundings(
             layout=layout,
@@ -97,7 +103,9 @@ def run_up(arguments: Namespace, environ: Mapping[str, str]) -> int:
             version=__version__,
             config_text=options.config.read_bytes() if options.config else b"",
         )
-        return _Run(options, around, person, found, _command(arguments, environ)).run()
+        return _Run(
+            options, around, person, found, link_command(arguments.state_dir, environ)
+        ).run()
     finally:
         lock.release()
 
@@ -110,35 +118,6 @@ def _find_keeper() -> Path:
             "carrel up needs proxy and agent beside the hub: install carrel-hub[embedded]"
         )
     return Path(found.origin).parent / "keeper" / "main.py"
-
-
-def _already_running(layout: Layout, environ: Mapping[str, str]) -> str:
-    holder, _ = read_holder(layout.lock)
-    if holder is None:
-        return f"Carrel is being started already with {layout.state}."
-    return (
-        f"Carrel is running already: process {holder.pid}, {holder.url}\n"
-        f"  A sign-in link:      {program(environ)} link\n"
-        f"  To stop it:          Ctrl-C where it runs, or kill {holder.pid}\n"
-        "  Another one beside:  --state-dir DIR --bind 127.0.0.1:PORT"
-    )
-
-
-def program(environ: Mapping[str, str]) -> str:
-    """Return how to call `carrel` again from the person's shell."""
-    beside = Path(sys.executable).parent / "carrel"
-    for directory in environ.get("PATH", "").split(":"):
-        found = Path(directory or ".") / "carrel"
-        if os.access(found, os.X_OK):
-            if not beside.exists() or found.samefile(beside):
-                return "carrel"
-            break
-    return str(beside) if beside.exists() else f"{sys.executable} -m carrel_hub.up"
-
-
-def _command(arguments: Namespace, environ: Mapping[str, str]) -> str:
-    place = f" --state-dir {arguments.state_dir}" if arguments.state_dir else ""
-    return f"{program(environ)} link{place}"
 
 
 def _left_running(layout: Layout) -> Record | None:
@@ -284,7 +263,7 @@ class _Run:
             if not running:
                 return
             say(
-                f"Stopping {_name_all(running)}."
+                f"Stopping {name_all(running)}."
                 " (Ctrl-C again: end now and leave notebooks running.)"
             )
             self._console.stop_all("carrel up was ended at the console")
@@ -293,7 +272,7 @@ class _Run:
             say(f"Notebooks are left as they are: {error}.")
             return
         if left:
-            say(f"Still running: {_name_all(left)}. The next `carrel up` finds them again.")
+            say(f"Still running: {name_all(left)}. The next `carrel up` finds them again.")
 
     def _wait_until_stopped(self) -> list[Notebook]:
         deadline = self._clock.monotonic() + NOTEBOOK_SECONDS
@@ -318,14 +297,4 @@ class _Run:
         except UpError:
             return
         if running:
-            say(f"Left running: {_name_all(running)}. The next `carrel up` finds them again.")
-
-
-def sign_in_text(name: str, link: str) -> str:
-    """Return what is said with a sign-in link."""
-    return f"Sign in as {name} (administrator), once, within ten minutes:\n    {link}"
-
-
-def _name_all(notebooks: list[Notebook]) -> str:
-    noun = "the notebook server of" if len(notebooks) == 1 else "the notebook servers of"
-    return f"{noun} {', '.join(str(each) for each in notebooks)}"
+            say(f"Left running: {name_all(running)}. The next `carrel up` finds them again.")
