@@ -104,12 +104,12 @@ class Keeper:
             except (OSError, OutputError) as error:
                 say("output_not_reopened", level="ERROR", server_id=log_id, error=error)
         while not self._is_done():
-            if self._stop_asked:
-                self._begin_stop()
             self._start_agent_if_due()
             for descriptor, events in self._poll.poll(self._timeout_ms()):
                 self._handle(descriptor, events)
             self._reap()
+            if self._stop_asked:
+                self._begin_stop()
             self._kill_if_late()
         for output in self._outputs.values():
             output.close(remove=False)

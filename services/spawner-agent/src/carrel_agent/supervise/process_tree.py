@@ -1,9 +1,9 @@
 """Which processes belong to a server, and ending them all.
 
 Control groups would answer the first question exactly. Without them a process is taken for a
-server's if it is its user's and: it is in the server's session; or it descends from one that is
-the server's; or it still has the server's id in its environment; or it is a daemon that was left
-to the keeper while no other server of that user runs here.
+server's if it is its user's, younger than the server, and: it is in the server's session; or it
+descends from one that is the server's; or it still has the server's id in its environment; or it
+is a daemon that was left to the keeper while no other server of that user runs here.
 """
 
 import asyncio
@@ -41,6 +41,8 @@ class Tree:
     Attributes:
         pid, start_ticks: Of its main process, which may have ended.
         uid: Nothing of another account is ever its own.
+        session: The main process was watched until its end, or lives. Else its number may since
+            have become that of somebody's session.
         keeper: The pid that orphans are left to; 0 when those are not to be taken.
         spared: Processes that are never the server's: agent, keeper, zygote, other servers.
     """
@@ -49,6 +51,7 @@ class Tree:
     pid: int
     start_ticks: int
     uid: int
+    session: bool = False
     keeper: int = 0
     spared: frozenset[int] = frozenset()
 
@@ -64,7 +67,7 @@ def members(tree: Tree, processes: Iterable[Process]) -> set[Process]:
         p
         for p in candidates
         if (p.pid, p.start_ticks) == (tree.pid, tree.start_ticks)
-        or p.session == tree.pid
+        or (tree.session and p.session == tree.pid)
         or p.marked
         or (tree.keeper and p.parent == tree.keeper)
     }

@@ -63,7 +63,7 @@ class Surroundings:
         runners: By name.
         stop_times: How long SIGINT and SIGTERM are given where nobody asked for the stop.
         changed: Called after each change that the hub should hear of.
-        tree: Which processes are a server's, as things stand.
+        tree: Which processes are a server's, as things stand; also whether its end was witnessed.
     """
 
     keeper: KeeperClient
@@ -74,7 +74,7 @@ class Surroundings:
     clock: Clock
     stop_times: tuple[float, float]
     changed: Callable[[], None]
-    tree: Callable[[Record], Tree]
+    tree: Callable[[Record, bool], Tree]
 
 
 class Server:
@@ -85,6 +85,7 @@ class Server:
         self.unresolved = False
         self.progress = ""
         self._around = around
+        self._to_be_stopped = record.stop is not None
         self._wake = asyncio.Event()
         self._saving = asyncio.Lock()
 
@@ -101,15 +102,17 @@ class Server:
         """Have the server ended. The first request counts."""
         if self.record.stop is None and self.record.exit is None:
             log.info("server_stop_requested", **self._names(), reason=stop.reason)
-            self._wake.set()
             await self._change(stop=stop)
+            # Only now: an end that comes before its reason is on disk would look like a failure.
+            self._to_be_stopped = True
+            self._wake.set()
 
     # -- the ways a task begins
 
     async def start(self, spec: LaunchSpec, runners: list[Runner]) -> None:
         """Launch the server by the first runner that can, and follow it to its end."""
         try:
-            if self.record.stop is not None:
+            if self._to_be_stopped:
                 raise LaunchError("it was stopped before it was started")
             launched = await self._launch(spec, runners)
         except LaunchError as error:
@@ -140,7 +143,7 @@ class Server:
         try:
             watch = ProcessWatch(handle.identity, self._wake.set)
         except ProcessGoneError:
-            await self._after_end(handle)
+            await self._after_end(handle, witnessed=False)
             return
         try:
             if await self._becomes_its_users(watch):
@@ -150,7 +153,7 @@ class Server:
             await watch.ended.wait()
         finally:
             watch.close()
-        await self._after_end(handle)
+        await self._after_end(handle, witnessed=True)
 
     # -- starting
 
@@ -205,8 +208,9 @@ class Server:
         found = await asyncio.to_thread(find_server, path, since_ticks=0, agent_pid=os.getpid())
         if isinstance(found, Found) and found.uid == self.record.uid:
             log.warning("lost_server_ended", **self._names(), pid=found.identity.pid)
+            identity = found.identity
             tree = Tree(
-                self.record.server_id, found.identity.pid, found.identity.start_ticks, found.uid
+                self.record.server_id, identity.pid, identity.start_ticks, found.uid, session=True
             )
             await kill_tree(lambda: tree)
 
@@ -271,7 +275,7 @@ class Server:
         async with asyncio.TaskGroup() as group:
             probing = group.create_task(self._probe())
             deadline = None if left is None else clock.monotonic() + max(0.0, left)
-            while not watch.ended.is_set() and self.record.stop is None:
+            while not watch.ended.is_set() and not self._to_be_stopped:
                 if self.record.never_ready:
                     break
                 if self.record.ready_at is not None:
@@ -281,7 +285,7 @@ class Server:
                     await self._change(never_ready=True)
                     break
                 self._wake.clear()
-                if watch.ended.is_set() or self.record.stop is not None:
+                if watch.ended.is_set() or self._to_be_stopped:
                     break
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(
@@ -322,8 +326,8 @@ class Server:
         log.warning("server_killed", **self._names(), pid=watch.identity.pid)
         watch.send(signal.SIGKILL)
 
-    async def _after_end(self, handle: Handle) -> None:
-        killed = await kill_tree(lambda: self._around.tree(self.record))
+    async def _after_end(self, handle: Handle, *, witnessed: bool) -> None:
+        killed = await kill_tree(lambda: self._around.tree(self.record, witnessed))
         if killed:
             log.info("server_remains_killed", **self._names(), count=killed)
         exit_ = await self._exit_of(handle.identity)

@@ -322,7 +322,7 @@ class Supervisor:
 
     # -- whose processes are whose
 
-    def _tree(self, record: Record) -> Tree:
+    def _tree(self, record: Record, witnessed: bool) -> Tree:
         assert record.handle is not None  # noqa: S101 - only what ran leaves anything
         others = [
             s.record
@@ -339,6 +339,7 @@ class Supervisor:
             pid=record.handle.pid,
             start_ticks=record.handle.start_ticks,
             uid=record.uid,
+            session=witnessed,
             keeper=os.getppid() if alone else 0,
             spared=frozenset(spared),
         )

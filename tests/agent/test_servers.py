@@ -1,0 +1,153 @@
+"""Servers from start to end, good ones and bad, run by a real agent under a real keeper."""
+
+import os
+import signal
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from carrel_shared.identity import identify
+from support.agent_host import AgentHost, wait_for
+
+
+def peer_uid(target: str) -> int:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(target.removeprefix("unix:"))
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int(struct.unpack("3i", raw)[1])
+
+
+def test_a_server_becomes_ready_and_stops(host: AgentHost) -> None:
+    report = host.started("good")
+    assert report["runner"] == "exec"
+    assert report["target"] == f"unix:{host.run}/s/{report['server_id']}/http.sock"
+    assert report["peer_uid"] == host.account.pw_uid
+    assert peer_uid(report["target"]) == host.account.pw_uid
+    assert report["pid"] == identify(report["pid"]).pid  # type: ignore[union-attr]
+
+    assert host.stop_server(report["server_id"]).status_code == 202
+    ended = host.wait_state(report["server_id"], "stopped")
+    assert ended["target"] is None
+    assert ended["exit"]["code"] == 0
+    assert ended["exit"]["summary"] == "It was stopped: a test asked."
+    assert not (host.run / "s" / report["server_id"]).exists()
+    assert not list((host.state / "logs").glob("*.fifo"))
+    assert not list((host.state / "exits").iterdir())
+
+
+def test_a_server_that_never_answers_fails_with_its_last_words(host: AgentHost) -> None:
+    spec = host.spec("silent", start_timeout_seconds=0.5)
+    assert host.put(spec).status_code == 202
+    report = host.wait_state(spec["server_id"], "failed")
+    assert report["exit"]["cause"] == "never_ready"
+    assert "0.5 seconds" in report["exit"]["summary"]
+    assert "I say nothing useful" in report["exit"]["log_tail"]
+    assert identify(report["pid"]) is None
+
+
+def test_errors_are_no_answer(host: AgentHost) -> None:
+    spec = host.spec("broken", start_timeout_seconds=0.5)
+    host.put(spec)
+    report = host.wait_state(spec["server_id"], "failed")
+    assert report["exit"]["cause"] == "never_ready"
+
+
+def test_an_exit_at_once_is_told_with_status_and_reason(host: AgentHost) -> None:
+    spec = host.spec("exit", "3")
+    host.put(spec)
+    exit_ = host.wait_state(spec["server_id"], "failed")["exit"]
+    assert (exit_["cause"], exit_["code"]) == ("exited", 3)
+    assert "status 3" in exit_["summary"]
+    assert "libfoo.so" in exit_["summary"]
+
+
+def test_a_program_that_does_not_exist_is_named(host: AgentHost) -> None:
+    spec = host.spec(command=["/nowhere/at-all"])
+    host.put(spec)
+    exit_ = host.wait_state(spec["server_id"], "failed")["exit"]
+    assert exit_["cause"] == "start_failed"
+    assert "/nowhere/at-all" in exit_["summary"]
+
+
+def test_a_kill_from_outside_is_told_with_its_signal(host: AgentHost) -> None:
+    report = host.started("good")
+    os.kill(report["pid"], signal.SIGKILL)
+    ended = host.wait_state(report["server_id"], "failed", seconds=2)
+    assert ended["exit"]["cause"] == "signalled"
+    assert ended["exit"]["signal"] == 9
+    assert "memory" in ended["exit"]["summary"]
+
+
+def test_a_server_that_ignores_signals_is_killed(host: AgentHost) -> None:
+    report = host.started("stubborn")
+    host.stop_server(report["server_id"], interrupt_seconds=0.1, terminate_seconds=0.1)
+    ended = host.wait_state(report["server_id"], "stopped", seconds=3)
+    assert ended["exit"]["signal"] == 9
+    assert identify(report["pid"]) is None
+
+
+def test_a_stopped_process_ends_too(host: AgentHost) -> None:
+    report = host.started("good")
+    os.kill(report["pid"], signal.SIGSTOP)
+    host.stop_server(report["server_id"], interrupt_seconds=0.1, terminate_seconds=0.5)
+    host.wait_state(report["server_id"], "stopped", seconds=3)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="without root the test's own files are its user's")
+def test_daemons_that_hide_end_with_their_server(host: AgentHost) -> None:
+    place = host.base / "daemons"
+    place.mkdir()
+    place.chmod(0o777)
+    files = [place / "forgot", place / "marked"]
+    report = host.started("daemon", *map(str, files))
+    pids = [int(wait_for("a daemon", lambda f=f: f.exists() and f.read_text())) for f in files]  # type: ignore[misc]
+    assert all(identify(pid) is not None for pid in pids)
+    host.stop_server(report["server_id"])
+    host.wait_state(report["server_id"], "stopped")
+    assert [pid for pid in pids if identify(pid) is not None] == []
+
+
+def test_what_floods_its_log_fills_two_files_and_harms_nobody(host: AgentHost) -> None:
+    flooding = host.started("flood")
+    ring = host.state / "logs" / f"{flooding['server_id']}.log"
+    wait_for("a full ring", lambda: Path(f"{ring}.1").exists())
+    other = host.started("good")
+    assert host.lines(flooding["server_id"], 2)[-1].startswith("xxx")
+    for report in (flooding, other):
+        host.stop_server(report["server_id"])
+        host.wait_state(report["server_id"], "stopped")
+    kept = {p.name: p.stat().st_size for p in ring.parent.glob(f"{flooding['server_id']}*")}
+    assert set(kept) == {ring.name, f"{ring.name}.1"}
+    assert max(kept.values()) <= 1 << 20
+
+
+def test_a_stop_before_the_start_is_done_wins(host: AgentHost) -> None:
+    spec = host.spec("silent")
+    host.put(spec)
+    assert host.stop_server(spec["server_id"], interrupt_seconds=0.2).status_code == 202
+    assert host.wait_state(spec["server_id"], "stopped")["exit"]["cause"] == "stopped"
+
+
+def test_a_server_gets_an_environment_of_its_own(host: AgentHost) -> None:
+    report = host.started("good", environment={"COURSE": "physics"})
+    raw = Path(f"/proc/{report['pid']}/environ").read_bytes().split(b"\0")
+    names = {entry.split(b"=")[0].decode() for entry in raw if entry}
+    assert b"COURSE=physics" in raw
+    assert f"HOME={host.account.pw_dir}".encode() in raw
+    assert not [n for n in names if n.startswith(("CARREL_AGENT", "CARREL_KEEPER"))]
+    host.stop_server(report["server_id"])
+    host.wait_state(report["server_id"], "stopped")
+
+
+def test_output_of_an_earlier_start_is_not_taken_for_this_ones(host: AgentHost) -> None:
+    spec = host.spec("exit", "3")
+    host.put(spec)
+    host.wait_state(spec["server_id"], "failed")
+    again = {**host.spec("good"), "server_id": spec["server_id"], "generation": 2}
+    assert host.put(again).status_code == 202
+    host.wait_state(spec["server_id"], "ready")
+    assert not [line for line in host.lines(spec["server_id"]) if "libfoo" in line]
+    host.stop_server(spec["server_id"], generation=2)
+    host.wait_state(spec["server_id"], "stopped")

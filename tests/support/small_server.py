@@ -1,0 +1,74 @@
+"""A notebook server's stand-in that can misbehave: `python small_server.py MODE`, run by an agent.
+
+It finds its bound socket as a real one does: descriptor 3, named in CARREL_SERVER.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+
+def serve(status: str = "200 OK") -> None:
+    settings = json.loads(os.environ["CARREL_SERVER"])
+    listener = socket.socket(fileno=settings["listen_fd"])
+    listener.listen()
+    print("serving", settings["base_url"], flush=True)
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            head = connection.recv(4096)
+            if b" /" in head:
+                body = json.dumps({"pid": os.getpid(), "uid": os.getuid()})
+                reply = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+                connection.sendall(reply.encode())
+
+
+def daemon(pid_file: str, *, keep_environment: bool) -> None:
+    """Leave a process that is in nobody's session and forgot where it came from."""
+    if os.fork():
+        os.wait()
+        return
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    environment = dict(os.environ) if keep_environment else {}
+    Path(pid_file).write_text(str(os.getpid()))
+    os.execve("/bin/sleep", ["sleep", "1000"], environment)  # noqa: S606
+
+
+def main() -> None:
+    mode, *arguments = sys.argv[1:]
+    if mode == "silent":
+        print("I say nothing useful", flush=True)
+        time.sleep(1000)
+    elif mode == "exit":
+        print("something is missing: libfoo.so", file=sys.stderr, flush=True)
+        sys.exit(int(arguments[0]))
+    elif mode == "broken":
+        serve("500 Internal Server Error")
+    elif mode == "stubborn":
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        serve()
+    elif mode == "flood":
+        if os.fork() == 0:
+            while True:
+                os.write(1, b"x" * 4095 + b"\n")
+        serve()
+    elif mode == "daemon":
+        daemon(arguments[0], keep_environment=False)
+        daemon(arguments[1], keep_environment=True)
+        serve()
+    else:
+        signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+        serve()
+
+
+if __name__ == "__main__":
+    main()
