@@ -119,6 +119,23 @@ async def test_a_server_that_never_answers_is_stopped_and_fails(world: World) ->
     assert world.agent.servers[row.id].state == ServerState.STOPPED
 
 
+async def test_what_came_up_while_the_hub_was_away_is_kept_however_long_that_was(
+    world: World,
+) -> None:
+    world.agent.instant = False
+    await world.report()
+    lost = await world.start("bob")
+    world.agent.switch.lose_replies = True
+    await world.drive(lost)
+    world.agent.switch.lose_replies = False
+    starting = await world.drive(await world.start("alice"))
+    world.clock.advance(3600)
+    for row in (lost, starting):
+        world.agent.put(row.id, 1, ServerState.READY)
+        assert (await world.settle(row)).state == "ready"
+    assert world.agent.stops == []
+
+
 async def test_a_silent_host_makes_its_servers_unknown_and_keeps_their_routes(
     world: World,
 ) -> None:

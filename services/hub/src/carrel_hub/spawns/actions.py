@@ -32,7 +32,13 @@ from carrel_hub.spawns.transitions import (
 )
 from carrel_shared.backoff import backoff_seconds
 from carrel_shared.failpoints import failpoint
-from carrel_shared.wire.servers import ExitReport, ServerReport, ServerSpec, StopRequest
+from carrel_shared.wire.servers import (
+    ExitReport,
+    ServerReport,
+    ServerSpec,
+    ServerState,
+    StopRequest,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -246,7 +252,22 @@ class Actions:
             return
         await self._absorb(row, report, again_seconds=_STOP_ASK_SECONDS)
 
+    async def _came_up_after_all(self, row: Server, *states: ServerState) -> bool:
+        """Ask one last time: the hub itself may have been away while its time ran out."""
+        if row.host is None:
+            return False
+        try:
+            report = await self._hub.agents.server(row.host, row.id)
+        except (AgentUnreachableError, AgentRefusedError):
+            return False
+        if report is None or report.generation != row.generation or report.state not in states:
+            return False
+        await self._absorb(row, report)
+        return True
+
     async def _give_up(self, row: Server) -> None:
+        if await self._came_up_after_all(row, ServerState.STARTING, ServerState.READY):
+            return
         seconds = int(self._hub.settings.start_timeout_seconds)
         problem = row.progress_message.removeprefix(WAITING).rstrip(".")
         if row.progress_message.startswith(WAITING):
@@ -256,6 +277,8 @@ class Actions:
         await self._fail(row, "start_failed", summary)
 
     async def _abort(self, row: Server) -> None:
+        if await self._came_up_after_all(row, ServerState.READY):
+            return
         seconds = int(self._hub.settings.start_timeout_seconds)
         summary = f"The server did not answer within {seconds} seconds and was stopped."
         if row.progress_message.startswith(WAITING):
