@@ -36,7 +36,7 @@ class ServiceSpec:
 
     Attributes:
         first_start: Variables of its first start only.
-        before: Run to its end, with the same account and environment, before each start.
+        before: Run to its end before the first start, with the same account and environment.
     """
 
     name: str

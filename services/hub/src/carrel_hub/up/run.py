@@ -150,7 +150,7 @@ def _make_accounts(options: UpOptions, own: Account, person: Person) -> Account:
         say(f"Made the system account {name}, which hub and proxy run as.")
     if person.make_demo:
         if ensure_demo_account():
-            say(f"Made the account {DEMO_ACCOUNT}, because there is nobody here but root.")
+            say(f"Made the account {DEMO_ACCOUNT}, since root runs no notebooks.")
         say(f"You are {DEMO_ACCOUNT}. `make clean` or `carrel demo remove` removes that account.")
     return service
 

@@ -52,6 +52,7 @@ class Service:
         self.short_runs = 0
         self.ever_up = False
         self.first_start = True
+        self.prepared = False
 
 
 class Supervisor:
@@ -129,8 +130,8 @@ class Supervisor:
 
     def _start(self, service: Service) -> None:
         spec = service.spec
-        preparing = spec.before is not None and service.phase is Phase.WAITING
-        argv = spec.before if preparing and spec.before else spec.argv
+        preparing = spec.before is not None and not service.prepared
+        argv = spec.before if spec.before is not None and preparing else spec.argv
         environment = dict(spec.environment)
         if service.first_start and not preparing:
             environment |= spec.first_start
@@ -177,6 +178,7 @@ class Supervisor:
         service.process = None
         name = service.spec.name
         if service.phase is Phase.PREPARING and status == 0:
+            service.prepared = True
             self._start(service)
             return
         service.phase = Phase.WAITING
