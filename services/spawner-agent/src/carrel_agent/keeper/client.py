@@ -61,6 +61,7 @@ class KeeperClient:
     def __init__(self, end: socket.socket, *, on_lost: Callable[[], None]) -> None:
         self._exits: dict[tuple[int, int], ProcessExit] = {}
         self._arrivals: dict[tuple[int, int], asyncio.Event] = {}
+        self._foreign: set[tuple[int, int]] = set()
         self._channel = Channel(end, on_event=self._take_event, on_close=on_lost)
 
     def close(self) -> None:
@@ -93,6 +94,8 @@ class KeeperClient:
         reply = await self._channel.request({"op": "watch", "pid": pid, "start_ticks": start_ticks})
         if (exit_ := reply.message.get("exit")) is not None:
             self._take_exit(exit_)
+        if not reply.message["child"]:
+            self._foreign.add((pid, start_ticks))
         return bool(reply.message["child"])
 
     async def load_exits(self) -> None:
@@ -115,7 +118,7 @@ class KeeperClient:
     ) -> ProcessExit | None:
         """Return how a process ended, waiting for the keeper's word; None if it has none."""
         key = (pid, start_ticks)
-        if key not in self._exits:
+        if key not in self._exits and key not in self._foreign:
             arrival = self._arrivals.setdefault(key, asyncio.Event())
             try:
                 async with asyncio.timeout(timeout_seconds):
@@ -133,6 +136,7 @@ class KeeperClient:
     async def forget_exit(self, pid: int, start_ticks: int) -> None:
         """Tell the keeper that an exit is stored, or that a process is not waited for any more."""
         self._exits.pop((pid, start_ticks), None)
+        self._foreign.discard((pid, start_ticks))
         await self._channel.request({"op": "forget-exit", "pid": pid, "start_ticks": start_ticks})
 
     def _take_event(self, message: Message) -> None:

@@ -21,7 +21,7 @@ from carrel_agent.keeper.keeper import EX_CONFIG, Keeper
 from carrel_agent.keeper.options import OptionsError, read_options
 from carrel_agent.keeper.process_table import become_subreaper
 
-LOCK_SECONDS = 2.0
+LOCK_SECONDS = 1.0
 EX_UNAVAILABLE = 69
 
 

@@ -336,7 +336,7 @@ class Server:
         else:
             at = datetime.fromtimestamp(exit_.at, UTC)
             await self._finish(Ending(code=exit_.code, signal=exit_.signal), at=at)
-            await self._tell_keeper(handle)
+        await self._tell_keeper(handle)
 
     async def _exit_of(self, identity: ProcessIdentity) -> ProcessExit | None:
         try:
