@@ -1,49 +1,36 @@
-"""What each step of a server does: one call to an agent, or one change of the row.
+"""What each step of a server does: one call to an agent, or one change of the row."""
 
-Every write checks that the row still is of the generation and state that the step was chosen for;
-if not, the step's result is left to whoever changed the row.
-"""
-
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 from sqlmodel import select
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
 from carrel_hub.db.models import AgentHost, Server, User
 from carrel_hub.errors import AgentRefusedError, AgentUnreachableError
 from carrel_hub.events import HUB_ACTOR, agent_actor
 from carrel_hub.routing.reach import reached_number
+from carrel_hub.spawns.outcomes import Outcomes
 from carrel_hub.spawns.paths import server_prefix
 from carrel_hub.spawns.placement import place
-from carrel_hub.spawns.states import ASK_SECONDS, State, Step
+from carrel_hub.spawns.states import State, Step
 from carrel_hub.spawns.transitions import (
     WAITING,
-    apply_report,
     begin_stop,
     drop_route,
-    fail_start,
     finish,
     promote,
     tell,
 )
-from carrel_shared.backoff import backoff_seconds
 from carrel_shared.failpoints import failpoint
 from carrel_shared.wire.servers import (
     ExitReport,
-    ServerReport,
     ServerSpec,
     ServerState,
     StopRequest,
 )
 
 log = structlog.get_logger(__name__)
-
-LONGEST_WAIT_SECONDS = 5.0
-"""The longest pause between two tries of a step."""
 
 _STOP_ASK_SECONDS = 2.0
 
@@ -53,6 +40,7 @@ class Actions:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._rows = Outcomes(hub)
 
     async def take(self, row: Server, step: Step) -> None:
         """Take one step for the server that `row` was read of."""
@@ -66,9 +54,9 @@ class Actions:
             case Step.SEND_STOP:
                 await self._send_stop(row)
             case Step.SETTLE:
-                async with self._same(row) as (session, current):
+                async with self._rows.same(row) as (session, current):
                     if current is not None:
-                        finish(session, current, at=self._now(), actor=HUB_ACTOR, exit_=None)
+                        finish(session, current, at=self._rows.now(), actor=HUB_ACTOR, exit_=None)
             case Step.GIVE_UP:
                 await self._give_up(row)
             case Step.ABORT:
@@ -84,19 +72,19 @@ class Actions:
             user = await session.get(User, row.user_id)
             hosts = (await session.exec(select(AgentHost))).all()
         if user is None or not user.account:
-            await self._fail(row, "start_failed", "The user has no unix account on any host.")
+            await self._rows.fail(row, "start_failed", "The user has no unix account on any host.")
             return
         placement = place(
             user.account,
             hosts,
             hub.agents.names,
-            now=self._now(),
+            now=self._rows.now(),
             silence=timedelta(seconds=hub.settings.agent_silence_seconds),
         )
         if placement.host is None:
-            await self._postpone(row, problem=placement.reason)
+            await self._rows.postpone(row, problem=placement.reason)
             return
-        async with self._same(row) as (session, current):
+        async with self._rows.same(row) as (session, current):
             if current is not None:
                 current.host = placement.host
                 current.attempts, current.next_attempt_at = 0, None
@@ -107,7 +95,7 @@ class Actions:
                     session,
                     current,
                     "server.placed",
-                    at=self._now(),
+                    at=self._rows.now(),
                     data={"host": placement.host},
                 )
         failpoint("hub.spawn.placed")
@@ -118,19 +106,19 @@ class Actions:
         async with hub.database.read() as session:
             user = await session.get(User, row.user_id)
         if user is None or not user.account:
-            await self._fail(row, "start_failed", "The user has no unix account on any host.")
+            await self._rows.fail(row, "start_failed", "The user has no unix account on any host.")
             return
         try:
             report = await hub.agents.start_server(host, self._spec(row, user))
         except AgentUnreachableError as error:
             log.warning("agent_unreachable", agent=host, server_id=row.id, reason=error.message)
-            await self._postpone(row, problem=error.message)
+            await self._rows.postpone(row, problem=error.message)
             return
         except AgentRefusedError as error:
             await self._refused(row, error)
             return
         failpoint("hub.spawn.sent")
-        await self._absorb(row, report)
+        await self._rows.absorb(row, report)
 
     def _spec(self, row: Server, user: User) -> ServerSpec:
         settings = self._hub.settings
@@ -166,25 +154,25 @@ class Actions:
                 await hub.agents.stop_server(host, row.id, request)
             except (AgentUnreachableError, AgentRefusedError) as failed:
                 problem = failed.message
-            await self._postpone(row, problem=problem)
+            await self._rows.postpone(row, problem=problem)
         elif error.agent_code == "generation_stale":
             await self._catch_up(row)
         else:
             log.warning("agent_refused_start", agent=host, server_id=row.id, reason=error.message)
-            await self._fail(row, "start_failed", f"Host {host} refused: {error.message}")
+            await self._rows.fail(row, "start_failed", f"Host {host} refused: {error.message}")
 
     async def _catch_up(self, row: Server) -> None:
         """The agent knows a higher generation: this database was restored from a backup."""
         try:
             report = await self._hub.agents.server(row.host or "", row.id)
         except (AgentUnreachableError, AgentRefusedError) as error:
-            await self._postpone(row, problem=error.message)
+            await self._rows.postpone(row, problem=error.message)
             return
         if report is None:
-            await self._postpone(row, problem="the host forgot the server; trying again")
+            await self._rows.postpone(row, problem="the host forgot the server; trying again")
             return
         if row.state != State.STOPPING:
-            await self._absorb(row, report)
+            await self._rows.absorb(row, report)
         async with self._hub.database.write() as session:
             current = await session.get(Server, row.id)
             if current is None or current.state not in (State.QUEUED, State.STOPPING):
@@ -193,39 +181,13 @@ class Actions:
             current.generation = max(current.generation, report.generation + beyond)
             session.add(current)
 
-    async def _absorb(
-        self, row: Server, report: ServerReport, *, again_seconds: float = ASK_SECONDS
-    ) -> None:
-        """Store what an agent answered about a server; if that is nothing new, ask again later."""
-        host = row.host or ""
-        routed = False
-        changed = True
-        async with self._hub.database.write() as session:
-            current = await session.get(Server, row.id)
-            if current is not None and current.generation >= row.generation:
-                had_route = current.route_number is not None
-                changed = await apply_report(
-                    session,
-                    current,
-                    report,
-                    self._hub.settings.base_url,
-                    host=host,
-                    at=self._now(),
-                    actor=agent_actor(host),
-                )
-                routed = not had_route and current.route_number is not None
-        if routed:
-            failpoint("hub.spawn.routed")
-        if not changed:
-            await self._postpone(row, seconds=again_seconds)
-
     async def _promote(self, row: Server) -> None:
         names = [peer.name for peer in self._hub.settings.proxies]
-        async with self._same(row) as (session, current):
+        async with self._rows.same(row) as (session, current):
             if current is None or current.route_number is None:
                 return
             if current.route_number <= await reached_number(session, names):
-                promote(session, current, at=self._now())
+                promote(session, current, at=self._rows.now())
 
     async def _send_stop(self, row: Server) -> None:
         if row.attempts == 0:
@@ -236,21 +198,23 @@ class Actions:
             report = await hub.agents.stop_server(host, row.id, request)
         except AgentUnreachableError as error:
             log.warning("agent_unreachable", agent=host, server_id=row.id, reason=error.message)
-            await self._postpone(row, problem=error.message)
+            await self._rows.postpone(row, problem=error.message)
             return
         except AgentRefusedError as error:
             log.warning("agent_refused_stop", agent=host, server_id=row.id, reason=error.message)
             await self._catch_up(row)
-            await self._postpone(row, problem=error.message)
+            await self._rows.postpone(row, problem=error.message)
             return
         failpoint("hub.stop.sent")
         if report is None:
-            async with self._same(row) as (session, current):
+            async with self._rows.same(row) as (session, current):
                 if current is not None:
                     await drop_route(session, current, hub.settings.base_url)
-                    finish(session, current, at=self._now(), actor=agent_actor(host), exit_=None)
+                    finish(
+                        session, current, at=self._rows.now(), actor=agent_actor(host), exit_=None
+                    )
             return
-        await self._absorb(row, report, again_seconds=_STOP_ASK_SECONDS)
+        await self._rows.absorb(row, report, again_seconds=_STOP_ASK_SECONDS)
 
     async def _came_up_after_all(self, row: Server, *states: ServerState) -> bool:
         """Ask one last time: the hub itself may have been away while its time ran out."""
@@ -262,7 +226,7 @@ class Actions:
             return False
         if report is None or report.generation != row.generation or report.state not in states:
             return False
-        await self._absorb(row, report)
+        await self._rows.absorb(row, report)
         return True
 
     async def _give_up(self, row: Server) -> None:
@@ -274,7 +238,7 @@ class Actions:
             summary = f"The start was given up after {seconds} seconds: {problem}."
         else:
             summary = f"The start was given up after {seconds} seconds: no host took it."
-        await self._fail(row, "start_failed", summary)
+        await self._rows.fail(row, "start_failed", summary)
 
     async def _abort(self, row: Server) -> None:
         if await self._came_up_after_all(row, ServerState.READY):
@@ -284,62 +248,18 @@ class Actions:
         if row.progress_message.startswith(WAITING):
             problem = row.progress_message.removeprefix(WAITING).rstrip(".")
             summary = f"The start was given up after {seconds} seconds: {problem}."
-        failure = ExitReport(cause="never_ready", summary=summary, at=self._now())
-        async with self._same(row) as (session, current):
+        failure = ExitReport(cause="never_ready", summary=summary, at=self._rows.now())
+        async with self._rows.same(row) as (session, current):
             if current is not None:
                 await begin_stop(
                     session,
                     current,
                     self._hub.settings.base_url,
-                    at=self._now(),
+                    at=self._rows.now(),
                     actor=HUB_ACTOR,
                     reason=summary,
                     failure=failure,
                 )
                 if row.progress_message.startswith(WAITING):
                     # Its host is silent: the user hears now; should it come up, it is stopped then.
-                    finish(session, current, at=self._now(), actor=HUB_ACTOR, exit_=None)
-
-    async def _fail(self, row: Server, cause: str, summary: str) -> None:
-        async with self._same(row) as (session, current):
-            if current is not None:
-                await drop_route(session, current, self._hub.settings.base_url)
-                fail_start(
-                    session,
-                    current,
-                    at=self._now(),
-                    cause=cause,
-                    summary=summary,
-                    actor=HUB_ACTOR,
-                )
-
-    async def _postpone(
-        self, row: Server, *, problem: str = "", seconds: float | None = None
-    ) -> None:
-        """Try the step again later, and say why if something is wrong."""
-        async with self._same(row) as (session, current):
-            if current is None:
-                return
-            wait = seconds
-            if wait is None:
-                wait = backoff_seconds(current.attempts, longest=LONGEST_WAIT_SECONDS)
-            current.attempts += 1
-            current.next_attempt_at = self._now() + timedelta(seconds=wait)
-            if problem:
-                current.progress_message = f"{WAITING}{problem}"
-            session.add(current)
-
-    @asynccontextmanager
-    async def _same(self, row: Server) -> AsyncIterator[tuple[AsyncSession, Server | None]]:
-        """A transaction with the row as it is now; None when it is not what the step was for."""
-        async with self._hub.database.write() as session:
-            current = await session.get(Server, row.id)
-            if current is not None and (current.generation, current.state) != (
-                row.generation,
-                row.state,
-            ):
-                current = None
-            yield session, current
-
-    def _now(self) -> datetime:
-        return self._hub.clock.now()
+                    finish(session, current, at=self._rows.now(), actor=HUB_ACTOR, exit_=None)
