@@ -112,6 +112,8 @@ def test_it_serves_tls(short_dir: Path) -> None:
         for _ in range(2):
             connection.request("GET", "/_carrel/health")
             assert connection.getresponse().read() == b'{"status":"ok"}'
+        connection.request("GET", "/nowhere")
+        assert connection.getresponse().status == 404
         connection.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(8) == 0

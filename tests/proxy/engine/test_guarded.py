@@ -473,3 +473,47 @@ async def test_a_token_that_ends_ends_its_connections(
             clock.advance(101)
             await client.rest()
         await eventually(lambda: running.proxy.edge.connections == 0)
+
+
+async def test_one_request_id_goes_to_the_hub_and_to_the_server(
+    running: Running, upstream: Upstream, hub: FakeHub
+) -> None:
+    async with running.client() as client:
+        await client.ask("/user/alice/", f"Cookie: {COOKIE}=good")
+    assert upstream.requests[0].one("x-request-id") == hub.request_ids[-1]
+
+
+async def test_a_revocation_on_the_heels_of_a_verdict_is_not_missed(
+    running: Running, hub: FakeHub
+) -> None:
+    """It comes after the hub has answered and before the request goes on."""
+    guard = running.proxy.guard
+    asked = guard._ask
+
+    async def revoked_meanwhile(key: tuple[str, str]) -> Verdict:
+        verdict = await asked(key)
+        if hub.verdicts:
+            hub.verdicts.clear()
+            revoke(running, Revocation(user="alice"))
+        return verdict
+
+    guard._ask = revoked_meanwhile  # type: ignore[method-assign]
+    async with running.client() as client:
+        assert (await client.ask("/user/alice/", f"Cookie: {COOKIE}=good")).status == 403
+
+
+async def test_a_trusted_peer_says_where_a_request_came_from(
+    short_dir: Path, hub: FakeHub, upstream: Upstream
+) -> None:
+    async with open_proxy(short_dir, hub, trusted_peers=["127.0.0.0/8"]) as running:
+        running.route(guarded_route(upstream.target))
+        fields = ("X-Forwarded-For: 9.9.9.9", "X-Forwarded-Proto: https", "X-Request-Id: theirs")
+        async with running.client() as client:
+            begun, _ = await begin(client, "/user/alice/", *fields)
+            assert all("Secure" in cookie for cookie in begun.all("set-cookie"))
+            await client.ask("/user/alice/", *fields, f"Cookie: {COOKIE}=good", "X-Carrel-User: x")
+    (request,) = upstream.requests
+    assert request.one("x-forwarded-for") == "9.9.9.9, 127.0.0.1"
+    assert request.one("x-forwarded-proto") == "https"
+    assert request.one("x-request-id") == "theirs"
+    assert json.loads(request.one("x-carrel-user") or "")["name"] == "alice"

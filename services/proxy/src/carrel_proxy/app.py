@@ -1,5 +1,8 @@
 """Puts the proxy together and runs it."""
 
+import asyncio
+import contextlib
+import gc
 import socket
 import ssl
 
@@ -26,6 +29,9 @@ from carrel_shared.tasks import TaskOwner
 from carrel_shared.wire.routes import Route
 
 log = structlog.get_logger(__name__)
+
+LAST_REPORT_SECONDS = 1.0
+"""How long the end waits for the hub to take the last report."""
 
 
 class Proxy:
@@ -89,10 +95,12 @@ class Proxy:
     async def stop(self) -> None:
         """Let running requests finish, say what is still to be said, save what is to be kept."""
         await self.edge.drain(self.settings.drain_seconds)
-        await self._activity.report()
-        await self.tasks.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_REPORT_SECONDS):
+                await self._activity.report()
         for file in self._files:
             await file.flush()
+        await self.tasks.close()
         await self.hub.close()
 
 
@@ -114,6 +122,7 @@ async def run(
     """Run a proxy on bound sockets until a signal ends it."""
     proxy = Proxy(settings)
     await proxy.start(public, tls)
+    gc.freeze()  # what is there now stays: no collection need look at it
     log.info("proxy_listening", bind=settings.bind, tls=tls is not None)
     try:
         await serve(

@@ -34,6 +34,9 @@ MOST_TRIES = 3
 AWAY_SECONDS = 5.0
 """How long nothing is asked in the background after the hub was found away."""
 
+SWEEP_SECONDS = 2.0
+"""How often everything that is open is looked at."""
+
 
 class Guard:
     """Decides for the data plane.
@@ -52,6 +55,7 @@ class Guard:
         self._clock = clock
         self._asking: dict[Key, asyncio.Future[Verdict | HubAwayError]] = {}
         self._refresh_from = float("-inf")
+        self._sweep_from = float("-inf")
 
     def check(self, shown: Credentials, server_id: str) -> Grant | Refused | None:
         """Decide with what is known; None means that the hub must be asked: see `resolve`."""
@@ -73,20 +77,27 @@ class Guard:
         Raises:
             HubAwayError: If it must be asked and cannot be.
         """
-        answers: dict[str, Verdict] = {}
+        for _ in range(MOST_TRIES):
+            answers: dict[str, Verdict] = {}
+            serial = self._verdicts.serial
+            decision = await self._decide(shown, server_id, answers)
+            if isinstance(decision, Refused):
+                return decision
+            if serial == self._verdicts.serial:
+                return self._grant((decision.token_hash, server_id), decision.via, answers)
+            # A revocation came while the answer was on its way: it may be about this one.
+        raise HubAwayError("access keeps changing while it is checked")
 
+    async def _decide(
+        self, shown: Credentials, server_id: str, answers: dict[str, Verdict]
+    ) -> Allowed | Refused:
         def known(token_hash: str) -> Verdict | None:
             answer = answers.get(token_hash)
             return answer or self._verdicts.look_up((token_hash, server_id))[0]
 
-        while True:
-            decision = decide(shown, known)
-            if isinstance(decision, Ask):
-                answers[decision.token_hash] = await self._ask((decision.token_hash, server_id))
-            elif isinstance(decision, Allowed):
-                return self._grant((decision.token_hash, server_id), decision.via, answers)
-            else:
-                return decision
+        while isinstance(decision := decide(shown, known), Ask):
+            answers[decision.token_hash] = await self._ask((decision.token_hash, server_id))
+        return decision
 
     def _grant(self, key: Key, via: Via, answers: dict[str, Verdict]) -> Grant:
         found = self._verdicts.grant(key, via)
@@ -161,6 +172,10 @@ class Guard:
 
     def sweep(self) -> None:
         """Look at what is open: ask for what has grown old, cut what has ended."""
+        now = self._clock.monotonic()
+        if now < self._sweep_from:
+            return
+        self._sweep_from = now + SWEEP_SECONDS
         for key in {grant.key for grant in self.open_grants()}:
             _, worth = self._verdicts.look_up(key)
             if worth is Standing.REFRESH:

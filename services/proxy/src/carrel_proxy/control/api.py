@@ -1,6 +1,8 @@
 """The control API: how the hub tells this proxy what is in force."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from fastapi import FastAPI, Request, Response
@@ -33,11 +35,13 @@ def create_control_app(table: Table, key: str, connections: Callable[[], int]) -
 
     @app.put("/control/v1/table", response_model=TableStatus)
     async def put_table(request: Request) -> Response:
-        return _json(table.put(await _read(request, RouteTable)))
+        body = await _body(request)
+        with large_heap_grows():
+            return _json(table.put(_parse(RouteTable, body)))
 
     @app.post("/control/v1/changes", response_model=TableStatus)
     async def post_changes(request: Request) -> Response:
-        changes = await _read(request, RouteChanges)
+        changes = _parse(RouteChanges, await _body(request))
         try:
             return _json(table.change(changes))
         except TableMismatchError:
@@ -70,16 +74,34 @@ def create_control_app(table: Table, key: str, connections: Callable[[], int]) -
     )
 
 
-async def _read(request: Request, model: type[M]) -> M:
-    """Read a body of a bounded size in one step, which for a table of many routes matters."""
+@contextmanager
+def large_heap_grows() -> Iterator[None]:
+    """Keep the collector from going through a large table again and again while it is built.
+
+    What is there afterwards stays for long, so later collections need not look at it either.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+async def _body(request: Request) -> bytes:
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > MAX_BODY_BYTES:
             raise HTTPException(413, f"a body has at most {MAX_BODY_BYTES} bytes")
         parts.append(part)
+    return b"".join(parts)
+
+
+def _parse(model: type[M], body: bytes) -> M:
+    """Read a body in one step, which for a table of many routes matters."""
     try:
-        return model.model_validate_json(b"".join(parts))
+        return model.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -30,6 +30,7 @@ class SavedFile:
         self._path = path
         self._content = content
         self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     def note_change(self) -> None:
         self._changed.set()
@@ -45,15 +46,16 @@ class SavedFile:
 
     async def flush(self) -> None:
         """Write now, if there is something new."""
-        if not self._changed.is_set():
-            return
-        self._changed.clear()
-        content = self._content()
-        try:
-            await asyncio.to_thread(lambda: write_atomically(self._path, content()))
-        except OSError as error:
-            log.error("state_not_saved", path=str(self._path), reason=error.strerror)
-            self._changed.set()
+        async with self._writing:
+            if not self._changed.is_set():
+                return
+            self._changed.clear()
+            content = self._content()
+            try:
+                await asyncio.to_thread(lambda: write_atomically(self._path, content()))
+            except OSError as error:
+                log.error("state_not_saved", path=str(self._path), reason=error.strerror)
+                self._changed.set()
 
 
 def table_file(directory: Path, table: Table) -> SavedFile:

@@ -144,7 +144,7 @@ class Table:
                 return
             before.close()
         self._routes[route.prefix] = route
-        self._edge.routes.put(route.prefix_bytes, route)
+        self._edge.routes.put_at(route.segments, route)
 
     def _delete_route(self, change: DeleteRoute) -> None:
         before = self._routes.pop(change.prefix, None)
@@ -158,9 +158,9 @@ class Table:
     def _build(self, routes: dict[str, LiveRoute]) -> RouteTrie[LiveRoute]:
         trie: RouteTrie[LiveRoute] = RouteTrie()
         if self._default is not None:
-            trie.put(self._default.prefix_bytes, self._default)
+            trie.put_at(self._default.segments, self._default)
         for route in routes.values():
-            trie.put(route.prefix_bytes, route)
+            trie.put_at(route.segments, route)
         return trie
 
     def take_activity(self) -> dict[str, float]:

@@ -63,8 +63,11 @@ def prefix_segments(prefix: bytes) -> list[bytes]:
         raise BadTargetError(f"{prefix!r}: a prefix is percent-encoded, a slash at both ends")
     if prefix == b"/":
         return []
+    segments = prefix[1:-1].split(b"/")
+    if b"%" not in prefix and b"." not in prefix:
+        return segments
     try:
-        return [decode_segment(segment) for segment in prefix[1:-1].split(b"/")]
+        return [decode_segment(segment) for segment in segments]
     except BadPathError as error:
         raise BadTargetError(f"{prefix!r}: {error.reason}") from error
 

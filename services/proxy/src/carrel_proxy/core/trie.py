@@ -30,8 +30,12 @@ class RouteTrie(Generic[T]):
         Raises:
             BadTargetError: If it is not percent-encoded with a slash at both ends.
         """
+        self.put_at(prefix_segments(prefix), value)
+
+    def put_at(self, segments: list[bytes], value: T) -> None:
+        """Add a prefix of which the decoded segments are known."""
         node = self._root
-        for segment in prefix_segments(prefix):
+        for segment in segments:
             child = node.children.get(segment)
             if child is None:
                 child = node.children[segment] = _Node()

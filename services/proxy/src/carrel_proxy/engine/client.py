@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
+import structlog
+
 from carrel_proxy.access.verdicts import Grant
 from carrel_proxy.core.access import (
     Credentials,
@@ -69,6 +71,7 @@ class ClientConnection(asyncio.Protocol):
         "_lingering",
         "_paused",
         "_peer",
+        "_request_id",
         "_skipped_line",
         "_stalled",
         "_trusted",
@@ -93,6 +96,7 @@ class ClientConnection(asyncio.Protocol):
         self._advancing = False
         self._lingering = False
         self._paused = False
+        self._request_id = b""
         self._skipped_line = False
         self._stalled = False
 
@@ -219,6 +223,9 @@ class ClientConnection(asyncio.Protocol):
             self._advance()
 
     def _dispatch(self, head: RequestHead, body: RequestBody | None, pending: bytes) -> None:
+        self._request_id = self.edge.next_request_id()
+        if self._trusted and (sent := head.value(b"x-request-id")) is not None:
+            self._request_id = clean_request_id(sent.decode("latin-1")).encode("ascii")
         websocket = b"upgrade" in head.special and requested_upgrade(head) is Upgrade.WEBSOCKET
         target = head.target
         path = target.partition(b"?")[0]
@@ -272,10 +279,13 @@ class ClientConnection(asyncio.Protocol):
 
     def _later(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
         async def answer_in_any_case() -> None:
-            try:
-                await work
-            except HubAwayError as error:
-                exchange.fail(error)
+            with structlog.contextvars.bound_contextvars(
+                request_id=self._request_id.decode("ascii")
+            ):
+                try:
+                    await work
+                except HubAwayError as error:
+                    exchange.fail(error)
 
         self.edge.tasks.start(answer_in_any_case(), name="access")
 
@@ -329,7 +339,7 @@ class ClientConnection(asyncio.Protocol):
     # --- what the next hop is told ---
 
     def _fields(self, head: RequestHead) -> bytes:
-        request_id = self.edge.next_request_id()
+        request_id = self._request_id
         if not self._trusted:
             host, fields = self._forwarded
             if host != head.host:
@@ -337,9 +347,6 @@ class ClientConnection(asyncio.Protocol):
                 self._forwarded = (head.host, fields)
             return b"%bX-Request-Id: %b\r\n" % (fields, request_id)
         fields = forwarded_fields(self._peer, https=self._https, host=head.host, sent=head.special)
-        sent = head.value(b"x-request-id")
-        if sent is not None:
-            request_id = clean_request_id(sent.decode("latin-1")).encode("ascii")
         return b"%bX-Request-Id: %b\r\n" % (fields, request_id)
 
     def _is_https(self, head: RequestHead) -> bool:

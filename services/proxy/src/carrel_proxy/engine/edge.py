@@ -150,7 +150,10 @@ class Edge:
     def peer_of(self, transport: asyncio.Transport) -> tuple[bytes, bool]:
         """Return a client's address, and whether it is a proxy we believe."""
         name = transport.get_extra_info("peername")
-        address = name[0] if isinstance(name, tuple) and name else "127.0.0.1"
+        if isinstance(name, tuple):
+            address = str(name[0])
+        else:  # a unix socket's peer is on this machine; a TCP peer that is gone has no address
+            address = "0.0.0.0" if name is None else "127.0.0.1"
         if not self._trusted:
             return address.encode("ascii"), False
         ip = ipaddress.ip_address(address.partition("%")[0])

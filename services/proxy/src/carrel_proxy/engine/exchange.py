@@ -171,7 +171,7 @@ class Exchange:
             self._pending += out
             if len(self._pending) > MOST_PENDING:
                 self.client.pause()
-        elif out:
+        elif out and not self._upstream.transport.is_closing():
             self._upstream.transport.write(out)
         if body.done:
             self.client.keep(body.surplus)
@@ -181,6 +181,9 @@ class Exchange:
 
     def upstream_data(self, data: bytes) -> None:
         """Take what the target sent."""
+        if self.client.transport.is_closing():
+            self.client_gone()
+            return
         try:
             if self._kind is None:
                 self._read_head(data)
@@ -309,7 +312,9 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if self.over:
             return
-        if self._kind is Body.UNTIL_CLOSE and error is None:
+        if self.client.transport.is_closing():
+            self.client_gone()
+        elif self._kind is Body.UNTIL_CLOSE and error is None:
             if self._onward_kind is Body.CHUNKED:
                 self.client.transport.write(LAST_CHUNK)
             self._finish()

@@ -34,7 +34,8 @@ class LiveRoute:
     """One route in force.
 
     Attributes:
-        depth: Number of segments of the prefix.
+        segments: The prefix, decoded.
+        depth: Their number.
         prefix_bytes: The prefix as the hub has it, which is how cookies are scoped.
         secret_fields: The line that tells the server that it is the proxy who asks.
         active_at: When it was last used, by the data plane's clock; None when not since the last
@@ -52,6 +53,7 @@ class LiveRoute:
         "prefix",
         "prefix_bytes",
         "secret_fields",
+        "segments",
         "server",
         "spawn",
         "wire",
@@ -60,12 +62,12 @@ class LiveRoute:
     def __init__(self, wire: Route, options: RouteOptions) -> None:
         self.wire = wire
         self.prefix = wire.prefix
-        self.prefix_bytes = wire.prefix.encode("ascii")
-        self.depth = len(prefix_segments(self.prefix_bytes))
+        self.prefix_bytes = wire.prefix.encode("ascii", "replace")  # refused two lines on
+        self.segments = prefix_segments(self.prefix_bytes)
+        self.depth = len(self.segments)
         self.access = wire.access
         self.server = wire.server
-        secret = wire.access.secret if wire.access is not None else ""
-        self.secret_fields = b"X-Carrel-Secret: %b\r\n" % secret.encode("ascii") if secret else b""
+        self.secret_fields = _secret_fields(wire)
         self.spawn = (
             spawn_link(options.hub_prefix, options.base_url, wire.prefix) if wire.server else None
         )
@@ -124,6 +126,15 @@ class LiveRoute:
         """Keep no connections from now on. Requests under way go on to their end."""
         for pool in self.pools:
             pool.close()
+
+
+def _secret_fields(wire: Route) -> bytes:
+    secret = wire.access.secret if wire.access is not None else ""
+    if not secret:
+        return b""
+    if not secret.isascii() or not secret.isprintable():
+        raise BadTargetError(f"{wire.prefix!r}: the secret does not fit into a header field")
+    return b"X-Carrel-Secret: %b\r\n" % secret.encode("ascii")
 
 
 def read_target(text: str) -> Address:

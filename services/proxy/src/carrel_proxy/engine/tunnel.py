@@ -94,7 +94,8 @@ class _End(asyncio.Protocol):
         self._other = other
 
     def data_received(self, data: bytes) -> None:
-        self._other.write(data)
+        if not self._other.is_closing():
+            self._other.write(data)
 
     def eof_received(self) -> bool:
         self._tunnel.ended(self._other)
@@ -116,7 +117,8 @@ class _ClientEnd(_End):
     def data_received(self, data: bytes) -> None:
         # What people send counts as use; answers to a browser's pings do too.
         self._tunnel.route.active_at = self._tunnel.deadlines.now
-        self._other.write(data)
+        if not self._other.is_closing():
+            self._other.write(data)
 
 
 class _UpstreamEnd(_End):
