@@ -38,10 +38,11 @@ def nested_models(annotation: object) -> Iterator[type[BaseModel]]:
 def rows(fields: dict[str, FieldInfo], prefix: str = "") -> Iterator[str]:
     """Yield a table row for each setting, those of nested models after their own."""
     for name, field in fields.items():
-        default = "**required**" if field.is_required() else f"`{default_text(field)}`"
-        text = " ".join((field.description or "").split()).replace("|", "\\|")
+        text = default_text(field)
+        default = "**required**" if field.is_required() else f"`{text}`" if text else "not set"
+        meaning = " ".join((field.description or "").split()).replace("|", "\\|")
         models = list(nested_models(field.annotation))
-        yield f"| `{prefix}{name}` | {'see below' if models else default} | {text} |"
+        yield f"| `{prefix}{name}` | {'see below' if models else default} | {meaning} |"
         for model in models:
             yield from rows(model.model_fields, f"{prefix}{name}.")
 

@@ -206,7 +206,7 @@ def test_a_route_survives_the_restart_of_the_proxy_without_the_hub(
 
 
 def test_an_unknown_token_opens_nothing(installation: Installation, name: str) -> None:
-    for header in (f"token {secrets.token_hex(32)}", "token ", "Bearer x y", "Basic YTpi"):
+    for header in (f"token {secrets.token_hex(32)}", "token", "Bearer x y", "Basic YTpi"):
         reply = httpx.get(
             f"{installation.url}hub/api/users/{name}",
             headers={"Authorization": header},
