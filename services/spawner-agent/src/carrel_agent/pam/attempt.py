@@ -7,6 +7,7 @@ or print. So each attempt has a process of its own, which its parent kills when 
 import os
 import pwd
 import sys
+from typing import Any
 
 from carrel_agent.keeper.console import say
 from carrel_agent.pam.protocol import (
@@ -17,12 +18,11 @@ from carrel_agent.pam.protocol import (
     parse_attempt,
 )
 
-PAM_SUCCESS = 0
 PAM_NEW_AUTHTOK_REQD = 12
 WRONG = frozenset({7, 10, 11})
 """PAM_AUTH_ERR, PAM_USER_UNKNOWN, PAM_MAXTRIES: never told apart, so that names cannot be tried."""
 DENIED = frozenset({6, 13, 17})
-"""PAM_PERM_DENIED, PAM_ACCT_EXPIRED, PAM_CRED_ERR: the password was right."""
+"""PAM_PERM_DENIED, PAM_ACCT_EXPIRED, PAM_CRED_ERR: not this account, whatever the password."""
 
 
 def main() -> int:
@@ -47,20 +47,32 @@ def check(attempt: Attempt, service: str) -> Outcome:
     import pam
 
     authenticator = pam.PamAuthenticator()
-    right = authenticator.authenticate(
+    check_account = authenticator.pam_acct_mgmt
+    password_was_right = False
+
+    def note_and_check_account(handle: Any, flags: int) -> Any:
+        # Reached only after pam_authenticate(3). Which of the two refused is not in the error:
+        # where Debian's account stack refuses, pam_deny answers PAM_AUTH_ERR.
+        nonlocal password_was_right
+        password_was_right = True
+        return check_account(handle, flags)
+
+    authenticator.pam_acct_mgmt = note_and_check_account
+    if authenticator.authenticate(
         attempt.user, attempt.password, service=service, resetcreds=False
-    )
-    return judge(authenticator.code) if not right else _account(attempt.user)
+    ):
+        return _account(attempt.user)
+    return judge(authenticator.code, password_was_right=password_was_right)
 
 
-def judge(code: int) -> Outcome:
+def judge(code: int, *, password_was_right: bool) -> Outcome:
     """Return what a PAM error means for the person."""
-    if code in WRONG:
-        return Outcome(ok=False, reason="wrong")
-    if code in DENIED:
-        return Outcome(ok=False, reason="denied")
     if code == PAM_NEW_AUTHTOK_REQD:
         return Outcome(ok=False, reason="password_expired")
+    if password_was_right or code in DENIED:
+        return Outcome(ok=False, reason="denied")
+    if code in WRONG:
+        return Outcome(ok=False, reason="wrong")
     say("pam_failed", service="pam", level="ERROR", code=code)
     return Outcome(ok=False, reason="unavailable")
 

@@ -9,6 +9,7 @@ import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from carrel_agent.pam.protocol import (
     MAX_LINE,
@@ -28,7 +29,7 @@ class Limits:
 
     Attributes:
         attempts: Checked at the same time; more have to wait.
-        seconds: How long one check may take, waiting included.
+        seconds: How long one check may take. Up to half of it may go into waiting for its turn.
     """
 
     attempts: int = 8
@@ -90,19 +91,30 @@ class PamServer:
         except InvalidAttemptError as error:
             self._say("attempt_invalid", level="WARNING", reason=error)
             return Outcome(ok=False, reason="invalid")
-        begun = False
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._limits.seconds
         try:
-            async with asyncio.timeout(self._limits.seconds):
-                async with self._slots:
-                    begun = True
-                    outcome = await self._check(line)
+            async with asyncio.timeout(self._limits.seconds / 2):
+                await self._slots.acquire()
         except TimeoutError:
-            outcome = Outcome(ok=False, reason="timeout" if begun else "busy")
-        except OSError as error:
-            self._say("attempt_failed", level="ERROR", reason=error.strerror)
-            outcome = Outcome(ok=False, reason="unavailable")
+            outcome = Outcome(ok=False, reason="busy")
+        else:
+            try:
+                outcome = await self._check_until(deadline, line)
+            finally:
+                self._slots.release()
         self._log(attempt, outcome)
         return outcome
+
+    async def _check_until(self, deadline: float, line: bytes) -> Outcome:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._check(line)
+        except TimeoutError:
+            return Outcome(ok=False, reason="timeout")
+        except OSError as error:
+            self._say("attempt_failed", level="ERROR", reason=error.strerror)
+            return Outcome(ok=False, reason="unavailable")
 
     def _log(self, attempt: Attempt, outcome: Outcome) -> None:
         # Somebody may have typed the password for the name: only real accounts are named.
@@ -137,11 +149,28 @@ def _read(answer: bytes, status: int, say: Callable[..., None]) -> Outcome:
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
-    """Leave nothing of an attempt: PAM modules start helpers, which are in the child's group."""
-    if child.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        await child.wait()
+    """Leave nothing of an attempt that did not end by itself, helpers of PAM modules included.
+
+    The child is stopped first: then it starts no more helpers, and reaps none, so that their pids
+    stay theirs. They are looked up as descendants, since pam_exec gives its own a new session.
+    """
+    if child.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child.pid, signal.SIGSTOP)
+        for pid in [*descendants(child.pid), child.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    await child.wait()
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the children of a process, their children and so on (proc(5))."""
+    try:
+        words = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [found for word in words for found in (int(word), *descendants(int(word)))]
 
 
 def peer_uid(connection: socket.socket) -> int:

@@ -1,0 +1,244 @@
+"""The keeper alone, asked by a test instead of an agent."""
+
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carrel_shared.identity import identify
+from support.agent_host import has_ended, wait_for
+
+ID = "0123456789ab"
+
+
+def exits_on_disk(keeper: Any) -> list[dict[str, Any]]:
+    return [json.loads(p.read_text()) for p in sorted((keeper.state / "exits").glob("*.json"))]
+
+
+def all_exits(agent: Any) -> list[dict[str, Any]]:
+    reply, _ = agent.ask("exits")
+    found: list[dict[str, Any]] = reply["exits"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "number"),
+    [("exit 0", 0, None), ("exit 7", 7, None), ("kill -9 $$", None, 9), ("kill -11 $$", None, 11)],
+)
+def test_an_exit_is_written_down_before_it_is_told(
+    keeper: Any, command: str, code: int | None, number: int | None
+) -> None:
+    agent = keeper.start()
+    started = keeper.execute(agent, "/bin/sh", "-c", command)
+    event = agent.event()
+    assert (event["pid"], event["start_ticks"]) == (started["pid"], started["start_ticks"])
+    assert (event["code"], event["signal"]) == (code, number)
+    [record] = exits_on_disk(keeper)
+    assert {**record, "event": "exit"} == event
+    agent.ask("forget-exit", pid=event["pid"], start_ticks=event["start_ticks"])
+    assert exits_on_disk(keeper) == []
+    assert all_exits(agent) == []
+
+
+def test_exits_wait_for_the_next_agent_and_for_the_next_keeper(keeper: Any) -> None:
+    agent = keeper.start()
+    started = keeper.execute(agent, "/bin/sh", "-c", "sleep 0.1; exit 4")
+    keeper.kill_agent()
+    agent = keeper.next_agent()
+    [first] = wait_for("the exit", lambda: all_exits(agent))
+    assert (first["pid"], first["code"]) == (started["pid"], 4)
+    keeper.kill()
+    agent = keeper.start()
+    [second] = all_exits(agent)
+    assert second == first
+
+
+def test_records_of_a_killed_write_or_a_bad_disk_are_put_aside(keeper: Any) -> None:
+    directory = keeper.state / "exits"
+    directory.mkdir()
+    (directory / "1-2.json").write_text("{")
+    (directory / "3-4.json.new").write_text("{}")
+    agent = keeper.start()
+    assert all_exits(agent) == []
+    assert sorted(p.name for p in directory.iterdir()) == ["1-2.json.corrupt"]
+
+
+def test_orphans_are_reaped_and_cost_no_disk(keeper: Any) -> None:
+    agent = keeper.start()
+    script = "for i in $(seq 50); do (setsid sh -c 'exit 3' &); done; sleep 0.3"
+    server = keeper.execute(agent, "/bin/sh", "-c", script)
+    assert agent.event()["pid"] == server["pid"]
+    assert len(exits_on_disk(keeper)) == 1
+    children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children")
+    wait_for("no zombies", lambda: len(children.read_text().split()) == 1)
+
+
+def test_a_process_can_be_watched_after_its_end(keeper: Any) -> None:
+    """As a zygote's: its pid is told to the agent, and by then it may have ended."""
+    agent = keeper.start()
+    keeper.execute(agent, "/bin/sh", "-c", "(sh -c 'echo $$; exit 5' &); sleep 0.3")
+    agent.event()
+    log = (keeper.state / "logs" / f"{ID}.log").read_text()
+    pid = int(log.split()[0])
+    reply, _ = agent.ask("watch", pid=pid, start_ticks=1)
+    assert reply["child"] is False
+    stranger = identify(os.getpid())
+    assert stranger is not None
+    reply, _ = agent.ask("watch", pid=stranger.pid, start_ticks=stranger.start_ticks)
+    assert reply["child"] is False
+
+
+def test_output_is_kept_in_two_files_and_the_keeper_stays_awake(keeper: Any) -> None:
+    agent = keeper.start()
+    server = keeper.execute(agent, "/bin/sh", "-c", "yes $(printf %0500d 7)")
+    older = keeper.state / "logs" / f"{ID}.log.1"
+    wait_for("a full ring", older.exists)
+    for _ in range(50):
+        agent.ask("exits")
+    os.killpg(server["pid"], signal.SIGKILL)
+    assert agent.event()["signal"] == 9
+    sizes = {p.name: p.stat().st_size for p in older.parent.iterdir() if p.suffix != ".fifo"}
+    assert set(sizes) == {f"{ID}.log", f"{ID}.log.1"}
+    assert all(0 < size <= 1 << 20 for size in sizes.values())
+    assert older.stat().st_mode & 0o777 == 0o600
+
+
+def test_last_words_are_there_when_the_death_is_told(keeper: Any) -> None:
+    agent = keeper.start()
+    keeper.execute(agent, "/bin/sh", "-c", "seq 20000; echo goodbye; exit 1")
+    agent.event()
+    assert (keeper.state / "logs" / f"{ID}.log").read_text().endswith("20000\ngoodbye\n")
+
+
+def test_nobody_gets_a_broken_pipe_when_the_keeper_is_replaced(keeper: Any) -> None:
+    agent = keeper.start()
+    script = "i=0; while :; do i=$((i+1)); echo $i || exit 9; sleep 0.01; done"
+    server = keeper.execute(agent, "/bin/sh", "-c", script)
+    log = keeper.state / "logs" / f"{ID}.log"
+    wait_for("output", log.exists)
+    keeper.kill()
+    at_death = int(log.read_text().split()[-1])
+    agent = keeper.start()
+    wait_for("output again", lambda: int(log.read_text().split()[-1]) > at_death + 5)
+    numbers = [int(word) for word in log.read_text().split()]
+    assert numbers == list(range(1, len(numbers) + 1)), "not a line is lost"
+    assert not has_ended(server["pid"])
+    reply, _ = agent.ask("watch", pid=server["pid"], start_ticks=server["start_ticks"])
+    assert reply["child"] is False, "its status goes to another parent"
+
+
+def test_a_closed_log_leaves_no_fifo_and_a_fresh_one_no_old_lines(keeper: Any) -> None:
+    agent = keeper.start()
+    keeper.execute(agent, "/bin/echo", "before")
+    agent.event()
+    _, [output] = agent.ask("log", log=ID, fresh=True)
+    os.write(output, b"after\n")
+    os.close(output)
+    agent.ask("close-log", log=ID)
+    directory = keeper.state / "logs"
+    assert (directory / f"{ID}.log").read_text() == "after\n"
+    assert [p.name for p in directory.iterdir()] == [f"{ID}.log"]
+
+
+def test_wrong_requests_are_answered_and_change_nothing(keeper: Any) -> None:
+    agent = keeper.start()
+    for fields in (
+        {"op": "log", "log": "../../etc/passwd"},
+        {"op": "log", "log": 5},
+        {"op": "log"},
+        {"op": "exec", "log": ID},
+        {"op": "watch", "pid": "x", "start_ticks": 1},
+        {"op": "make-coffee"},
+    ):
+        reply, descriptors = agent.ask(**fields)
+        assert reply["error"]
+        assert descriptors == []
+    agent.channel.send(b"no json at all")
+    assert all_exits(agent) == []
+    assert list((keeper.state / "logs").iterdir()) == []
+
+
+def test_an_agent_that_crashes_is_started_again_ever_later(keeper: Any) -> None:
+    first = keeper.start(CARREL_FAILPOINT="agent.start.intent")
+    assert first.failpoint == "agent.start.intent"
+    first.end(1)
+    second = keeper.next_agent()
+    assert second.failpoint == "-", "a failpoint ends the first agent only"
+    second.end(1)
+    keeper.next_agent()
+    assert "again_in_seconds=0.2" in keeper.log()
+    assert "again_in_seconds=0.4" in keeper.log()
+
+
+def test_wrong_settings_end_the_keeper(keeper: Any) -> None:
+    keeper.start().end(78)
+    assert keeper.process.wait(10) == 78
+
+
+def test_a_zygote_dies_before_the_next_agent_is_born(keeper: Any) -> None:
+    fake = keeper.base / "zygote"
+    fake.write_text("#!/bin/sh\nexec sleep 100\n")
+    fake.chmod(0o755)
+    agent = keeper.start()
+    reply, [end] = agent.ask("zygote", python=str(fake))
+    os.close(end)
+    names = {
+        entry.split(b"=")[0].decode()
+        for entry in Path(f"/proc/{reply['pid']}/environ").read_bytes().split(b"\0")
+        if entry
+    }
+    assert names - {"PWD"} == {"PATH", "LANG", "CARREL_ZYGOTE_FD"}
+    replacement, [end] = agent.ask("zygote", python=str(fake))
+    os.close(end)
+    wait_for("the older one's end", lambda: has_ended(reply["pid"]))
+    keeper.kill_agent()
+    keeper.next_agent()
+    assert has_ended(replacement["pid"])
+    failed, _ = keeper.agents[-1].ask("zygote", python="/nowhere/python")
+    assert "No such file" in failed["error"]
+
+
+def test_terminated_it_ends_its_helpers_and_leaves_the_servers(keeper: Any) -> None:
+    agent = keeper.start()
+    server = keeper.execute(agent, "/bin/sleep", "100")
+    _, [end] = agent.ask("zygote", python="/bin/sleep")
+    pid = keeper.agent_pid()
+    keeper.process.terminate()
+    assert keeper.process.wait(5) == 0
+    os.close(end)
+    assert has_ended(pid)
+    assert not has_ended(server["pid"])
+
+
+def test_an_agent_that_hangs_at_the_end_is_killed_in_time(keeper: Any) -> None:
+    keeper.start()
+    pid = keeper.agent_pid()
+    os.kill(pid, signal.SIGSTOP)
+    keeper.process.terminate()
+    assert keeper.process.wait(7.5) == 0
+    assert has_ended(pid)
+
+
+def test_it_stays_small(keeper: Any) -> None:
+    agent = keeper.start()
+    agent.ask("exits")
+    rollup = Path(f"/proc/{keeper.pid}/smaps_rollup").read_text()
+    private = sum(
+        int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_Dirty")
+    )
+    assert private < 8 * 1024, "kB; without site-packages and what they pull in"
+
+
+def test_a_listener_goes_to_the_server_and_stays_nowhere_else(keeper: Any) -> None:
+    agent = keeper.start()
+    before = len(list(Path(f"/proc/{keeper.pid}/fd").iterdir()))
+    with socket.socket(socket.AF_UNIX):
+        keeper.execute(agent, "/bin/sleep", "100")
+        keeper.execute(agent, "/nowhere/at-all")
+    agent.event()
+    after = len(list(Path(f"/proc/{keeper.pid}/fd").iterdir()))
+    assert after <= before + 2, "one FIFO and its ring"

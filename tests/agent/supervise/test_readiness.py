@@ -1,0 +1,58 @@
+"""When a server counts as answering."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from carrel_agent.supervise.readiness import probe, until_ready
+
+
+@asynccontextmanager
+async def server(*replies: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Yield the path of a socket that gives these replies in turn, and what it was asked."""
+    left, asked = list(replies), []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n"))
+        writer.write(left.pop(0) if len(left) > 1 else left[0])
+        writer.close()
+
+    with tempfile.TemporaryDirectory(prefix="ca", dir="/tmp") as directory:
+        path = f"{directory}/s"
+        async with await asyncio.start_unix_server(answer, path):
+            yield path, asked
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", 200),
+        (b"HTTP/1.0 404\r\n", 404),
+        (b"SSH-2.0-OpenSSH\r\n", None),
+        (b"HTTP/1.1 OK\r\n", None),
+        (b"x" * 5000, None),
+        (b"", None),
+    ],
+)
+async def test_only_http_is_an_answer(reply: bytes, status: int | None) -> None:
+    async with server(reply) as (path, asked):
+        assert await probe(path, "/user/a/api") == status
+        assert asked == [b"GET /user/a/api HTTP/1.1\r\n"]
+
+
+async def test_a_missing_socket_is_no_answer() -> None:
+    assert await probe("/nonexistent/socket", "/") is None
+
+
+async def test_jupyter_is_ready_at_200_and_a_command_of_ones_own_at_any_answer() -> None:
+    replies = [b"HTTP/1.1 503 x\r\n", b"HTTP/1.1 404 x\r\n", b"HTTP/1.1 200 x\r\n"]
+    async with asyncio.timeout(5):
+        async with server(*replies) as (path, asked):
+            await until_ready(path, "/", any_answer=False)
+            assert len(asked) == 3
+        async with server(*replies) as (path, asked):
+            await until_ready(path, "/", any_answer=True)
+            assert len(asked) == 2
