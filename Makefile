@@ -2,7 +2,6 @@
 VENV := $(shell scripts/venv-path)
 BIN := $(VENV)/bin
 SOURCES := shared/src services tests
-export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev run test lint format types docs bench clean
