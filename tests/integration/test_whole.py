@@ -197,6 +197,7 @@ def test_a_route_survives_the_restart_of_the_proxy_without_the_hub(
     token = {"Authorization": str(api.headers["Authorization"])}
     url = f"{installation.url}user/{name}/api/kernels"
     assert httpx.get(url, headers=token, trust_env=False).status_code == 200
+    installation.wait_until_saved(name)
     with installation.paused("hub"):
         installation.kill("proxy")
         installation.wait_for_port()

@@ -328,6 +328,13 @@ class Installation:
         """Return when no notebook server runs."""
         self._wait_for_notebooks(lambda found: not found)
 
+    def wait_until_saved(self, name: str) -> None:
+        """Return when the proxy has written down that somebody may pass."""
+        file = self.state_dir / "proxy" / "verdicts.json"
+        wait_until(
+            lambda: file.exists() and name in file.read_text(), 10, lambda: f"{file} has no {name}"
+        )
+
     def _wait_for_notebooks(self, condition: Callable[[list[Notebook]], bool]) -> None:
         last: list[Notebook] = []
 

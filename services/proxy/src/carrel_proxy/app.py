@@ -74,7 +74,7 @@ class Proxy:
     @property
     def control_app(self) -> ASGIApp:
         key = self.settings.control_key.get_secret_value()
-        return create_control_app(self.table, key, lambda: self.edge.connections)
+        return create_control_app(self.table, key, lambda: self.edge.connections, self.save)
 
     async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
         """Take up what was saved, then accept connections on the public sockets."""
@@ -98,10 +98,14 @@ class Proxy:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_REPORT_SECONDS):
                 await self._activity.report()
-        for file in self._files:
-            await file.flush()
+        await self.save()
         await self.tasks.close()
         await self.hub.close()
+
+    async def save(self) -> None:
+        """Write what has changed and is to survive this process."""
+        for file in self._files:
+            await file.flush()
 
 
 def default_route(settings: ProxySettings) -> Route | None:

@@ -1,7 +1,7 @@
 """The control API: how the hub tells this proxy what is in force."""
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -24,12 +24,16 @@ HEALTH_PATH = "/control/v1/health"
 M = TypeVar("M", bound=BaseModel)
 
 
-def create_control_app(table: Table, key: str, connections: Callable[[], int]) -> ASGIApp:
+def create_control_app(
+    table: Table, key: str, connections: Callable[[], int], save: Callable[[], Awaitable[None]]
+) -> ASGIApp:
     """Return the control API behind its gate.
 
     Args:
         key: What the hub must show.
         connections: How many connections clients have open.
+        save: Writes what changed. An answer is an acknowledgement, so it comes after that: what
+            the hub was told is in force is so after a crash too, a revocation most of all.
     """
     app = FastAPI(title="Carrel proxy control", version=__version__, docs_url=None, redoc_url=None)
 
@@ -37,15 +41,19 @@ def create_control_app(table: Table, key: str, connections: Callable[[], int]) -
     async def put_table(request: Request) -> Response:
         body = await _body(request)
         with large_heap_grows():
-            return _json(table.put(_parse(RouteTable, body)))
+            status = table.put(_parse(RouteTable, body))
+        await save()
+        return _json(status)
 
     @app.post("/control/v1/changes", response_model=TableStatus)
     async def post_changes(request: Request) -> Response:
         changes = _parse(RouteChanges, await _body(request))
         try:
-            return _json(table.change(changes))
+            status = table.change(changes)
         except TableMismatchError:
             return _json(table.status, 409)
+        await save()
+        return _json(status)
 
     @app.get("/control/v1/table", response_model=RouteTable)
     async def get_table() -> Response:

@@ -16,7 +16,7 @@ from carrel_shared.wire.routes import RouteTable
 log = structlog.get_logger(__name__)
 
 SETTLE_SECONDS = 0.2
-"""How long changes are collected before they are written together."""
+"""How long changes are collected after a write before they are written together."""
 RETRY_SECONDS = 5.0
 
 _VERDICTS = TypeAdapter(list[SavedVerdict])
@@ -39,16 +39,14 @@ class SavedFile:
         """Write until cancelled."""
         while True:
             await self._changed.wait()
-            await asyncio.sleep(SETTLE_SECONDS)
-            await self.flush()
-            if self._changed.is_set():
-                await asyncio.sleep(RETRY_SECONDS)
+            written = await self.flush()
+            await asyncio.sleep(SETTLE_SECONDS if written else RETRY_SECONDS)
 
-    async def flush(self) -> None:
-        """Write now, if there is something new."""
+    async def flush(self) -> bool:
+        """Write now, if there is something new; False if it could not be written."""
         async with self._writing:
             if not self._changed.is_set():
-                return
+                return True
             self._changed.clear()
             content = self._content()
             try:
@@ -56,6 +54,8 @@ class SavedFile:
             except OSError as error:
                 log.error("state_not_saved", path=str(self._path), reason=error.strerror)
                 self._changed.set()
+                return False
+            return True
 
 
 def table_file(directory: Path, table: Table) -> SavedFile:
