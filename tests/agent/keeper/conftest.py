@@ -29,7 +29,8 @@ from carrel_agent.keeper.options import Options
 from carrel_agent.keeper.process_table import become_subreaper
 import os
 become_subreaper()
-sys.exit(Keeper(Options(sys.argv[1], sys.argv[2:]), dict(os.environ)).run())
+seconds = float(os.environ.get("STOP_SECONDS", 5))
+sys.exit(Keeper(Options(sys.argv[1], sys.argv[2:]), dict(os.environ), stop_seconds=seconds).run())
 """
 STAND_IN = """
 import os, signal, socket, sys

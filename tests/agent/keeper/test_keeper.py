@@ -215,11 +215,11 @@ def test_terminated_it_ends_its_helpers_and_leaves_the_servers(keeper: Any) -> N
 
 
 def test_an_agent_that_hangs_at_the_end_is_killed_in_time(keeper: Any) -> None:
-    keeper.start()
+    keeper.start(STOP_SECONDS="0.3")
     pid = keeper.agent_pid()
     os.kill(pid, signal.SIGSTOP)
     keeper.process.terminate()
-    assert keeper.process.wait(7.5) == 0
+    assert keeper.process.wait(3) == 0
     assert has_ended(pid)
 
 

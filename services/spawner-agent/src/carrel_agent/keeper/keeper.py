@@ -35,7 +35,6 @@ from carrel_agent.keeper.services import Backoff, spawn, spawn_zygote
 
 EX_CONFIG = 78
 STOP_SECONDS = 5.0
-"""How long agent and zygote may take to end before they are killed."""
 MAX_WAITING_MESSAGES = 4096
 FAILPOINT_VARIABLE = "CARREL_FAILPOINT"
 
@@ -48,6 +47,7 @@ class Keeper:
     Args:
         options: Where state lies and how the agent is started.
         environ: Passed on to the agent.
+        stop_seconds: How long agent and zygote may take to end before they are killed.
         monotonic, now: Clocks, in seconds; `now` is Unix time.
     """
 
@@ -56,11 +56,13 @@ class Keeper:
         options: Options,
         environ: dict[str, str],
         *,
+        stop_seconds: float = STOP_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_REALTIME),
     ) -> None:
         self._options = options
         self._environ = dict(environ)
+        self._stop_seconds = stop_seconds
         self._monotonic = monotonic
         self._now = now
         self._logs = f"{options.state_dir}/logs"
@@ -124,7 +126,7 @@ class Keeper:
     def _timeout_ms(self) -> float | None:
         deadlines = [d for d in (self._agent_due, self._stop_deadline) if d is not None]
         if self._agent_due is not None and self._zygotes:
-            deadlines = [self._agent_due + STOP_SECONDS]  # SIGCHLD comes before that
+            deadlines = [self._agent_due + self._stop_seconds]  # SIGCHLD comes before that
         if not deadlines:
             return None
         return max(0.0, min(deadlines) - self._monotonic()) * 1000 + 1
@@ -360,14 +362,14 @@ class Keeper:
         """End agent and zygote. Servers are left alone: they outlive us by design."""
         if self._stop_deadline is not None:
             return
-        self._stop_deadline = self._monotonic() + STOP_SECONDS
+        self._stop_deadline = self._monotonic() + self._stop_seconds
         self._agent_due = None
         for pid in self._helpers():
             os.kill(pid, signal.SIGTERM)
 
     def _kill_if_late(self) -> None:
         if self._stop_deadline is not None and self._monotonic() >= self._stop_deadline:
-            self._stop_deadline = self._monotonic() + STOP_SECONDS
+            self._stop_deadline = self._monotonic() + self._stop_seconds
             for pid in self._helpers():
                 say("helper_killed", level="WARNING", pid=pid)
                 os.kill(pid, signal.SIGKILL)

@@ -6,14 +6,24 @@ server. A socket that the kernel still lists while no process holds it is on its
 of a zygote; one that is not listed is nobody's, and never will be.
 """
 
+import asyncio
 import contextlib
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
+import structlog
+
+from carrel_agent.supervise.process_tree import Tree, kill_tree
 from carrel_agent.supervise.watch import real_uid
 from carrel_shared.identity import ProcessIdentity, boot_id
 
+log = structlog.get_logger(__name__)
+
+SEARCH_SECONDS = 10.0
+"""After this long a start that nobody saw the end of is reported as unknown, and looked for on."""
 UNIX_SOCKETS = Path("/proc/net/unix")
 
 
@@ -104,3 +114,46 @@ def _stat(pid: int) -> _Stat | None:
         return None
     fields = raw[raw.rindex(b")") + 2 :].split()
     return _Stat(fields[0].decode("ascii"), int(fields[3]), int(fields[19]))
+
+
+async def find_until_sure(
+    path: Path, *, since_ticks: int, agent_holds_it: bool, cannot_say: Callable[[], None]
+) -> Found | None:
+    """Return the server that holds the socket at `path`, or None once it is sure there is none.
+
+    Args:
+        path, since_ticks, agent_holds_it: As for `find_server`.
+        cannot_say: Called once if that takes long.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + SEARCH_SECONDS
+    late = False
+    while True:
+        found = await asyncio.to_thread(
+            find_server,
+            path,
+            since_ticks=since_ticks,
+            agent_pid=os.getpid(),
+            agent_holds_it=agent_holds_it,
+        )
+        if found is not Trace.PENDING:
+            return found if isinstance(found, Found) else None
+        if not late and loop.time() > deadline:
+            late = True
+            cannot_say()
+        await asyncio.sleep(0.5 if late else 0.02)
+
+
+async def end_remains(path: Path, *, server_id: str, uid: int) -> None:
+    """End what still holds a server's socket, though no record knows of it.
+
+    That is a server whose journal was lost: with it alive, there would be two.
+    """
+    if not path.exists():  # noqa: ASYNC240 - our own directory, in memory
+        return
+    found = await asyncio.to_thread(find_server, path, since_ticks=0, agent_pid=os.getpid())
+    if isinstance(found, Found) and found.uid == uid:
+        pid, start_ticks = found.identity.pid, found.identity.start_ticks
+        log.warning("lost_server_ended", server_id=server_id, pid=pid)
+        tree = Tree(server_id, pid, start_ticks, uid, session=True)
+        await kill_tree(lambda: tree)

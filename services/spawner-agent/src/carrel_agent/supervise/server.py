@@ -7,15 +7,12 @@ an agent that starts goes on from whatever the record says.
 import asyncio
 import contextlib
 import os
-import signal
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
 from carrel_agent.keeper.channel import ChannelClosedError, RefusedError
-from carrel_agent.keeper.client import KeeperClient, ProcessExit
+from carrel_agent.keeper.client import ProcessExit
 from carrel_agent.process.launch_spec import LaunchSpec
 from carrel_agent.runners.base import (
     Launch,
@@ -24,14 +21,13 @@ from carrel_agent.runners.base import (
     Runner,
     RunnerUnavailableError,
 )
-from carrel_agent.supervise.journal import Journal, JournalError
+from carrel_agent.supervise.ending import end_process
+from carrel_agent.supervise.journal import JournalError
 from carrel_agent.supervise.launching import LaunchError
-from carrel_agent.supervise.logs import ServerLogs
-from carrel_agent.supervise.process_tree import Tree, kill_tree
+from carrel_agent.supervise.process_tree import kill_tree
 from carrel_agent.supervise.readiness import until_ready
 from carrel_agent.supervise.record import Handle, Record, Stop
-from carrel_agent.supervise.search import Found, Trace, find_server
-from carrel_agent.supervise.sockets import SocketDirectories
+from carrel_agent.supervise.search import Found, end_remains, find_until_sure
 from carrel_agent.supervise.states import (
     TAIL_LINES,
     Ending,
@@ -39,8 +35,8 @@ from carrel_agent.supervise.states import (
     report_of,
     summarise,
 )
+from carrel_agent.supervise.surroundings import Surroundings
 from carrel_agent.supervise.watch import ProcessGoneError, ProcessWatch, real_uid
-from carrel_shared.clock import Clock
 from carrel_shared.failpoints import failpoint
 from carrel_shared.identity import ProcessIdentity, boot_id
 from carrel_shared.wire.servers import ExitReport, ServerReport
@@ -49,32 +45,8 @@ log = structlog.get_logger(__name__)
 
 EXIT_SECONDS = 2.0
 """How long the keeper's word about an exit is waited for."""
-SEARCH_SECONDS = 10.0
-"""After this long a start that nobody saw the end of is reported as unknown, and looked for on."""
 DROP_SECONDS = 5.0
 """How long a new process may take to become its user's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What servers share.
-
-    Attributes:
-        runners: By name.
-        stop_times: How long SIGINT and SIGTERM are given where nobody asked for the stop.
-        changed: Called after each change that the hub should hear of.
-        tree: Which processes are a server's, as things stand; also whether its end was witnessed.
-    """
-
-    keeper: KeeperClient
-    journal: Journal
-    sockets: SocketDirectories
-    logs: ServerLogs
-    runners: dict[str, Runner]
-    clock: Clock
-    stop_times: tuple[float, float]
-    changed: Callable[[], None]
-    tree: Callable[[Record, bool], Tree]
 
 
 class Server:
@@ -86,6 +58,7 @@ class Server:
         self.progress = ""
         self._around = around
         self._to_be_stopped = record.stop is not None
+        self._ending = False
         self._wake = asyncio.Event()
         self._saving = asyncio.Lock()
 
@@ -100,7 +73,7 @@ class Server:
 
     async def ask_to_stop(self, stop: Stop) -> None:
         """Have the server ended. The first request counts."""
-        if self.record.stop is None and self.record.exit is None:
+        if self.record.stop is None and self.record.exit is None and not self._ending:
             log.info("server_stop_requested", **self._names(), reason=stop.reason)
             await self._change(stop=stop)
             # Only now: an end that comes before its reason is on disk would look like a failure.
@@ -160,7 +133,7 @@ class Server:
     async def _launch(self, spec: LaunchSpec, runners: list[Runner]) -> Launched:
         around, server_id = self._around, self.record.server_id
         self._say("Preparing")
-        await self._clear_remains()
+        await end_remains(around.sockets.path(server_id), server_id=server_id, uid=self.record.uid)
         try:
             listener = around.sockets.bind(server_id)
         except OSError as error:
@@ -197,23 +170,6 @@ class Server:
             log.warning("runner_failed", **self._names(), runner=runner.name, reason=reasons[-1])
         raise LaunchError("; ".join(reasons))
 
-    async def _clear_remains(self) -> None:
-        """End what still holds this server's socket, though no record knows of it.
-
-        That is a server whose journal was lost: with it alive, there would be two.
-        """
-        path = self._around.sockets.path(self.record.server_id)
-        if not path.exists():
-            return
-        found = await asyncio.to_thread(find_server, path, since_ticks=0, agent_pid=os.getpid())
-        if isinstance(found, Found) and found.uid == self.record.uid:
-            log.warning("lost_server_ended", **self._names(), pid=found.identity.pid)
-            identity = found.identity
-            tree = Tree(
-                self.record.server_id, identity.pid, identity.start_ticks, found.uid, session=True
-            )
-            await kill_tree(lambda: tree)
-
     async def _hold(self, launched: Launched) -> None:
         """Journal which process it is, and have the keeper write down how it ends."""
         log.info("server_started", **self._names(), pid=launched.pid, runner=self.record.runner)
@@ -225,26 +181,22 @@ class Server:
 
     async def _find(self, *, agent_holds_it: bool) -> Found | None:
         """Return the process that a start of unknown outcome led to, or None if there is none."""
-        path = self._around.sockets.path(self.record.server_id)
-        begun = self._around.clock.monotonic()
-        while True:
-            found = await asyncio.to_thread(
-                find_server,
-                path,
-                since_ticks=self.record.intent_ticks,
-                agent_pid=os.getpid(),
-                agent_holds_it=agent_holds_it,
-            )
-            if found is not Trace.PENDING:
-                if self.unresolved:
-                    self.unresolved = False
-                    self._around.changed()
-                return found if isinstance(found, Found) else None
-            if not self.unresolved and self._around.clock.monotonic() - begun > SEARCH_SECONDS:
-                log.warning("server_unresolved", **self._names())
-                self.unresolved = True
-                self._around.changed()
-            await asyncio.sleep(0.5 if self.unresolved else 0.02)
+
+        def cannot_say() -> None:
+            log.warning("server_unresolved", **self._names())
+            self.unresolved = True
+            self._around.changed()
+
+        found = await find_until_sure(
+            self._around.sockets.path(self.record.server_id),
+            since_ticks=self.record.intent_ticks,
+            agent_holds_it=agent_holds_it,
+            cannot_say=cannot_say,
+        )
+        if self.unresolved:
+            self.unresolved = False
+            self._around.changed()
+        return found
 
     # -- living
 
@@ -309,22 +261,12 @@ class Server:
     # -- ending
 
     async def _end(self, watch: ProcessWatch) -> None:
-        """Ask the process to end, ever less politely."""
         stop = self.record.stop
         interrupt, terminate = (
             (stop.interrupt_seconds, stop.terminate_seconds) if stop else self._around.stop_times
         )
         self._say("Stopping")
-        watch.send(signal.SIGINT)
-        failpoint("agent.stop.signalled")
-        if await watch.wait_ended(interrupt):
-            return
-        watch.send(signal.SIGTERM)
-        watch.send(signal.SIGCONT)  # a process that is stopped would never hear of it
-        if await watch.wait_ended(terminate):
-            return
-        log.warning("server_killed", **self._names(), pid=watch.identity.pid)
-        watch.send(signal.SIGKILL)
+        await end_process(watch, interrupt_seconds=interrupt, terminate_seconds=terminate)
 
     async def _after_end(self, handle: Handle, *, witnessed: bool) -> None:
         killed = await kill_tree(lambda: self._around.tree(self.record, witnessed))
@@ -366,12 +308,17 @@ class Server:
         log.info(
             "server_ended", **self._names(), cause=cause, code=ending.code, signal=ending.signal
         )
-        self.progress = ""
-        await self._change(exit=exit_)
+        self._ending = True
+        ended = self.record.model_copy(update={"exit": exit_})
+        await self._journal(ended)
         failpoint("agent.exit.journalled")
         await asyncio.to_thread(around.sockets.remove, record.server_id)
         with contextlib.suppress(ChannelClosedError, RefusedError):
             await around.keeper.close_log(record.server_id)
+        # Only now may it be started again: nothing of this start touches the next one's things.
+        self.progress = ""
+        self.record = ended
+        around.changed()
 
     async def record_reboot(self) -> None:
         """The machine was started anew: nothing of this server is left."""
@@ -379,8 +326,8 @@ class Server:
 
     async def forget(self) -> None:
         """Drop all but the generation."""
-        await self._change(forgotten=True)
         await asyncio.to_thread(self._around.logs.remove, self.record.server_id)
+        await self._change(forgotten=True)
 
     # -- the record
 
@@ -396,12 +343,17 @@ class Server:
     async def _change(self, **fields: object) -> None:
         """Change the record, make it durable, and have the hub told."""
         self.record = self.record.model_copy(update=fields)
+        await self._journal(None)
+        self._around.changed()
+
+    async def _journal(self, record: Record | None) -> None:
+        """Make a record durable if that is possible: this one, or the one as it stands."""
         try:
-            await self.save()
+            async with self._saving:
+                await self._around.journal.save(record or self.record)
         except JournalError as error:
             # The server runs, or has ended: not being able to write that down changes neither.
             log.error("journal_not_written", **self._names(), reason=str(error))
-        self._around.changed()
 
     def _say(self, progress: str) -> None:
         if self.record.ready_at is None or self.record.stop is not None:

@@ -24,7 +24,7 @@ from carrel_agent.supervise.launching import LaunchError, launch_spec_of
 from carrel_agent.supervise.logs import ServerLogs
 from carrel_agent.supervise.process_tree import Tree
 from carrel_agent.supervise.record import Record, Stop
-from carrel_agent.supervise.server import Server, Surroundings
+from carrel_agent.supervise.server import Server
 from carrel_agent.supervise.sockets import SocketDirectories
 from carrel_agent.supervise.states import (
     Adoption,
@@ -34,6 +34,7 @@ from carrel_agent.supervise.states import (
     judge_start,
     judge_stop,
 )
+from carrel_agent.supervise.surroundings import Surroundings
 from carrel_shared.clock import Clock
 from carrel_shared.failpoints import failpoint
 from carrel_shared.identity import boot_id
@@ -79,7 +80,7 @@ class Supervisor:
         self._lang = lang
         self._min_uid = min_uid
         self._servers: dict[str, Server] = {}
-        self._starting: dict[str, asyncio.Lock] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
         self._tasks = TaskOwner()
         self._listeners: list[Callable[[], None]] = []
         self._around = Surroundings(
@@ -174,7 +175,7 @@ class Supervisor:
         Raises:
             AgentError: If it is not started; nothing has happened then.
         """
-        async with self._starting.setdefault(spec.server_id, asyncio.Lock()):
+        async with self._lock(spec.server_id):
             known = self._servers.get(spec.server_id)
             match judge_start(known.record if known else None, spec.generation):
                 case StartVerdict.SAME if known is not None:
@@ -279,12 +280,13 @@ class Supervisor:
             GenerationStaleError: If a newer generation is known.
             ServerRunningError: If it lives.
         """
-        server = self._known(server_id)
-        if generation < server.record.generation:
-            raise GenerationStaleError(f"server {server_id}: a newer generation was started")
-        if not server.ended:
-            raise ServerRunningError(f"server {server_id} still lives; stop it first")
-        await server.forget()
+        async with self._lock(server_id):
+            server = self._known(server_id)
+            if generation < server.record.generation:
+                raise GenerationStaleError(f"server {server_id}: a newer generation was started")
+            if not server.ended:
+                raise ServerRunningError(f"server {server_id} still lives; stop it first")
+            await server.forget()
 
     async def forget_reported(
         self, reported: Iterable[ServerReport], forget: Iterable[str]
@@ -292,14 +294,15 @@ class Supervisor:
         """Drop the ended servers whose report the hub has stored."""
         generations = {r.server_id: r.generation for r in reported if r.exit is not None}
         for server_id in forget:
-            server = self._servers.get(server_id)
-            if (
-                server is not None
-                and server.ended
-                and not server.record.forgotten
-                and generations.get(server_id) == server.record.generation
-            ):
-                await server.forget()
+            async with self._lock(server_id):
+                server = self._servers.get(server_id)
+                if (
+                    server is not None
+                    and server.ended
+                    and not server.record.forgotten
+                    and generations.get(server_id) == server.record.generation
+                ):
+                    await server.forget()
 
     async def log_tail(self, server_id: str, lines: int) -> list[str]:
         """Return the last lines a server printed.
@@ -313,6 +316,10 @@ class Supervisor:
     def warm(self) -> None:
         """Get ready for a start that is likely to come."""
         self._tasks.start(self._runners["fork"].warm(), name="warm")
+
+    def _lock(self, server_id: str) -> asyncio.Lock:
+        """Return what keeps a start and a forgetting of one server apart."""
+        return self._locks.setdefault(server_id, asyncio.Lock())
 
     def _known(self, server_id: str) -> Server:
         server = self._servers.get(server_id)
