@@ -12,7 +12,7 @@ import pytest
 
 from carrel_agent.supervise.process_tree import read_processes
 from carrel_shared.identity import identify
-from support.agent_host import KEEPER, AgentHost, has_ended, running_host, wait_for
+from support.agent_host import KEEPER, AgentHost, running_host, wait_for
 
 START_FAILPOINTS = ["agent.start.intent", "agent.start.launched", "agent.start.journalled"]
 
