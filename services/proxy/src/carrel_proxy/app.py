@@ -63,7 +63,7 @@ class Proxy:
             connect_seconds=settings.connect_seconds,
             upstream_idle_seconds=settings.upstream_idle_seconds,
         )
-        self.table = Table(self.edge, self.guard, options, default_route(settings))
+        self.table = Table(self.edge.dispatcher, self.guard, options, default_route(settings))
         self._files = (
             table_file(settings.state_dir, self.table),
             verdicts_file(settings.state_dir, self.verdicts),

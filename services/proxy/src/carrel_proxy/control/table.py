@@ -6,7 +6,7 @@ import structlog
 
 from carrel_proxy.access.guard import Guard
 from carrel_proxy.core.trie import RouteTrie
-from carrel_proxy.engine.edge import Edge
+from carrel_proxy.engine.dispatch import Dispatcher
 from carrel_proxy.engine.routes import LiveRoute, RouteOptions
 from carrel_proxy.errors import TableMismatchError
 from carrel_shared.wire.routes import (
@@ -34,19 +34,19 @@ class Table:
     """
 
     def __init__(
-        self, edge: Edge, guard: Guard, options: RouteOptions, default: Route | None
+        self, dispatcher: Dispatcher, guard: Guard, options: RouteOptions, default: Route | None
     ) -> None:
         self.on_change: Callable[[], None] = lambda: None
         self.on_whole: Callable[[], None] = lambda: None
         self.on_gap: Callable[[], None] = lambda: None
-        self._edge = edge
+        self._dispatcher = dispatcher
         self._guard = guard
         self._options = options
         self._default = LiveRoute(default, options) if default is not None else None
         self._epoch = ""
         self._number = 0
         self._routes: dict[str, LiveRoute] = {}
-        self._edge.routes = self._build({})
+        self._dispatcher.routes = self._build({})
 
     @property
     def status(self) -> TableStatus:
@@ -103,7 +103,7 @@ class Table:
             routes[wire.prefix] = known if known and keep else LiveRoute(wire, self._options)
         trie = self._build(routes)
         before, self._routes = self._routes, routes
-        self._edge.routes = trie
+        self._dispatcher.routes = trie
         self._epoch, self._number = table.epoch, table.number
         for prefix, route in before.items():
             if routes.get(prefix) is not route:
@@ -144,16 +144,16 @@ class Table:
                 return
             before.close()
         self._routes[route.prefix] = route
-        self._edge.routes.put_at(route.segments, route)
+        self._dispatcher.routes.put_at(route.segments, route)
 
     def _delete_route(self, change: DeleteRoute) -> None:
         before = self._routes.pop(change.prefix, None)
         if before is None:
             return
         before.close()
-        self._edge.routes.remove(before.prefix_bytes)
+        self._dispatcher.routes.remove(before.prefix_bytes)
         if self._default is not None and before.prefix == self._default.prefix:
-            self._edge.routes.put(self._default.prefix_bytes, self._default)
+            self._dispatcher.routes.put(self._default.prefix_bytes, self._default)
 
     def _build(self, routes: dict[str, LiveRoute]) -> RouteTrie[LiveRoute]:
         trie: RouteTrie[LiveRoute] = RouteTrie()

@@ -289,11 +289,16 @@ def parse_response(head: bytes, special_names: frozenset[bytes] = HOP_BY_HOP) ->
 
 def connection_tokens(special: Fields) -> frozenset[bytes]:
     """Return what the `Connection` fields list, in lower case."""
-    return frozenset(
-        token.strip(b" \t").lower()
-        for value in special.get(b"connection", ())
-        for token in value.split(b",")
-    )
+    values = special.get(b"connection")
+    return _tokens(b",".join(values)) if values else _NO_TOKENS
+
+
+_NO_TOKENS: frozenset[bytes] = frozenset()
+
+
+@lru_cache(maxsize=256)
+def _tokens(value: bytes) -> frozenset[bytes]:
+    return frozenset(token.strip(b" \t").lower() for token in value.split(b","))
 
 
 @lru_cache(maxsize=1024)

@@ -54,7 +54,7 @@ SERVER_SPECIAL = HOP_BY_HOP | _ORIGIN_WIDE | {b"set-cookie", b"service-worker-al
 """Fields to set apart in the responses of a user's server."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Onward:
     """What the next hop is told beside what the client said.
 

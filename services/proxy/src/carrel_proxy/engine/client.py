@@ -1,46 +1,26 @@
-"""A client's connection: requests in, one after the other, and what becomes of each.
+"""A client's connection: requests in, answers out, one after the other.
 
 Bytes that come while a request is under way wait in `_buffer`; when there are many, reading stops.
 So a client that pipelines gets its answers in order and holds no more than a bounded buffer.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, cast
-
-import structlog
+from typing import TYPE_CHECKING, cast
 
 from carrel_proxy.access.verdicts import Grant
-from carrel_proxy.core.access import (
-    Credentials,
-    Refused,
-    credentials,
-    split_query_token,
-)
 from carrel_proxy.core.answers import (
     Answer,
     answer_bytes,
-    health_answer,
-    is_navigation,
-    redirect,
     trouble_answer,
 )
 from carrel_proxy.core.body import RequestBody
-from carrel_proxy.core.forwarded import forwarded_fields
 from carrel_proxy.core.head import END, RequestHead, check_partial, parse_request
-from carrel_proxy.core.headers import Onward
-from carrel_proxy.core.paths import below
-from carrel_proxy.core.signin import CALLBACK, LOGOUT
-from carrel_proxy.core.troubles import NOT_ALLOWED, NOT_FOUND, NOT_SIGNED_IN, trouble_of
-from carrel_proxy.core.websocket import Upgrade, requested_upgrade
+from carrel_proxy.core.troubles import trouble_of
 from carrel_proxy.engine.deadlines import NEVER
 from carrel_proxy.engine.exchange import Exchange
-from carrel_proxy.engine.routes import LiveRoute
 from carrel_proxy.engine.tunnel import Tunnel
 from carrel_proxy.engine.upstream import UpstreamConnection
-from carrel_proxy.errors import BadRequestError, HubAwayError
-from carrel_shared.service_auth import clean_request_id
-from carrel_shared.wire.routes import Access
+from carrel_proxy.errors import BadRequestError
 
 if TYPE_CHECKING:
     from carrel_proxy.engine.edge import Edge
@@ -59,27 +39,32 @@ class ClientConnection(asyncio.Protocol):
         deadline: When the phase it is in has taken too long.
         exchange: The request under way.
         grant: What lets that request pass, where the proxy guards.
+        peer: The address it comes from.
+        trusted: That is a proxy whose word counts.
+        https: It is TLS.
+        request_id: Names the request under way in the logs of all services.
+        forwarded: The last `Host`, and what the next hop is told of the client with it.
     """
 
     __slots__ = (
         "_advancing",
         "_buffer",
         "_checked",
-        "_forwarded",
         "_held",
-        "_https",
         "_lingering",
         "_paused",
-        "_peer",
-        "_request_id",
         "_skipped_line",
         "_stalled",
-        "_trusted",
         "deadline",
         "edge",
         "exchange",
+        "forwarded",
         "grant",
+        "https",
+        "peer",
+        "request_id",
         "transport",
+        "trusted",
     )
 
     transport: asyncio.Transport
@@ -92,11 +77,11 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = b""
         self._checked = 0
         self._held: tuple[RequestHead, RequestBody, bytes] | None = None
-        self._forwarded: tuple[bytes, bytes] = (b"", b"")
+        self.forwarded: tuple[bytes, bytes] = (b"", b"")
         self._advancing = False
         self._lingering = False
         self._paused = False
-        self._request_id = b""
+        self.request_id = b""
         self._skipped_line = False
         self._stalled = False
 
@@ -104,8 +89,8 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self._peer, self._trusted = self.edge.peer_of(self.transport)
-        self._https = self.transport.get_extra_info("sslcontext") is not None
+        self.peer, self.trusted = self.edge.peer_of(self.transport)
+        self.https = self.transport.get_extra_info("sslcontext") is not None
         self.deadline = self.edge.deadlines.now + self.edge.limits.head_seconds
         self.edge.connected(self)
 
@@ -223,140 +208,15 @@ class ClientConnection(asyncio.Protocol):
             self._advance()
 
     def _dispatch(self, head: RequestHead, body: RequestBody | None, pending: bytes) -> None:
-        self._request_id = self.edge.next_request_id()
-        if self._trusted and (sent := head.value(b"x-request-id")) is not None:
-            self._request_id = clean_request_id(sent.decode("latin-1")).encode("ascii")
-        websocket = b"upgrade" in head.special and requested_upgrade(head) is Upgrade.WEBSOCKET
-        target = head.target
-        path = target.partition(b"?")[0]
-        if target.startswith(b"/_c") and (health := health_answer(target)) is not None:
-            self._answer_now(head, body, health)
-            return
-        route = self.edge.routes.match(path)
-        if route is None:
-            self._answer_now(head, body, self._nothing_here(head, path))
-            return
-        rest = below(path, route.depth)
-        self.exchange = exchange = Exchange(
-            self, head, body, route, websocket=websocket, pending=pending
-        )
-        self.waiting()
-        if rest is None:
-            exchange.answer(_with_slash(head, route))
-        elif route.access is None:
-            exchange.forward(Onward(target, self._fields(head), firewall=route.server))
-        else:
-            self._dispatch_guarded(exchange, route.access, rest)
+        self.request_id = self.edge.next_request_id()
+        self.edge.dispatcher.dispatch(self, head, body, pending)
 
-    def _nothing_here(self, head: RequestHead, path: bytes) -> Answer:
-        if path == b"/" and head.method in (b"GET", b"HEAD"):
-            return redirect(self.edge.base_url.encode("ascii"))
-        return trouble_answer(NOT_FOUND, page=is_navigation(head))
-
-    def _answer_now(self, head: RequestHead, body: RequestBody | None, answer: Answer) -> None:
+    def answer_at_once(self, head: RequestHead, body: RequestBody | None, answer: Answer) -> None:
+        """Answer a request that belongs to no route."""
         done = body is None or body.done
         keep_alive = head.keep_alive and done and not self.edge.draining
         self.answer(answer, keep_alive=keep_alive, head_only=head.method == b"HEAD")
         self.finished(keep_alive=keep_alive, request_done=done)
-
-    # --- guarded routes ---
-
-    def _dispatch_guarded(self, exchange: Exchange, access: Access, rest: bytes) -> None:
-        head, route = exchange.head, exchange.route
-        if rest == LOGOUT:
-            answer = self.edge.sign_in.leave(access, route.prefix, https=self._is_https(head))
-            exchange.answer(answer)
-            return
-        if rest == CALLBACK:
-            self._later(exchange, self._finish_sign_in(exchange, access))
-            return
-        shown = credentials(head, access.server_id, websocket=exchange.websocket)
-        outcome = self.edge.guard.check(shown, access.server_id)
-        if outcome is None:
-            self._later(exchange, self._ask(exchange, access, shown, rest))
-        else:
-            self._decided(exchange, access, shown, rest, outcome)
-
-    def _later(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
-        async def answer_in_any_case() -> None:
-            with structlog.contextvars.bound_contextvars(
-                request_id=self._request_id.decode("ascii")
-            ):
-                try:
-                    await work
-                except HubAwayError as error:
-                    exchange.fail(error)
-
-        self.edge.tasks.start(answer_in_any_case(), name="access")
-
-    async def _ask(
-        self, exchange: Exchange, access: Access, shown: Credentials, rest: bytes
-    ) -> None:
-        outcome = await self.edge.guard.resolve(shown, access.server_id)
-        if not exchange.over:
-            self._decided(exchange, access, shown, rest, outcome)
-
-    async def _finish_sign_in(self, exchange: Exchange, access: Access) -> None:
-        head = exchange.head
-        https = self._is_https(head)
-        exchange.answer(
-            await self.edge.sign_in.finish(head, access, exchange.route.prefix, https=https)
-        )
-
-    def _decided(
-        self,
-        exchange: Exchange,
-        access: Access,
-        shown: Credentials,
-        rest: bytes,
-        outcome: Grant | Refused,
-    ) -> None:
-        head, route = exchange.head, exchange.route
-        if isinstance(outcome, Grant):
-            token_hash = outcome.key[0]
-            target = head.target
-            if token_hash == shown.query:
-                _, target = split_query_token(target)
-            self.grant = outcome
-            fields = self._fields(head) + route.secret_fields + outcome.fields
-            exchange.forward(
-                Onward(target, fields, route.server, drop_authorization=token_hash == shown.header)
-            )
-        elif outcome is Refused.NOBODY and is_navigation(head) and head.method == b"GET":
-            query = head.target.partition(b"?")
-            exchange.answer(
-                self.edge.sign_in.begin(
-                    head,
-                    access,
-                    route.prefix,
-                    rest + query[1] + query[2],
-                    https=self._is_https(head),
-                )
-            )
-        else:
-            exchange.tell(NOT_SIGNED_IN if outcome is Refused.NOBODY else NOT_ALLOWED)
-
-    # --- what the next hop is told ---
-
-    def _fields(self, head: RequestHead) -> bytes:
-        request_id = self._request_id
-        if not self._trusted:
-            host, fields = self._forwarded
-            if host != head.host:
-                fields = forwarded_fields(self._peer, https=self._https, host=head.host)
-                self._forwarded = (head.host, fields)
-            return b"%bX-Request-Id: %b\r\n" % (fields, request_id)
-        fields = forwarded_fields(self._peer, https=self._https, host=head.host, sent=head.special)
-        return b"%bX-Request-Id: %b\r\n" % (fields, request_id)
-
-    def _is_https(self, head: RequestHead) -> bool:
-        if self._trusted and (claimed := head.special.get(b"x-forwarded-proto")):
-            return claimed[0].split(b",")[0].strip().lower() == b"https"
-        return self._https
-
-    def is_navigation(self, head: RequestHead) -> bool:
-        """Whether a person waits for this request's answer."""
-        return is_navigation(head)
 
     # --- for the exchange ---
 
@@ -498,10 +358,3 @@ class ClientConnection(asyncio.Protocol):
     def revoked(self) -> None:
         """What let the request pass has ended."""
         self.transport.abort()
-
-
-def _with_slash(head: RequestHead, route: LiveRoute) -> Answer:
-    """Send to the prefix itself, which needs its last slash for relative links to work."""
-    _, mark, query = head.target.partition(b"?")
-    status = 302 if head.method in (b"GET", b"HEAD") else 308
-    return redirect(route.prefix_bytes + mark + query, status=status)

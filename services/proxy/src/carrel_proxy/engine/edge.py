@@ -15,10 +15,9 @@ from carrel_proxy.access.guard import Guard
 from carrel_proxy.access.signin import SignIn
 from carrel_proxy.access.verdicts import Grant
 from carrel_proxy.core.head import HeadLimits
-from carrel_proxy.core.trie import RouteTrie
 from carrel_proxy.engine.client import ClientConnection
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
-from carrel_proxy.engine.routes import LiveRoute
+from carrel_proxy.engine.dispatch import Dispatcher
 from carrel_proxy.engine.tunnel import Tunnel
 from carrel_proxy.settings import ProxySettings
 from carrel_shared.tasks import TaskOwner
@@ -57,7 +56,7 @@ class Edge:
     """The data plane.
 
     Attributes:
-        routes: What is in force; the table replaces it.
+        dispatcher: Decides what becomes of a request; has the routes.
         default_host: What an HTTP/1.0 request without `Host` is taken to mean.
         draining: No connection carries another request.
     """
@@ -72,12 +71,9 @@ class Edge:
         tasks: TaskOwner,
     ) -> None:
         self.limits = limits_of(settings)
-        self.base_url = settings.base_url
         self.deadlines = deadlines
-        self.guard = guard
-        self.sign_in = sign_in
         self.tasks = tasks
-        self.routes: RouteTrie[LiveRoute] = RouteTrie()
+        self.dispatcher = Dispatcher(settings.base_url, guard, sign_in, tasks)
         self.default_host = settings.bind.encode("ascii", "ignore")
         self.draining = False
         self._trusted = [ipaddress.ip_network(text) for text in settings.trusted_peers]

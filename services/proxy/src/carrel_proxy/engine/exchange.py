@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from carrel_proxy.core.answers import Answer, Trouble, trouble_answer
+from carrel_proxy.core.answers import Answer, Trouble, is_navigation, trouble_answer
 from carrel_proxy.core.body import RequestBody
 from carrel_proxy.core.chunks import LAST_CHUNK, ChunkError, ChunkReader, frame
 from carrel_proxy.core.framing import Body, onward_framing, response_body
@@ -389,7 +389,7 @@ class Exchange:
 
     def tell(self, trouble: Trouble) -> None:
         """End by saying what is wrong, as a page or as JSON."""
-        self.answer(trouble_answer(trouble, page=self.client.is_navigation(self.head)))
+        self.answer(trouble_answer(trouble, page=is_navigation(self.head)))
 
     def timed_out(self) -> None:
         """The phase the exchange is in took too long."""

@@ -1,0 +1,198 @@
+"""What becomes of a request once its head is read: an answer of our own, a question, or onwards."""
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from carrel_proxy.access.guard import Guard
+from carrel_proxy.access.signin import SignIn
+from carrel_proxy.access.verdicts import Grant
+from carrel_proxy.core.access import Credentials, Refused, credentials, split_query_token
+from carrel_proxy.core.answers import (
+    Answer,
+    health_answer,
+    is_navigation,
+    redirect,
+    trouble_answer,
+)
+from carrel_proxy.core.body import RequestBody
+from carrel_proxy.core.forwarded import forwarded_fields
+from carrel_proxy.core.head import RequestHead
+from carrel_proxy.core.headers import Onward
+from carrel_proxy.core.paths import below
+from carrel_proxy.core.signin import CALLBACK, LOGOUT
+from carrel_proxy.core.trie import RouteTrie
+from carrel_proxy.core.troubles import NOT_ALLOWED, NOT_FOUND, NOT_SIGNED_IN
+from carrel_proxy.core.websocket import Upgrade, requested_upgrade
+from carrel_proxy.engine.exchange import Exchange
+from carrel_proxy.engine.routes import LiveRoute
+from carrel_proxy.errors import ProxyError
+from carrel_shared.service_auth import clean_request_id
+from carrel_shared.tasks import TaskOwner
+from carrel_shared.wire.routes import Access
+
+if TYPE_CHECKING:
+    from carrel_proxy.engine.client import ClientConnection
+
+log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    """Decides for all connections of one proxy; what it needs to know of one is on that.
+
+    Attributes:
+        routes: What is in force; the table replaces it.
+    """
+
+    def __init__(self, base_url: str, guard: Guard, sign_in: SignIn, tasks: TaskOwner) -> None:
+        self.routes: RouteTrie[LiveRoute] = RouteTrie()
+        self._base_url = base_url
+        self._guard = guard
+        self._sign_in = sign_in
+        self._tasks = tasks
+
+    def dispatch(
+        self,
+        client: "ClientConnection",
+        head: RequestHead,
+        body: RequestBody | None,
+        pending: bytes,
+    ) -> None:
+        """Let a request go its way.
+
+        Args:
+            pending: What is to be sent on of its body so far.
+
+        Raises:
+            BadRequestError: If its path or its upgrade could be read in two ways.
+        """
+        if client.trusted and (sent := head.value(b"x-request-id")) is not None:
+            client.request_id = clean_request_id(sent.decode("latin-1")).encode("ascii")
+        websocket = b"upgrade" in head.special and requested_upgrade(head) is Upgrade.WEBSOCKET
+        target = head.target
+        path = target.partition(b"?")[0]
+        if target.startswith(b"/_c") and (health := health_answer(target)) is not None:
+            client.answer_at_once(head, body, health)
+            return
+        route = self.routes.match(path)
+        if route is None:
+            client.answer_at_once(head, body, self._nothing_here(head, path))
+            return
+        rest = below(path, route.depth)
+        exchange = Exchange(client, head, body, route, websocket=websocket, pending=pending)
+        client.exchange = exchange
+        client.waiting()
+        if rest is None:
+            exchange.answer(_with_slash(head, route))
+        elif route.access is None:
+            exchange.forward(Onward(target, _fields(client, head), firewall=route.server))
+        else:
+            self._guarded(exchange, route.access, rest)
+
+    def _nothing_here(self, head: RequestHead, path: bytes) -> Answer:
+        if path == b"/" and self._base_url != "/" and head.method in (b"GET", b"HEAD"):
+            return redirect(self._base_url.encode("ascii"))
+        return trouble_answer(NOT_FOUND, page=is_navigation(head))
+
+    def _guarded(self, exchange: Exchange, access: Access, rest: bytes) -> None:
+        head, route = exchange.head, exchange.route
+        if rest == LOGOUT:
+            https = _is_https(exchange.client, head)
+            exchange.answer(self._sign_in.leave(access, route.prefix, https=https))
+            return
+        if rest == CALLBACK:
+            self._later(exchange, self._finish_sign_in(exchange, access))
+            return
+        shown = credentials(head, access.server_id, websocket=exchange.websocket)
+        outcome = self._guard.check(shown, access.server_id)
+        if outcome is None:
+            self._later(exchange, self._ask(exchange, access, shown, rest))
+        else:
+            self._decided(exchange, access, shown, rest, outcome)
+
+    def _later(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        """Do what takes a while. Whatever comes of it, the client is answered."""
+        request_id = exchange.client.request_id.decode("ascii")
+
+        async def answer_in_any_case() -> None:
+            with structlog.contextvars.bound_contextvars(request_id=request_id):
+                try:
+                    await work
+                except ProxyError as error:
+                    exchange.fail(error)
+                except Exception:
+                    log.exception("request_failed", prefix=exchange.route.prefix)
+                    exchange.fail(ProxyError())
+
+        self._tasks.start(answer_in_any_case(), name="access")
+
+    async def _ask(
+        self, exchange: Exchange, access: Access, shown: Credentials, rest: bytes
+    ) -> None:
+        outcome = await self._guard.resolve(shown, access.server_id)
+        if not exchange.over:
+            self._decided(exchange, access, shown, rest, outcome)
+
+    async def _finish_sign_in(self, exchange: Exchange, access: Access) -> None:
+        head = exchange.head
+        https = _is_https(exchange.client, head)
+        exchange.answer(
+            await self._sign_in.finish(head, access, exchange.route.prefix, https=https)
+        )
+
+    def _decided(
+        self,
+        exchange: Exchange,
+        access: Access,
+        shown: Credentials,
+        rest: bytes,
+        outcome: Grant | Refused,
+    ) -> None:
+        client, head, route = exchange.client, exchange.head, exchange.route
+        if isinstance(outcome, Grant):
+            token_hash = outcome.key[0]
+            target = head.target
+            if token_hash == shown.query:
+                _, target = split_query_token(target)
+            client.grant = outcome
+            fields = _fields(client, head) + route.secret_fields + outcome.fields
+            exchange.forward(
+                Onward(target, fields, route.server, drop_authorization=token_hash == shown.header)
+            )
+        elif outcome is Refused.NOBODY and is_navigation(head) and head.method == b"GET":
+            _, mark, query = head.target.partition(b"?")
+            https = _is_https(client, head)
+            exchange.answer(
+                self._sign_in.begin(head, access, route.prefix, rest + mark + query, https=https)
+            )
+        else:
+            exchange.tell(NOT_SIGNED_IN if outcome is Refused.NOBODY else NOT_ALLOWED)
+
+
+def _fields(client: "ClientConnection", head: RequestHead) -> bytes:
+    """Return what the next hop is told of the client. For most it is the same each time."""
+    if client.trusted:
+        fields = forwarded_fields(
+            client.peer, https=client.https, host=head.host, sent=head.special
+        )
+    else:
+        host, fields = client.forwarded
+        if host != head.host:
+            fields = forwarded_fields(client.peer, https=client.https, host=head.host)
+            client.forwarded = (head.host, fields)
+    return b"%bX-Request-Id: %b\r\n" % (fields, client.request_id)
+
+
+def _is_https(client: "ClientConnection", head: RequestHead) -> bool:
+    """Whether the browser came over TLS, here or at a proxy before this one."""
+    if client.trusted and (claimed := head.special.get(b"x-forwarded-proto")):
+        return claimed[0].split(b",")[0].strip().lower() == b"https"
+    return client.https
+
+
+def _with_slash(head: RequestHead, route: LiveRoute) -> Answer:
+    """Send to the prefix itself, which needs its last slash for relative links to work."""
+    _, mark, query = head.target.partition(b"?")
+    status = 302 if head.method in (b"GET", b"HEAD") else 308
+    return redirect(route.prefix_bytes + mark + query, status=status)
