@@ -192,6 +192,10 @@ class AgentHost:
         self.stop()
         if self.hub is not None:
             self.hub.end()
+        for record in self.records():  # a forked server's environment cannot be seen
+            if record.handle is not None and record.handle.identity.is_alive():
+                handle = record.handle
+                signal_process(handle.pid, handle.start_ticks, signal.SIGKILL)
         for server_id in self._ids:
             for process in read_processes(server_id, self.account.pw_uid):
                 if process.marked:
