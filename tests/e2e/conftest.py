@@ -23,8 +23,9 @@ CHROMIUM_OPTIONS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A browser for one module: while it is open no asynchronous test of another can run."""
     executable = shutil.which("chromium")
     if executable is None:
         pytest.skip("needs Debian's package chromium")
