@@ -57,6 +57,7 @@ def _keeper(config: Path | None) -> int:
 
 def _serve(config: Path | None) -> int:
     from carrel_agent.errors import SetupError
+    from carrel_agent.keeper.channel import ChannelClosedError, RefusedError
     from carrel_agent.serving import AlreadyRunningError, run
     from carrel_agent.settings import AgentSettings
     from carrel_shared.addresses import AddressError
@@ -75,7 +76,7 @@ def _serve(config: Path | None) -> int:
     except SetupError as error:
         print(f"carrel-agent: {error}", file=sys.stderr)
         return EX_CONFIG
-    except (AlreadyRunningError, AddressError, OSError) as error:
+    except (AlreadyRunningError, AddressError, ChannelClosedError, RefusedError, OSError) as error:
         print(f"carrel-agent: {error}", file=sys.stderr)
         return EX_FAILURE
     return 0

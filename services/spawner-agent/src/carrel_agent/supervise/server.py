@@ -114,7 +114,7 @@ class Server:
         assert handle is not None  # noqa: S101 - whoever calls this has one
         self._say("Waiting for the server to answer")
         try:
-            watch = ProcessWatch(handle.identity, self._wake.set)
+            watch = await self._watch(handle.identity)
         except ProcessGoneError:
             await self._after_end(handle, witnessed=False)
             return
@@ -127,6 +127,14 @@ class Server:
         finally:
             watch.close()
         await self._after_end(handle, witnessed=True)
+
+    async def _watch(self, identity: ProcessIdentity) -> ProcessWatch:
+        while True:
+            try:
+                return ProcessWatch(identity, self._wake.set)
+            except OSError as error:
+                log.error("server_not_watched", **self._names(), reason=str(error))
+                await asyncio.sleep(1)
 
     # -- starting
 
@@ -269,9 +277,13 @@ class Server:
         await end_process(watch, interrupt_seconds=interrupt, terminate_seconds=terminate)
 
     async def _after_end(self, handle: Handle, *, witnessed: bool) -> None:
-        killed = await kill_tree(lambda: self._around.tree(self.record, witnessed))
-        if killed:
-            log.info("server_remains_killed", **self._names(), count=killed)
+        try:
+            killed = await kill_tree(lambda: self._around.tree(self.record, witnessed))
+        except OSError as error:
+            log.error("server_remains_unseen", **self._names(), reason=str(error))
+        else:
+            if killed:
+                log.info("server_remains_killed", **self._names(), count=killed)
         exit_ = await self._exit_of(handle.identity)
         if exit_ is None:
             await self._finish(Ending())

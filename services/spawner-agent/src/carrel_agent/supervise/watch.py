@@ -22,13 +22,17 @@ class ProcessWatch:
 
     Raises:
         ProcessGoneError: If it does not run any more.
+        OSError: If it lives and cannot be watched now.
     """
 
     def __init__(self, identity: ProcessIdentity, on_end: Callable[[], None]) -> None:
         try:
             self._descriptor = os.pidfd_open(identity.pid)
         except OSError as error:
-            raise ProcessGoneError(str(error)) from error
+            # Having no descriptor left says nothing of the process.
+            if not identity.is_alive():
+                raise ProcessGoneError("it has ended") from error
+            raise
         # From here on the descriptor names one process for ever; which one is read now.
         if not identity.is_alive():
             os.close(self._descriptor)
