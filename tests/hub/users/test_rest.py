@@ -72,8 +72,14 @@ async def test_a_narrow_token_still_learns_who_it_is_and_nothing_more(
     assert model["name"] == "alice"
     assert "servers" not in model
     assert "created" not in model
-    assert model["scopes"] == ["access:servers!server=alice/"]
-    assert (await client.get("/users/alice")).status_code == 403
+    assert model["scopes"] == [
+        "access:servers!server=alice/",
+        "read:users:groups!user=alice",
+        "read:users:name!user=alice",
+    ]
+    assert set((await client.get("/users/alice")).json()) == {
+        "kind", "name", "admin", "user_info", "groups"
+    }  # fmt: skip
     assert (await client.post("/users/alice/server")).status_code == 403
 
 

@@ -3,7 +3,7 @@
 `current_subject` is for the API, `page_subject` for pages. Both read the database once a request.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sqlmodel import col, select
@@ -20,7 +20,8 @@ from carrel_hub.auth.signing import Signer, signer_for
 from carrel_hub.context import Hub
 from carrel_hub.db.models import BrowserSession, Token, User
 from carrel_hub.errors import ForbiddenError
-from carrel_hub.rbac import owner_scopes, token_scopes
+from carrel_hub.groups.membership import members_for
+from carrel_hub.rbac import NO_MEMBERS, Members, owner_scopes, token_scopes
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 
 
@@ -42,6 +43,7 @@ class Subject:
         token: The token, when `kind` is `token`.
         session: The browser session, when `kind` is `cookie`.
         scopes: Everything it may do, expanded.
+        members: Who is in the groups that `scopes` name.
     """
 
     kind: SubjectKind
@@ -49,6 +51,7 @@ class Subject:
     token: Token | None = None
     session: BrowserSession | None = None
     scopes: frozenset[str] = frozenset()
+    members: Members = field(default_factory=lambda: NO_MEMBERS)
 
     @property
     def is_anonymous(self) -> bool:
@@ -117,11 +120,13 @@ async def subject_by_token(request: Request) -> Subject | None:
     hub = hub_of(request)
     async with hub.database.read() as db:
         found = await find_token(db, hub, digest(secret))
+        members = NO_MEMBERS if found is None else await members_for(db, found[0].scopes)
     if found is None:
         return None
     token, user = found
     note_use(hub, token, user)
-    return Subject(SubjectKind.TOKEN, user, token=token, scopes=scopes_of_token(token, user))
+    scopes = scopes_of_token(token, user, members)
+    return Subject(SubjectKind.TOKEN, user, token=token, scopes=scopes, members=members)
 
 
 async def find_token(db: AsyncSession, hub: Hub, token_hash: str) -> tuple[Token, User] | None:
@@ -141,9 +146,14 @@ async def find_token(db: AsyncSession, hub: Hub, token_hash: str) -> tuple[Token
     return token, user
 
 
-def scopes_of_token(token: Token, user: User) -> frozenset[str]:
-    """Return what a token may do now."""
-    return token_scopes(token.scopes, owner_scopes(user.name, admin=user.admin))
+def scopes_of_token(token: Token, user: User, members: Members = NO_MEMBERS) -> frozenset[str]:
+    """Return what a token may do now.
+
+    Args:
+        members: Who is in the groups it names; scopes filtered by others open nothing.
+    """
+    owner = owner_scopes(user.name, admin=user.admin)
+    return token_scopes(token.scopes, owner, name=user.name, members=members)
 
 
 def hub_signer(hub: Hub) -> Signer:

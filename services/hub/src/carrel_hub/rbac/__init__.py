@@ -1,24 +1,51 @@
 """Who may do what: scopes, what they include, and the one function that decides. Pure."""
 
-from carrel_hub.rbac.decisions import Actor, Resource, authorise, may
+from carrel_hub.rbac.decisions import (
+    Actor,
+    Extent,
+    GroupResource,
+    Resource,
+    authorise,
+    authorise_any,
+    extent,
+    is_administrator,
+    may,
+)
 from carrel_hub.rbac.resolve import (
+    NO_MEMBERS,
+    Members,
+    identify_scopes,
     intersect,
+    is_within,
     oauth_token_scopes,
     owner_scopes,
+    resolve,
     self_scopes,
     token_scopes,
 )
-from carrel_hub.rbac.scopes import Scope
+from carrel_hub.rbac.scopes import Scope, expand, is_scope
 
 __all__ = [
+    "NO_MEMBERS",
     "Actor",
+    "Extent",
+    "GroupResource",
+    "Members",
     "Resource",
     "Scope",
     "authorise",
+    "authorise_any",
+    "expand",
+    "extent",
+    "identify_scopes",
     "intersect",
+    "is_administrator",
+    "is_scope",
+    "is_within",
     "may",
     "oauth_token_scopes",
     "owner_scopes",
+    "resolve",
     "self_scopes",
     "token_scopes",
 ]

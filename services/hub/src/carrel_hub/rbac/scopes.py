@@ -146,21 +146,38 @@ ADMIN_SCOPES = (
 )
 """What the role `admin` holds, over everything."""
 
+FILTERS = frozenset({"user", "group", "server", "service"})
+"""The kinds of filters. As `!user` alone, one means the owner of whoever holds it."""
+
 _NAMES = frozenset(str(scope) for scope in Scope)
+
+
+def is_scope(text: str) -> bool:
+    """Whether this is a scope of ours, with a filter that has a meaning or with none."""
+    name, bang, target = text.partition("!")
+    if name not in _NAMES:
+        return False
+    if not bang:
+        return True
+    kind, equals, value = target.partition("=")
+    return kind in FILTERS and bool(value) == bool(equals) and name not in _METASCOPES
+
+
+_METASCOPES = (Scope.SELF, Scope.INHERIT)
 
 
 def expand(scopes: Iterable[str]) -> frozenset[str]:
     """Return `scopes` with everything they include, each with the filter it was held with.
 
     A filter on a server leaves out what is said of users: `read:servers!server=x/` does not say
-    who x is. Names that are no scope of ours are dropped, never widened.
+    who x is. What is no scope of ours is dropped, never widened.
     """
     found: set[str] = set()
     todo = list(scopes)
     while todo:
         text = todo.pop()
         name, bang, target = text.partition("!")
-        if text in found or name not in _NAMES:
+        if text in found or not is_scope(text):
             continue
         found.add(text)
         for included in _INCLUDES.get(Scope(name), ()):

@@ -1,27 +1,30 @@
-"""Who may call an endpoint that any of several scopes opens."""
+"""Who may call an endpoint that any of several scopes opens, and who may touch whom."""
 
-from collections.abc import Sequence
+from carrel_hub.db.models import User
+from carrel_hub.errors import ForbiddenError
+from carrel_hub.rbac import Actor, authorise_any, is_administrator
 
-from carrel_hub.errors import ForbiddenError, NotFoundError
-from carrel_hub.rbac import Actor, Resource, Scope, may
-from carrel_hub.rbac.decisions import NO_CREDENTIALS, NOT_FOUND
+require_any = authorise_any
 
 
-def require_any(actor: Actor, scopes: Sequence[Scope], resource: Resource) -> None:
-    """Raise unless one of `scopes` covers `resource`.
+def refuse_over_admins(actor: Actor, user: User, what: str) -> None:
+    """Refuse to let anybody but an administrator change an administrator.
 
-    Whoever holds one of them for other things only hears the same of what exists and what does
-    not.
+    Args:
+        what: What is asked for, as it reads after "may".
 
     Raises:
-        ForbiddenError: Nobody is asking, or somebody without any of these scopes.
-        NotFoundError: One is held, but not for this.
+        ForbiddenError: `user` is an administrator and `actor` is none.
     """
-    if actor.is_anonymous:
-        raise ForbiddenError(NO_CREDENTIALS)
-    if any(may(actor, scope, resource) for scope in scopes):
-        return
-    if any(held.partition("!")[0] in scopes for held in actor.scopes):
-        raise NotFoundError(NOT_FOUND)
-    names = ", ".join(scopes)
-    raise ForbiddenError(f"This needs a permission you do not have: requires any of [{names}]")
+    if user.admin and not is_administrator(actor):
+        raise ForbiddenError(f"Only an administrator may {what} an administrator")
+
+
+def refuse_new_admins(actor: Actor) -> None:
+    """Refuse to let anybody make an administrator who has not every right of one.
+
+    Raises:
+        ForbiddenError: `actor` has not.
+    """
+    if not is_administrator(actor):
+        raise ForbiddenError("Only an administrator may make somebody an administrator")

@@ -4,14 +4,14 @@ A key is there exactly when a scope that lists it covers the user or server; it 
 null, otherwise.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from carrel_hub.db.models import Server, User
-from carrel_hub.rbac import Actor, Resource, Scope, may
+from carrel_hub.rbac import NO_MEMBERS, Actor, Members, Resource, Scope, may
 from carrel_hub.settings import HubSettings
 from carrel_hub.spawns.paths import progress_path, server_prefix
 from carrel_hub.spawns.states import ENDED, State
@@ -51,6 +51,7 @@ class Widened:
     """An actor with some scopes more, for what everybody may know of themselves."""
 
     scopes: frozenset[str]
+    members: Members = field(default_factory=lambda: NO_MEMBERS)
     is_anonymous: bool = False
 
 
@@ -65,6 +66,7 @@ def user_model(
     actor: Actor,
     settings: HubSettings,
     *,
+    groups: Sequence[str] = (),
     with_stopped: bool = False,
 ) -> dict[str, Any]:
     """Return a user as `actor` may see them; empty when nothing may be seen."""
@@ -89,7 +91,7 @@ def user_model(
         "admin": user.admin,
         "user_info": None,
         "roles": ["admin", "user"] if user.admin else ["user"],
-        "groups": [],
+        "groups": list(groups),
         "server": server_prefix(settings.base_url, user.name) if ready else None,
         "pending": None if default is None else pending(default),
         "created": timestamp(user.created),

@@ -2,6 +2,7 @@
 
 from carrel_hub.db.models.agents import AgentHost
 from carrel_hub.db.models.events import Event
+from carrel_hub.db.models.groups import Group, UserGroup
 from carrel_hub.db.models.oauth import OAuthCode
 from carrel_hub.db.models.routing import ProxyStatus, RouteChange, RouteCounter
 from carrel_hub.db.models.servers import Server
@@ -13,6 +14,7 @@ __all__ = [
     "AgentHost",
     "BrowserSession",
     "Event",
+    "Group",
     "LoginAttempt",
     "OAuthCode",
     "ProxyStatus",
@@ -22,4 +24,5 @@ __all__ = [
     "SignInLink",
     "Token",
     "User",
+    "UserGroup",
 ]
