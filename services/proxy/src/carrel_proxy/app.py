@@ -18,7 +18,8 @@ from carrel_proxy.control.saved import restore, table_file, verdicts_file
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.access import Freshness
 from carrel_proxy.engine.deadlines import Deadlines
-from carrel_proxy.engine.edge import Edge
+from carrel_proxy.engine.dispatch import Dispatcher
+from carrel_proxy.engine.edge import Edge, limits_of
 from carrel_proxy.engine.routes import RouteOptions
 from carrel_proxy.settings import ProxySettings
 from carrel_shared.addresses import TcpAddress, parse_address
@@ -49,13 +50,17 @@ class Proxy:
         self.verdicts = Verdicts(self.clock, freshness, settings.max_verdicts)
         self.guard = Guard(self.verdicts, self.hub, self.tasks, self.clock)
         self.sign_in = SignIn(self.hub, self.verdicts, self.clock, settings.hub_prefix)
+        self.dispatcher = Dispatcher(settings.base_url, self.guard, self.sign_in, self.tasks)
         self.edge = Edge(
-            settings,
+            self.dispatcher,
+            limits_of(settings),
             deadlines=self.deadlines,
-            guard=self.guard,
-            sign_in=self.sign_in,
             tasks=self.tasks,
+            default_host=settings.bind,
+            trusted_peers=settings.trusted_peers,
         )
+        self.guard.open_grants = self.edge.grants
+        self.guard.cut = self.edge.cut
         options = RouteOptions(
             deadlines=self.deadlines,
             base_url=settings.base_url,
@@ -63,7 +68,7 @@ class Proxy:
             connect_seconds=settings.connect_seconds,
             upstream_idle_seconds=settings.upstream_idle_seconds,
         )
-        self.table = Table(self.edge.dispatcher, self.guard, options, default_route(settings))
+        self.table = Table(self.dispatcher, self.guard, options, default_route(settings))
         self._files = (
             table_file(settings.state_dir, self.table),
             verdicts_file(settings.state_dir, self.verdicts),

@@ -8,16 +8,15 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
-from carrel_proxy.access.guard import Guard
-from carrel_proxy.access.signin import SignIn
 from carrel_proxy.access.verdicts import Grant
-from carrel_proxy.core.head import HeadLimits
+from carrel_proxy.core.body import RequestBody
+from carrel_proxy.core.head import HeadLimits, RequestHead
 from carrel_proxy.engine.client import ClientConnection
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
-from carrel_proxy.engine.dispatch import Dispatcher
 from carrel_proxy.engine.tunnel import Tunnel
 from carrel_proxy.settings import ProxySettings
 from carrel_shared.tasks import TaskOwner
@@ -52,39 +51,50 @@ def limits_of(settings: ProxySettings) -> Limits:
     )
 
 
+class Dispatches(Protocol):
+    """What decides on requests; `Dispatcher` says how."""
+
+    def dispatch(
+        self,
+        client: ClientConnection,
+        head: RequestHead,
+        body: RequestBody | None,
+        pending: bytes,
+    ) -> None: ...
+
+
 class Edge:
     """The data plane.
 
     Attributes:
-        dispatcher: Decides what becomes of a request; has the routes.
+        dispatcher: Decides what becomes of a request.
         default_host: What an HTTP/1.0 request without `Host` is taken to mean.
         draining: No connection carries another request.
     """
 
     def __init__(
         self,
-        settings: ProxySettings,
+        dispatcher: Dispatches,
+        limits: Limits,
         *,
         deadlines: Deadlines,
-        guard: Guard,
-        sign_in: SignIn,
         tasks: TaskOwner,
+        default_host: str,
+        trusted_peers: Sequence[str] = (),
     ) -> None:
-        self.limits = limits_of(settings)
+        self.limits = limits
         self.deadlines = deadlines
         self.tasks = tasks
-        self.dispatcher = Dispatcher(settings.base_url, guard, sign_in, tasks)
-        self.default_host = settings.bind.encode("ascii", "ignore")
+        self.dispatcher = dispatcher
+        self.default_host = default_host.encode("ascii", "ignore")
         self.draining = False
-        self._trusted = [ipaddress.ip_network(text) for text in settings.trusted_peers]
+        self._trusted = [ipaddress.ip_network(text) for text in trusted_peers]
         self._clients: set[ClientConnection] = set()
         self._tunnels: set[Tunnel] = set()
         self._servers: list[asyncio.Server] = []
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(5).encode("ascii")
         self._empty = asyncio.Event()
-        guard.open_grants = self.grants
-        guard.cut = self.cut
 
     # --- life ---
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import struct
 from typing import Protocol, cast
 
@@ -106,6 +107,7 @@ class Pool:
         "_idle",
         "_idle_seconds",
         "_peer_uid",
+        "_tls",
         "_watched",
         "away_until",
         "deadline",
@@ -121,12 +123,14 @@ class Pool:
         *,
         connect_seconds: float,
         idle_seconds: float,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.target = target
         self.open = 0
         self.away_until = 0.0
         self.deadline = ALWAYS
         self._peer_uid = peer_uid
+        self._tls = tls
         self._deadlines = deadlines
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
@@ -210,7 +214,7 @@ class Pool:
                 raise
             return protocol
         _, protocol = await loop.create_connection(
-            lambda: UpstreamConnection(self), self.target.host, self.target.port
+            lambda: UpstreamConnection(self), self.target.host, self.target.port, ssl=self._tls
         )
         return protocol
 
