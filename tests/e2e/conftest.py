@@ -1,5 +1,6 @@
 """A whole installation, real accounts, and a real browser."""
 
+import getpass
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from support.accounts import Account, temporary_account
 from support.installation import Installation
+from support.outcome import FAILED
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "test-output" / "screenshots"
@@ -36,16 +38,17 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def alice() -> Iterator[Account]:
-    """The person at the console, an administrator."""
+    """The person at the console, an administrator: whoever runs the tests, unless that is root."""
     if os.geteuid() != 0:
-        pytest.skip("making unix accounts needs root")
+        yield Account(getpass.getuser(), "")
+        return
     with temporary_account("alice") as account:
         yield account
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bob() -> Iterator[Account]:
     """An ordinary user who signs in with a password."""
     if os.geteuid() != 0:
@@ -55,15 +58,23 @@ def bob() -> Iterator[Account]:
 
 
 @pytest.fixture(scope="module")
-def installation(alice: Account, bob: Account) -> Iterator[Installation]:
-    toml = f'[hub.auth]\nallowed_users = ["{bob.name}"]\n'
-    with Installation(user=alice.name, toml=toml) as running:
+def installation(alice: Account, request: pytest.FixtureRequest) -> Iterator[Installation]:
+    if os.geteuid() != 0:
+        options = Installation()
+    else:
+        bob = request.getfixturevalue("bob")
+        toml = f'[hub.auth]\nallowed_users = ["{bob.name}"]\n'
+        options = Installation(user=alice.name, toml=toml)
+    with options as running:
         yield running
 
 
 @pytest.fixture
-def new_person(browser: Browser) -> Iterator[Callable[[], Page]]:
-    """Open a browser of somebody who has never been here: own cookies, own tab."""
+def new_person(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Callable[[], Page]]:
+    """Open a browser of somebody who has never been here: own cookies, own tab.
+
+    What each tab shows is kept when the test fails.
+    """
     contexts: list[BrowserContext] = []
 
     def open_browser() -> Page:
@@ -72,7 +83,11 @@ def new_person(browser: Browser) -> Iterator[Callable[[], Page]]:
         return context.new_page()
 
     yield open_browser
-    for context in contexts:
+    for number, context in enumerate(contexts, start=1):
+        if request.node.stash.get(FAILED, False):
+            SHOTS.mkdir(parents=True, exist_ok=True)
+            for page in context.pages:
+                page.screenshot(path=SHOTS / f"failed-{request.node.name}-{number}.png")
         context.close()
 
 

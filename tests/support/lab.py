@@ -26,7 +26,13 @@ class Lab:
         self.wait_until_idle()
 
     def wait_until_idle(self) -> None:
-        """Return when the kernel of the notebook in front says it has nothing to do."""
+        """Return when the kernel of the notebook in front says it has nothing to do.
+
+        The notebook's own indicator says so before there is a kernel at all, and a cell that is run
+        then is not run; the status bar names the kernel's state once it is connected.
+        """
+        bar = self.page.locator("#jp-main-statusbar")
+        expect(bar).to_contain_text("| Idle", timeout=KERNEL_START_MS)
         indicator = self._notebook.locator(".jp-Notebook-ExecutionIndicator")
         expect(indicator).to_have_attribute("data-status", "idle", timeout=KERNEL_START_MS)
 

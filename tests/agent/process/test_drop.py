@@ -88,9 +88,11 @@ def test_signals_are_as_a_program_expects_them(started: Launcher, spec: LaunchSp
     )
     server = started.execute(shell)
     assert server.wait() == 0
-    values = [line.split()[1] for line in server.log_text().splitlines()]
+    values = [int(line.split()[1], 16) for line in server.log_text().splitlines()]
     assert values
-    assert all(int(value, 16) == 0 for value in values), server.log_text()
+    # 32 and 33 are the C library's own: no program can set them, and none is touched by them.
+    own = 1 << 31 | 1 << 32
+    assert all(value & ~own == 0 for value in values), server.log_text()
 
 
 def test_limits_are_set_and_no_core_is_written(started: Launcher, spec: LaunchSpec) -> None:
