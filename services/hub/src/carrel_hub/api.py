@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from carrel_hub import JUPYTERHUB_API_VERSION
+from carrel_hub.users.manage import router as people_router
 from carrel_hub.users.rest import router as users_router
 
 api_router = APIRouter()
@@ -30,4 +31,5 @@ async def health() -> Response:
     return Response(status_code=200)
 
 
-api_router.include_router(users_router)
+for router in (users_router, people_router):
+    api_router.include_router(router)

@@ -1,6 +1,8 @@
 """Bodies of REST calls, read as leniently as JupyterHub's clients need. Pure."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from carrel_hub.errors import InvalidRequestError
@@ -53,3 +55,61 @@ def wants_removal(body: Any) -> bool:
     if not isinstance(body, dict):
         raise InvalidRequestError("The body of a stop must be a JSON object")
     return bool(body.get("remove", False))
+
+
+@dataclass(frozen=True, slots=True)
+class UserChanges:
+    """What a user model in a request asks for; None leaves it as it is."""
+
+    name: str | None = None
+    admin: bool | None = None
+
+
+_USER_KEYS: dict[str, tuple[type, str]] = {
+    "name": (str, "text"),
+    "admin": (bool, "true or false"),
+    "groups": (list, "a list"),
+    "roles": (list, "a list"),
+    "auth_state": (dict, "an object"),
+}
+
+
+def user_changes(body: Any) -> UserChanges:
+    """Return what the body with a user model asks for. Groups and roles are changed elsewhere.
+
+    Raises:
+        InvalidRequestError: It is no object, or has keys or types that no user has.
+    """
+    if not isinstance(body, dict):
+        raise InvalidRequestError("The body must be a JSON object")
+    for key, value in body.items():
+        if key not in _USER_KEYS:
+            raise InvalidRequestError(f"Unknown key in a user: {str(key)[:100]!r}")
+        wanted, words = _USER_KEYS[key]
+        if not isinstance(value, wanted):
+            raise InvalidRequestError(f"{key} must be {words}")
+    if body.get("auth_state"):
+        raise InvalidRequestError("auth_state cannot be stored: no authenticator here uses it")
+    return UserChanges(name=body.get("name"), admin=body.get("admin"))
+
+
+def new_users(body: Any) -> tuple[list[Any], bool]:
+    """Return the names in the body of a creation, and whether they become administrators.
+
+    Raises:
+        InvalidRequestError: There are none, or something has the wrong type.
+    """
+    if not isinstance(body, dict) or body.keys() - {"usernames", "admin"}:
+        raise InvalidRequestError("The body must be an object with usernames, and admin if need be")
+    names, admin = body.get("usernames"), body.get("admin", False)
+    if not isinstance(names, list) or not names:
+        raise InvalidRequestError("usernames must be a list of at least one name")
+    if not isinstance(admin, bool):
+        raise InvalidRequestError("admin must be true or false")
+    return names, admin
+
+
+def wants_stopped(query: Mapping[str, str]) -> bool:
+    """Return whether a query asks for stopped servers too."""
+    value = query.get("include_stopped_servers")
+    return value is not None and value.lower() not in ("0", "false")

@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.auth.subjects import Subject, current_subject, require_user
@@ -12,12 +11,13 @@ from carrel_hub.db.models import Server, User
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import InvalidRequestError, NotFoundError, StartFailedError
 from carrel_hub.events import user_actor
-from carrel_hub.rbac import Resource, Scope
+from carrel_hub.rbac import Resource, Scope, identify_scopes
 from carrel_hub.spawns.service import find_server, request_start, request_stop
 from carrel_hub.spawns.states import ENDED, State
 from carrel_hub.users.access import require_any
 from carrel_hub.users.accounts import find_user
-from carrel_hub.users.bodies import json_body, start_options, wants_removal
+from carrel_hub.users.bodies import json_body, start_options, wants_removal, wants_stopped
+from carrel_hub.users.listing import with_details
 from carrel_hub.users.models import USER_KEYS, Widened, server_model, user_model
 from carrel_hub.users.progress import check_progress, progress_stream
 from carrel_hub.users.waiting import wait_for_server
@@ -39,13 +39,18 @@ async def whoami(
 ) -> JSONResponse:
     """Who the caller is and what they may do: the endpoint every client asks first."""
     user = subject.require_user()
-    own = {
-        f"{scope}!user={user.name}" for scope in (Scope.READ_USERS_NAME, Scope.READ_USERS_GROUPS)
-    }
+    with_stopped = wants_stopped(request.query_params)
     async with hub.database.read() as session:
-        servers = await _servers(session, user)
-    actor = Widened(subject.scopes | own)
-    model = user_model(user, servers, actor, hub.settings, with_stopped=_with_stopped(request))
+        [listed] = await with_details(session, [user], with_stopped=with_stopped)
+    actor = Widened(subject.scopes | identify_scopes(user.name), subject.members)
+    model = user_model(
+        user,
+        listed.servers,
+        actor,
+        hub.settings,
+        groups=listed.groups,
+        with_stopped=with_stopped,
+    )
     token = subject.token
     model["token_id"] = f"a{token.id}" if token is not None else None
     model["session_id"] = token.session_hash if token is not None else None
@@ -57,11 +62,19 @@ async def whoami(
 async def get_user(name: str, request: Request, hub: HubDep, subject: SubjectDep) -> JSONResponse:
     """One user, as far as the caller may see them."""
     require_any(subject, _READ_ANY, Resource(name))
+    with_stopped = wants_stopped(request.query_params)
     async with hub.database.read() as session:
         user = await _user(session, name)
-        servers = await _servers(session, user)
+        [listed] = await with_details(session, [user], with_stopped=with_stopped)
     return JSONResponse(
-        user_model(user, servers, subject, hub.settings, with_stopped=_with_stopped(request))
+        user_model(
+            user,
+            listed.servers,
+            subject,
+            hub.settings,
+            groups=listed.groups,
+            with_stopped=with_stopped,
+        )
     )
 
 
@@ -168,18 +181,9 @@ async def _user(session: AsyncSession, name: str) -> User:
     return user
 
 
-async def _servers(session: AsyncSession, user: User) -> list[Server]:
-    return list((await session.exec(select(Server).where(Server.user_id == user.id))).all())
-
-
 def _refuse_named(server_name: str) -> None:
     if server_name:
         raise InvalidRequestError("Named servers are not enabled")
-
-
-def _with_stopped(request: Request) -> bool:
-    value = request.query_params.get("include_stopped_servers")
-    return value is not None and value.lower() not in ("0", "false")
 
 
 def _empty(status: int) -> Response:

@@ -1,0 +1,159 @@
+"""`{hub}api/users`: listing, making, changing and deleting people."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+
+from carrel_hub.auth.subjects import Subject, current_subject
+from carrel_hub.deps import HubDep
+from carrel_hub.errors import ConflictError, InvalidRequestError, NotFoundError
+from carrel_hub.events import user_actor
+from carrel_hub.rbac import Resource, Scope, authorise, extent, is_administrator
+from carrel_hub.users.access import refuse_new_admins, refuse_over_admins
+from carrel_hub.users.accounts import find_user
+from carrel_hub.users.activity import read_activity, store_activity
+from carrel_hub.users.bodies import json_body, new_users, user_changes, wants_stopped
+from carrel_hub.users.changes import delete_user, rename_user, set_admin, stop_servers
+from carrel_hub.users.creation import create_users, existing_names, good_name
+from carrel_hub.users.listing import list_users, with_details
+from carrel_hub.users.models import user_model
+from carrel_hub.users.paging import page_reply, read_page
+
+router = APIRouter()
+
+SubjectDep = Annotated[Subject, Depends(current_subject)]
+
+
+@router.get("/users")
+async def get_users(request: Request, hub: HubDep, subject: SubjectDep) -> JSONResponse:
+    """The users the caller may list, in pages."""
+    seen = extent(subject, Scope.LIST_USERS, {"user", "group"})
+    page = read_page(request)
+    query = request.query_params
+    with_stopped = wants_stopped(query)
+    async with hub.database.read() as session:
+        listed, total = await list_users(
+            session,
+            seen,
+            page,
+            state=query.get("state"),
+            name_filter=query.get("name_filter", ""),
+            sort=query.get("sort", "id"),
+            with_stopped=with_stopped,
+        )
+    models = [
+        user_model(
+            one.user,
+            one.servers,
+            subject,
+            hub.settings,
+            groups=one.groups,
+            with_stopped=with_stopped,
+        )
+        for one in listed
+    ]
+    return JSONResponse(page_reply(request, page, [m for m in models if m], total))
+
+
+@router.post("/users")
+async def post_users(request: Request, hub: HubDep, subject: SubjectDep) -> JSONResponse:
+    """Make several users. Those who exist are left out."""
+    authorise(subject, Scope.ADMIN_USERS)
+    wanted, admin = new_users(json_body(await request.body()))
+    if admin:
+        refuse_new_admins(subject)
+    names = list(dict.fromkeys(good_name(name) for name in wanted))
+    return await _create(hub, subject, names, admin)
+
+
+@router.post("/users/{name}")
+async def post_user(name: str, request: Request, hub: HubDep, subject: SubjectDep) -> JSONResponse:
+    """Make one user."""
+    authorise(subject, Scope.ADMIN_USERS, Resource(name))
+    body = user_changes(json_body(await request.body()) or {})
+    good = good_name(name)
+    authorise(subject, Scope.ADMIN_USERS, Resource(good))
+    if body.admin:
+        refuse_new_admins(subject)
+    return await _create(hub, subject, [good], bool(body.admin), one=True)
+
+
+@router.patch("/users/{name}")
+async def patch_user(name: str, request: Request, hub: HubDep, subject: SubjectDep) -> JSONResponse:
+    """Rename a user, or make them an administrator or one no longer."""
+    authorise(subject, Scope.ADMIN_USERS, Resource(name))
+    body = user_changes(json_body(await request.body()))
+    actor = user_actor(subject.name)
+    async with hub.database.write() as session:
+        user = await find_user(session, name)
+        if user is None:
+            raise NotFoundError("")
+        refuse_over_admins(subject, user, "change")
+        if body.admin:
+            refuse_new_admins(subject)
+        if body.name is not None and (good := good_name(body.name)) != user.name:
+            await rename_user(
+                session, hub, user, good, actor=actor, keep_access=is_administrator(subject)
+            )
+        if body.admin is not None:
+            await set_admin(session, hub, user, body.admin, actor=actor)
+        await session.flush()
+        [listed] = await with_details(session, [user])
+    model = user_model(user, listed.servers, subject, hub.settings, groups=listed.groups)
+    return JSONResponse({**model, "auth_state": None})
+
+
+@router.delete("/users/{name}", status_code=204)
+async def remove_user(name: str, hub: HubDep, subject: SubjectDep) -> Response:
+    """Delete a user, stopping their servers first."""
+    authorise(subject, Scope.DELETE_USERS, Resource(name))
+    if name == subject.name:
+        raise InvalidRequestError("You cannot delete yourself")
+    async with hub.database.read() as session:
+        user = await find_user(session, name)
+    if user is None:
+        raise NotFoundError("")
+    refuse_over_admins(subject, user, "delete")
+    actor = user_actor(subject.name)
+    reason = f"{subject.name} deleted the user {name}"
+    await stop_servers(hub, user, actor=actor, reason=reason)
+    async with hub.database.write() as session:
+        user = await find_user(session, name)
+        if user is not None:
+            refuse_over_admins(subject, user, "delete")
+            await delete_user(session, hub, user, actor=actor)
+    return Response(status_code=204)
+
+
+@router.post("/users/{name}/activity")
+async def post_activity(name: str, request: Request, hub: HubDep, subject: SubjectDep) -> Response:
+    """Report that a user or a server was in use."""
+    authorise(subject, Scope.USERS_ACTIVITY, Resource(name))
+    activity = read_activity(json_body(await request.body()), now=hub.clock.now())
+    async with hub.database.write() as session:
+        user = await find_user(session, name)
+        if user is None:
+            raise NotFoundError("")
+        await store_activity(session, user, activity)
+    return Response(status_code=200, headers={"content-type": "text/plain"})
+
+
+async def _create(
+    hub: HubDep, subject: Subject, names: list[str], admin: bool, *, one: bool = False
+) -> JSONResponse:
+    async with hub.database.write() as session:
+        existing = await existing_names(session, names)
+        new = [name for name in names if name not in existing]
+        if not new:
+            raise ConflictError(f"User {', '.join(sorted(existing))[:500]} already exists")
+        users = await create_users(
+            session,
+            new,
+            configured=[peer.name for peer in hub.settings.agents],
+            admin=admin,
+            at=hub.clock.now(),
+            actor=user_actor(subject.name),
+        )
+    models: list[dict[str, Any]] = [user_model(user, (), subject, hub.settings) for user in users]
+    return JSONResponse(models[0] if one else models, status_code=201)
