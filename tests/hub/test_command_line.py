@@ -45,7 +45,7 @@ agents = [{{name = "local", url = "unix:/tmp/c", key = "hunter2", caller_key = "
     )
     assert main(["--config", str(config), "serve"]) == 78
     error = capsys.readouterr().err
-    assert "local.key" in error
+    assert "hub.agents.0.key" in error
     assert "32 characters" in error
     assert "hunter2" not in error
 

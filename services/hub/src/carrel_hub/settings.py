@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import SettingsConfigDict
 
-from carrel_shared.addresses import AddressError, parse_address
-from carrel_shared.service_auth import EmptyKeyError, check_key
+from carrel_shared.fields import AddressText, BasePath, LogLevel, PeerName, ServiceKey
 from carrel_shared.settings import ServiceSettings
 
 
@@ -16,28 +15,10 @@ class PeerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Its name; unique.")
-    url: str = Field(description="Where its control API listens: unix:/path or host:port.")
-    key: SecretStr = Field(description="What the hub shows it.")
-    caller_key: SecretStr = Field(description="What it shows the hub.")
-
-    @field_validator("url")
-    @classmethod
-    def _readable(cls, value: str) -> str:
-        try:
-            parse_address(value)
-        except AddressError as error:
-            raise ValueError(str(error)) from error
-        return value
-
-    @model_validator(mode="after")
-    def _keys_are_secrets(self) -> "PeerSettings":
-        try:
-            check_key(f"{self.name}.key", self.key.get_secret_value())
-            check_key(f"{self.name}.caller_key", self.caller_key.get_secret_value())
-        except EmptyKeyError as error:
-            raise ValueError(str(error)) from error
-        return self
+    name: PeerName = Field(description="Its name; unique.")
+    url: AddressText = Field(description="Where its control API listens: unix:/path or host:port.")
+    key: ServiceKey = Field(description="What the hub shows it.")
+    caller_key: ServiceKey = Field(description="What it shows the hub.")
 
 
 class AuthSettings(BaseModel):
@@ -77,9 +58,8 @@ class HubSettings(ServiceSettings):
     table: ClassVar[str] = "hub"
     model_config = SettingsConfigDict(env_prefix="CARREL_HUB__")
 
-    base_url: str = Field(
+    base_url: BasePath = Field(
         default="/",
-        pattern=r"^/([A-Za-z0-9._~-]+/)*$",
         description="Path of the whole installation below its address, a slash at both ends.",
     )
     public_url: str | None = Field(
@@ -87,11 +67,11 @@ class HubSettings(ServiceSettings):
         description="The address people use, such as https://hub.example.org/. Without it the hub"
         " goes by what its proxies forward.",
     )
-    listen: str = Field(
+    listen: AddressText = Field(
         description="Where proxies bring the public's requests: unix:/path or host:port. Forwarded"
         " headers are believed here, so nobody but proxies may reach it."
     )
-    internal_listen: str = Field(
+    internal_listen: AddressText = Field(
         description="Where agents, proxies and the console call the hub: unix:/path or host:port."
     )
     state_dir: Path = Field(description="Where the hub keeps its database and signing key.")
@@ -101,7 +81,7 @@ class HubSettings(ServiceSettings):
     )
     proxies: list[PeerSettings] = Field(default=[], description="The proxies that get the routes.")
     agents: list[PeerSettings] = Field(default=[], description="The hosts that run servers.")
-    console_key: SecretStr | None = Field(
+    console_key: ServiceKey | None = Field(
         default=None, description="What `carrel up` shows the hub; nobody else has it."
     )
     auth: AuthSettings = Field(default=AuthSettings(), description="Who may sign in, and how.")
@@ -133,19 +113,8 @@ class HubSettings(ServiceSettings):
         gt=0,
         description="After this long without a report, an agent's servers are `unknown`.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="What is logged."
-    )
+    log_level: LogLevel = Field(default="info", description="What is logged.")
     log_json: bool = Field(default=False, description="Log JSON lines instead of text.")
-
-    @field_validator("listen", "internal_listen")
-    @classmethod
-    def _readable(cls, value: str) -> str:
-        try:
-            parse_address(value)
-        except AddressError as error:
-            raise ValueError(str(error)) from error
-        return value
 
     @property
     def hub_prefix(self) -> str:

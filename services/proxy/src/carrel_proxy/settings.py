@@ -2,13 +2,13 @@
 
 import ipaddress
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from carrel_shared.addresses import AddressError, TcpAddress, parse_address
-from carrel_shared.service_auth import EmptyKeyError, check_key
+from carrel_shared.addresses import TcpAddress, parse_address
+from carrel_shared.fields import AddressText, BasePath, LogLevel, PeerName, ServiceKey
 from carrel_shared.settings import ServiceSettings
 
 
@@ -18,7 +18,7 @@ class ProxySettings(ServiceSettings):
     table: ClassVar[str] = "proxy"
     model_config = SettingsConfigDict(env_prefix="CARREL_PROXY__")
 
-    bind: str = Field(
+    bind: AddressText = Field(
         default="127.0.0.1:8000",
         description="The public address: host:port or unix:/path. One that other machines can"
         " reach needs TLS.",
@@ -31,30 +31,28 @@ class ProxySettings(ServiceSettings):
         default=False,
         description="Accept a public address without TLS, because TLS ends somewhere else.",
     )
-    base_url: str = Field(
+    base_url: BasePath = Field(
         default="/",
-        pattern=r"^/([A-Za-z0-9._~-]+/)*$",
         description="Path of the whole installation below its address, a slash at both ends.",
     )
-    default_target: str | None = Field(
+    default_target: AddressText | None = Field(
         default=None,
         description="Where requests go that no route covers until the hub sends the routes: the"
         " hub's `listen`, as unix:/path or http://host:port.",
     )
-    name: str = Field(
+    name: PeerName = Field(
         default="edge",
-        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
         description="This proxy's name, as the hub's settings have it.",
     )
-    control_listen: str = Field(
+    control_listen: AddressText = Field(
         description="Where the hub calls this proxy: unix:/path or host:port."
     )
-    control_key: SecretStr = Field(description="What the hub shows this proxy.")
-    hub_url: str = Field(
+    control_key: ServiceKey = Field(description="What the hub shows this proxy.")
+    hub_url: AddressText = Field(
         description="Where this proxy calls the hub, its `internal_listen`: unix:/path or"
         " host:port."
     )
-    hub_key: SecretStr = Field(description="What this proxy shows the hub.")
+    hub_key: ServiceKey = Field(description="What this proxy shows the hub.")
     state_dir: Path = Field(
         description="Where the routes and verdicts are kept, so that a restart needs no hub."
     )
@@ -111,29 +109,8 @@ class ProxySettings(ServiceSettings):
     max_verdicts: int = Field(
         default=20_000, ge=100, description="How many sign-ins are remembered at most."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="What is logged."
-    )
+    log_level: LogLevel = Field(default="info", description="What is logged.")
     log_json: bool = Field(default=False, description="Log JSON lines instead of text.")
-
-    @field_validator("bind", "control_listen", "hub_url", "default_target")
-    @classmethod
-    def _readable(cls, value: str | None) -> str | None:
-        try:
-            if value is not None:
-                parse_address(value)
-        except AddressError as error:
-            raise ValueError(str(error)) from error
-        return value
-
-    @field_validator("control_key", "hub_key")
-    @classmethod
-    def _is_a_secret(cls, value: SecretStr) -> SecretStr:
-        try:
-            check_key("this key", value.get_secret_value())
-        except EmptyKeyError as error:
-            raise ValueError(str(error)) from error
-        return value
 
     @field_validator("trusted_peers")
     @classmethod

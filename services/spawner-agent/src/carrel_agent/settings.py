@@ -2,13 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from carrel_shared.addresses import MAX_UNIX_PATH, AddressError, parse_address
-from carrel_shared.service_auth import EmptyKeyError, check_key
+from carrel_shared.addresses import MAX_UNIX_PATH
+from carrel_shared.fields import AddressText, LogLevel, PeerName, ServiceKey
 from carrel_shared.settings import ServiceSettings
 
 _LONGEST_SOCKET = "s/0123456789ab/http.sock"
@@ -20,17 +20,18 @@ class AgentSettings(ServiceSettings):
     table: ClassVar[str] = "agent"
     model_config = SettingsConfigDict(env_prefix="CARREL_AGENT__")
 
-    name: str = Field(
+    name: PeerName = Field(
         default="local",
-        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
         description="This host's name, as the hub's settings give it.",
     )
-    listen: str = Field(description="Where the hub calls the agent: unix:/path or host:port.")
-    key: SecretStr = Field(description="What the hub shows the agent.")
-    hub_url: str = Field(
+    listen: AddressText = Field(
+        description="Where the hub calls the agent: unix:/path or host:port."
+    )
+    key: ServiceKey = Field(description="What the hub shows the agent.")
+    hub_url: AddressText = Field(
         description="The hub's `internal_listen`, where the agent reports: unix:/path or host:port."
     )
-    hub_key: SecretStr = Field(description="What the agent shows the hub.")
+    hub_key: ServiceKey = Field(description="What the agent shows the hub.")
     state_dir: Path = Field(
         description="Where the agent keeps its journal, and the keeper exits and servers' output."
     )
@@ -66,28 +67,8 @@ class AgentSettings(ServiceSettings):
     terminate_seconds: float = Field(
         default=3, ge=0, description="How long it is given after SIGTERM, before SIGKILL."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="What is logged."
-    )
+    log_level: LogLevel = Field(default="info", description="What is logged.")
     log_json: bool = Field(default=False, description="Log JSON lines instead of text.")
-
-    @field_validator("listen", "hub_url")
-    @classmethod
-    def _readable(cls, value: str) -> str:
-        try:
-            parse_address(value)
-        except AddressError as error:
-            raise ValueError(str(error)) from error
-        return value
-
-    @field_validator("key", "hub_key")
-    @classmethod
-    def _secret(cls, value: SecretStr) -> SecretStr:
-        try:
-            check_key("it", value.get_secret_value())
-        except EmptyKeyError as error:
-            raise ValueError(str(error)) from error
-        return value
 
     @field_validator("python")
     @classmethod
