@@ -1,0 +1,1 @@
+"""The REST API for tokens of users."""

@@ -1,0 +1,84 @@
+"""Bodies of calls about tokens. Pure."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from carrel_hub.errors import InvalidRequestError
+from carrel_hub.rbac import Scope, is_scope
+from carrel_hub.rbac.scopes import ADMIN_SCOPES
+
+MAX_SECONDS = 100 * 366 * 86400
+"""Nothing that is made now is good for longer than a century."""
+
+_ROLES: dict[str, list[str]] = {
+    "token": [Scope.INHERIT],
+    "user": [Scope.SELF],
+    "admin": [*ADMIN_SCOPES],
+    "server": ["users:activity!user", "access:servers!server"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WantedToken:
+    """What a token is to be; None means that the caller did not say."""
+
+    note: str | None = None
+    expires_in: timedelta | None = None
+    scopes: list[str] | None = None
+
+
+def wanted_token(body: Any) -> WantedToken:
+    """Return what the body of a creation asks for; it may be empty.
+
+    Raises:
+        InvalidRequestError: Something has the wrong type, or there is no such scope or role.
+    """
+    body = {} if body is None else body
+    if not isinstance(body, dict):
+        raise InvalidRequestError("The body must be a JSON object")
+    unknown = body.keys() - {"note", "expires_in", "scopes", "roles", "auth"}
+    if unknown:
+        raise InvalidRequestError(f"Unknown key: {min(unknown)[:100]!r}")
+    note = body.get("note")
+    if note is not None and not isinstance(note, str):
+        raise InvalidRequestError("note must be text")
+    return WantedToken(note, _lifetime(body.get("expires_in")), _scopes(body))
+
+
+def _lifetime(seconds: Any) -> timedelta | None:
+    if seconds is None:
+        return None
+    if not isinstance(seconds, int) or isinstance(seconds, bool):
+        raise InvalidRequestError("expires_in must be a whole number of seconds")
+    if not 1 <= seconds <= MAX_SECONDS:
+        raise InvalidRequestError(f"expires_in must be from 1 to {MAX_SECONDS} seconds")
+    return timedelta(seconds=seconds)
+
+
+def _scopes(body: dict[str, Any]) -> list[str] | None:
+    scopes, roles = (_texts(body, key) for key in ("scopes", "roles"))
+    if scopes and roles:
+        raise InvalidRequestError("scopes and roles cannot both be given")
+    if roles:
+        unknown = set(roles) - _ROLES.keys()
+        if unknown:
+            raise InvalidRequestError(f"There is no role {min(unknown)[:100]!r}")
+        return list(dict.fromkeys(scope for role in roles for scope in _ROLES[role]))
+    if scopes is None:
+        return None
+    for text in scopes:
+        if text == "all":
+            raise InvalidRequestError("There is no scope 'all'; use 'inherit'")
+        if text != "identify" and not is_scope(text):
+            raise InvalidRequestError(f"There is no scope {text[:100]!r}")
+    return [text for text in dict.fromkeys(scopes) if text != "identify"]
+
+
+def _texts(body: dict[str, Any], key: str) -> list[str] | None:
+    value = body.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise InvalidRequestError(f"{key} must be a list of text")
+    return value

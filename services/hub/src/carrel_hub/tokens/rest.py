@@ -1,0 +1,185 @@
+"""`{hub}api/users/NAME/tokens`: what programs act with."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+from sqlalchemy.orm import aliased
+from sqlmodel import col, or_, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from carrel_hub.auth.subjects import Subject, current_subject
+from carrel_hub.auth.tokens import issue_token, revoke_token
+from carrel_hub.context import Hub
+from carrel_hub.db.models import Server, Token, User
+from carrel_hub.deps import HubDep
+from carrel_hub.errors import ForbiddenError, InvalidRequestError, NotFoundError
+from carrel_hub.events import user_actor
+from carrel_hub.groups.membership import members_for
+from carrel_hub.rbac import (
+    Resource,
+    Scope,
+    authorise,
+    expand,
+    identify_scopes,
+    is_administrator,
+    is_within,
+    may,
+    owner_scopes,
+    resolve,
+    token_scopes,
+)
+from carrel_hub.rbac.decisions import NO_CREDENTIALS
+from carrel_hub.tokens.bodies import WantedToken, wanted_token
+from carrel_hub.tokens.models import token_model, token_number
+from carrel_hub.users.accounts import find_user
+from carrel_hub.users.bodies import json_body
+
+router = APIRouter()
+
+SubjectDep = Annotated[Subject, Depends(current_subject)]
+
+_REFUSED = "This needs a permission you do not have, or there is no such user"
+
+
+@router.get("/users/{name}/tokens")
+async def get_tokens(name: str, hub: HubDep, subject: SubjectDep) -> JSONResponse:
+    """The tokens of a user that are good, the longest unused first."""
+    authorise(subject, Scope.READ_TOKENS, Resource(name))
+    async with hub.database.read() as session:
+        user = await _user(session, name)
+        models = await _models(session, hub, user)
+    models.sort(key=lambda model: str(model["last_activity"] or model["created"]))
+    return JSONResponse({"api_tokens": models})
+
+
+@router.post("/users/{name}/tokens")
+async def post_token(name: str, request: Request, hub: HubDep, subject: SubjectDep) -> JSONResponse:
+    """Make a token. Only this answer has its secret."""
+    if subject.is_anonymous:
+        raise ForbiddenError(NO_CREDENTIALS)
+    if not may(subject, Scope.TOKENS, Resource(name)):
+        raise ForbiddenError(_REFUSED)
+    wanted = wanted_token(json_body(await request.body()))
+    async with hub.database.write() as session:
+        user = await find_user(session, name)
+        if user is None:
+            raise ForbiddenError(_REFUSED)
+        scopes = await _granted(session, subject, user, wanted)
+        note = wanted.note
+        if not note:
+            note = "Requested via api"
+            if subject.name != user.name:
+                note += f" by user {subject.name}"
+        new = await issue_token(
+            session,
+            hub,
+            user,
+            actor=user_actor(subject.name),
+            scopes=scopes,
+            note=note,
+            expires_in=wanted.expires_in,
+        )
+        [model] = await _models(session, hub, user, new.row.id)
+    return JSONResponse({**model, "token": new.secret}, status_code=201)
+
+
+@router.get("/users/{name}/tokens/{token_id}")
+async def get_token(name: str, token_id: str, hub: HubDep, subject: SubjectDep) -> JSONResponse:
+    """One token, without its secret."""
+    authorise(subject, Scope.READ_TOKENS, Resource(name))
+    async with hub.database.read() as session:
+        user = await _user(session, name)
+        number = token_number(token_id)
+        models = [] if number is None else await _models(session, hub, user, number)
+    if not models:
+        raise NotFoundError("No such token")
+    return JSONResponse(models[0])
+
+
+@router.delete("/users/{name}/tokens/{token_id}", status_code=204)
+async def delete_token(name: str, token_id: str, hub: HubDep, subject: SubjectDep) -> Response:
+    """Revoke a token; one that a server got, with all that the same server got for this user."""
+    authorise(subject, Scope.TOKENS, Resource(name))
+    async with hub.database.write() as session:
+        user = await _user(session, name)
+        row = await session.get(Token, token_number(token_id) or 0)
+        if row is None or row.user_id != user.id:
+            raise NotFoundError("No such token")
+        rows = [row]
+        if row.client_id is not None:
+            statement = select(Token).where(
+                Token.user_id == user.id, Token.client_id == row.client_id
+            )
+            rows = list((await session.exec(statement)).all())
+        for one in rows:
+            await revoke_token(
+                session,
+                hub,
+                one,
+                actor=user_actor(subject.name),
+                owner=user.name,
+                reason=f"{subject.name} revoked it",
+            )
+    return Response(status_code=204)
+
+
+async def _granted(
+    session: AsyncSession, subject: Subject, user: User, wanted: WantedToken
+) -> list[str]:
+    """Return the scopes a new token is stored with.
+
+    Whoever asks gets the secret, so it never may more than they may themselves. For somebody else,
+    `inherit` of one who is no administrator means what the owner may today.
+    """
+    scopes = [Scope.INHERIT] if wanted.scopes is None else wanted.scopes
+    owner = owner_scopes(user.name, admin=user.admin)
+    members = {**subject.members, **await members_for(session, scopes)}
+    effective = token_scopes(scopes, owner, name=user.name, members=members)
+    if Scope.INHERIT not in scopes:
+        asked = expand(resolve(scopes, user.name))
+        if not is_within(asked, owner, members):
+            raise InvalidRequestError(f"{user.name} does not have all of these scopes")
+    if not is_within(effective - identify_scopes(user.name), subject.scopes, members):
+        raise ForbiddenError("A token cannot be given permissions that you do not have yourself")
+    if Scope.INHERIT in scopes and subject.name != user.name and not is_administrator(subject):
+        return sorted(effective)
+    return [*scopes]
+
+
+async def _models(
+    session: AsyncSession, hub: Hub, user: User, number: int | None = None
+) -> list[dict[str, object]]:
+    """Return a user's tokens that have not expired, or the one of that number."""
+    owner = aliased(User)
+    statement = (
+        select(Token, owner.name, Server.name)
+        .join(Server, col(Server.id) == col(Token.server_id), isouter=True)
+        .join(owner, col(owner.id) == col(Server.user_id), isouter=True)
+        .where(
+            Token.user_id == user.id,
+            or_(col(Token.expires_at).is_(None), col(Token.expires_at) > hub.clock.now()),
+        )
+        .order_by(col(Token.id))
+    )
+    if number is not None:
+        statement = statement.where(Token.id == number)
+    rows = (await session.exec(statement)).all()
+    members = await members_for(session, [text for row in rows for text in row[0].scopes])
+    return [
+        token_model(
+            token,
+            user,
+            members,
+            base_url=hub.settings.base_url,
+            server=None if server_name is None else (owner_name, server_name),
+        )
+        for token, owner_name, server_name in rows
+    ]
+
+
+async def _user(session: AsyncSession, name: str) -> User:
+    user = await find_user(session, name)
+    if user is None:
+        raise NotFoundError("")
+    return user
