@@ -13,6 +13,8 @@ import uvloop
 
 from carrel_proxy import __version__
 from carrel_proxy.app import run
+from carrel_proxy.chp.options import is_meant
+from carrel_proxy.chp.program import main as chp_main
 from carrel_proxy.settings import ProxySettings
 from carrel_shared.addresses import AddressError, bind_address, parse_address
 from carrel_shared.logging import configure_logging
@@ -28,15 +30,20 @@ _PUBLIC_SOCKET_MODE = 0o666
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until a signal; returns the exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if is_meant(given, process_environment()):
+        return chp_main(given, process_environment())
     parser = argparse.ArgumentParser(
-        prog="carrel-proxy", description="Carrel's proxy: the one public address."
+        prog="carrel-proxy",
+        description="Carrel's proxy: the one public address. Without --config and CARREL_PROXY__"
+        " variables it takes the place of configurable-http-proxy.",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="the file carrel.toml")
     parser.add_argument(
         "--generate-config", action="store_true", help="print every setting and its default"
     )
-    parser.add_argument("--version", action="version", version=f"carrel-proxy {__version__}")
-    options = parser.parse_args(arguments)
+    parser.add_argument("-V", "--version", action="version", version=f"carrel-proxy {__version__}")
+    options = parser.parse_args(given)
     if options.generate_config:
         print(generate_config(ProxySettings), end="")
         return 0

@@ -44,7 +44,11 @@ class RouteTrie(Generic[T]):
 
     def remove(self, prefix: bytes) -> None:
         """Remove a prefix if it is there. More specific ones stay."""
-        self._remove(self._root, prefix_segments(prefix))
+        self.remove_at(prefix_segments(prefix))
+
+    def remove_at(self, segments: list[bytes]) -> None:
+        """Remove a prefix of which the decoded segments are known."""
+        self._remove(self._root, segments)
 
     def _remove(self, node: _Node[T], segments: list[bytes]) -> None:
         if not segments:

@@ -1,0 +1,1 @@
+"""A drop-in for configurable-http-proxy: its command line, its REST API, its rules of routing."""

@@ -1,0 +1,91 @@
+"""What becomes of a request when the routes are those of the REST API."""
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from carrel_proxy.chp.exchange import ChpExchange
+from carrel_proxy.chp.forward import Rules, Sender, onward
+from carrel_proxy.chp.metrics import Metrics
+from carrel_proxy.chp.pages import ErrorPages
+from carrel_proxy.chp.table import ChpRoute, ChpTable
+from carrel_proxy.core.answers import CHP_HEALTH_PATH, health_answer
+from carrel_proxy.core.body import RequestBody
+from carrel_proxy.core.head import RequestHead
+from carrel_proxy.core.troubles import NOT_FOUND
+from carrel_proxy.core.websocket import Upgrade, requested_upgrade
+
+if TYPE_CHECKING:
+    from carrel_proxy.engine.client import ClientConnection
+
+
+class ChpDispatcher:
+    """Decides for all connections."""
+
+    def __init__(
+        self,
+        table: ChpTable,
+        rules: Rules,
+        pages: ErrorPages,
+        metrics: Metrics,
+        *,
+        host_routing: bool = False,
+    ) -> None:
+        self.table = table
+        self.rules = rules
+        self.pages = pages
+        self.metrics = metrics
+        self._host_routing = host_routing
+
+    def dispatch(
+        self,
+        client: "ClientConnection",
+        head: RequestHead,
+        body: RequestBody | None,
+        pending: bytes,
+    ) -> None:
+        """Let a request go its way.
+
+        Raises:
+            BadRequestError: If its path or its upgrade could be read in two ways.
+        """
+        websocket = b"upgrade" in head.special and requested_upgrade(head) is Upgrade.WEBSOCKET
+        if head.target == CHP_HEALTH_PATH and (health := health_answer(head.target)) is not None:
+            client.answer_at_once(head, body, health)
+            return
+        self.metrics.count("requests_ws" if websocket else "requests_web")
+        began = perf_counter()
+        route = self.match(head)
+        self.metrics.observe("find_target_for_req", perf_counter() - began)
+        exchange = ChpExchange(
+            self,
+            client,
+            head,
+            body,
+            route or self.table.nowhere,
+            websocket=websocket,
+            pending=pending,
+        )
+        client.exchange = exchange
+        client.waiting()
+        if route is None or route.target is None:
+            exchange.tell(NOT_FOUND)
+            return
+        sender = Sender(client.peer, client.trusted, client.https)
+        depth = route.depth - (1 if self._host_routing and route.depth else 0)
+        exchange.head, added = onward(
+            head, route.target, depth, sender, self.rules, websocket=websocket
+        )
+        exchange.forward(added)
+
+    def match(self, head: RequestHead) -> ChpRoute | None:
+        """Return the most specific route, by the host first where that is set."""
+        path = head.target.partition(b"?")[0]
+        if self._host_routing:
+            path = b"/" + host_name(head.host) + path
+        return self.table.trie.match(path)
+
+
+def host_name(host: bytes) -> bytes:
+    """Return a `Host` without its port, in lower case."""
+    name, colon, port = host.rpartition(b":")
+    return (name if colon and port.isdigit() else host).lower()

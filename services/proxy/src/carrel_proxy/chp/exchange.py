@@ -1,0 +1,95 @@
+"""A request in progress, as configurable-http-proxy would end it."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from carrel_proxy.chp.forward import rewritten_location
+from carrel_proxy.chp.table import ChpRoute
+from carrel_proxy.core.answers import Answer, Trouble
+from carrel_proxy.core.body import RequestBody
+from carrel_proxy.core.head import RequestHead, ResponseHead
+from carrel_proxy.engine.deadlines import NEVER
+from carrel_proxy.engine.exchange import Exchange
+
+if TYPE_CHECKING:
+    from carrel_proxy.chp.dispatch import ChpDispatcher
+    from carrel_proxy.engine.client import ClientConnection
+
+log = structlog.get_logger(__name__)
+
+_AWAY = frozenset((502, 504))
+
+
+class ChpExchange(Exchange):
+    """Errors have their pages, redirects are rewritten, statuses counted."""
+
+    __slots__ = ("_asked", "_chp", "_client_host", "_requested", "_target")
+
+    def __init__(
+        self,
+        chp: "ChpDispatcher",
+        client: "ClientConnection",
+        head: RequestHead,
+        body: RequestBody | None,
+        route: ChpRoute,
+        *,
+        websocket: bool,
+        pending: bytes,
+    ) -> None:
+        super().__init__(client, head, body, route, websocket=websocket, pending=pending)
+        self._chp = chp
+        self._asked = False
+        self._client_host = head.host
+        self._requested = head.target
+        self._target = route.target
+
+    def _begin_response(self, head: ResponseHead, data: bytes) -> None:
+        self._chp.metrics.answered("requests_proxy", head.status)
+        target = self._target
+        rules = self._chp.rules
+        if target is not None and (rules.auto_rewrite or rules.protocol_rewrite):
+            for index, line in enumerate(head.plain):
+                if line[:9].lower() == b"location:":
+                    value = rewritten_location(
+                        line[9:].strip(b" \t"), head.status, self._client_host, target, rules
+                    )
+                    head.plain[index] = b"Location: " + value
+        super()._begin_response(head, data)
+
+    def _switch(self, head: ResponseHead, data: bytes) -> None:
+        super()._switch(head, data)
+        self._chp.metrics.answered("requests_proxy", head.status)
+
+    def answer(self, answer: Answer) -> None:
+        if not self.over:
+            self._chp.metrics.answered("requests_proxy", answer.status)
+        super().answer(answer)
+
+    def tell(self, trouble: Trouble) -> None:
+        """End with the page that is set for this error, which may have to be asked for first."""
+        if self._asked:
+            return
+        if trouble.status in _AWAY:
+            trouble = replace(trouble, status=503)
+        pages = self._chp.pages
+        if self.websocket:
+            self.answer(Answer(trouble.status))
+        elif not pages.asks:
+            self.answer(pages.at_once(trouble))
+        else:
+            self._asked = True
+            upstream, self._upstream = self._upstream, None
+            if upstream is not None:
+                upstream.release(reusable=False)
+            self.client.deadline = NEVER
+            self.client.edge.tasks.start(self._ask(trouble), name="error-page")
+
+    async def _ask(self, trouble: Trouble) -> None:
+        try:
+            answer = await self._chp.pages.ask(trouble, self._requested)
+        except Exception:
+            log.exception("error_page_failed")
+            answer = Answer(trouble.status)
+        self.answer(answer)

@@ -1,0 +1,150 @@
+"""What a request becomes on its way to a target, and a redirect on its way back. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from carrel_proxy.chp.targets import Target
+from carrel_proxy.core.head import RequestHead
+from carrel_proxy.core.headers import Onward
+from carrel_proxy.core.paths import below
+
+# What is set apart from others' requests because it claims what only a proxy can know.
+_CLAIMS = (
+    b"forwarded",
+    b"x-http-method-override",
+    b"x-original-host",
+    b"x-original-url",
+    b"x-real-ip",
+    b"x-rewrite-url",
+)
+_FORWARDED = (b"x-forwarded-for", b"x-forwarded-port", b"x-forwarded-proto", b"x-forwarded-host")
+_REDIRECTS = frozenset((201, 301, 302, 307, 308))
+_LOCATION = re.compile(rb"(https?)://([^/?#]+)(.*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How requests are forwarded, as the command line says.
+
+    Attributes:
+        custom: Fields to set, names in the case to send.
+    """
+
+    x_forward: bool = True
+    prepend_path: bool = True
+    include_prefix: bool = True
+    change_origin: bool = False
+    auto_rewrite: bool = False
+    protocol_rewrite: bytes | None = None
+    custom: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sent a request.
+
+    Attributes:
+        trusted: A proxy whose word about its own clients counts.
+    """
+
+    address: bytes
+    trusted: bool
+    https: bool
+
+
+def onward(
+    head: RequestHead, target: Target, depth: int, sender: Sender, rules: Rules, *, websocket: bool
+) -> tuple[RequestHead, Onward]:
+    """Return the head to send and what is added to it.
+
+    Args:
+        depth: How many segments of the path the route covers.
+    """
+    overridden = {name.lower() for name, _ in rules.custom}
+    plain = [line for line in head.plain if line[: line.index(b":")].lower() not in overridden]
+    special = {name: values for name, values in head.special.items() if name not in overridden}
+    fields = []
+    for name, values in head.special.items():
+        if name not in overridden and _passes(name, trusted=sender.trusted):
+            fields += [b"%b: %b\r\n" % (name, value) for value in values]
+    if rules.x_forward:
+        fields.append(_forwarded(head, sender, overridden, websocket=websocket))
+    elif sender.trusted:
+        for name in _FORWARDED:
+            fields += [b"%b: %b\r\n" % (name, value) for value in special.get(name, ())]
+    fields += [b"%b: %b\r\n" % field for field in rules.custom]
+    host = target.host if rules.change_origin else head.host
+    sent = replace(head, host=host, plain=plain, special=special)
+    return sent, Onward(_target(head.target, target, depth, rules), b"".join(fields))
+
+
+def _passes(name: bytes, *, trusted: bool) -> bool:
+    """Whether a field that was set apart goes on: from a trusted proxy, or if it claims nothing."""
+    plain_name = name.replace(b"_", b"-")
+    if plain_name in _FORWARDED or plain_name.startswith((b"x-carrel-", b"x-forwarded-")):
+        is_own = name in _FORWARDED or name.startswith(b"x-carrel-")
+        return trusted and name == plain_name and not is_own
+    if plain_name in _CLAIMS:
+        return trusted
+    return name == b"x-request-id" or (b"_" in name and plain_name not in _DECISIVE)
+
+
+# Spelled with an underscore some servers take these for the real ones.
+_DECISIVE = frozenset(
+    (b"connection", b"content-length", b"host", b"transfer-encoding", b"authorization", b"cookie")
+)
+
+
+def _forwarded(
+    head: RequestHead, sender: Sender, overridden: set[bytes], *, websocket: bool
+) -> bytes:
+    said: Mapping[bytes, list[bytes]] = head.special if sender.trusted else {}
+    _, colon, port = head.host.rpartition(b":")
+    if not colon or not port.isdigit():
+        port = b"443" if sender.https else b"80"
+    scheme = b"ws" if websocket else b"http"
+    own = {
+        b"x-forwarded-for": sender.address,
+        b"x-forwarded-port": port,
+        b"x-forwarded-proto": scheme + b"s" if sender.https else scheme,
+    }
+    lines = [
+        b"%b: %b\r\n" % (name, b",".join([*said.get(name, ()), value]))
+        for name, value in own.items()
+        if name not in overridden
+    ]
+    hosts = said.get(b"x-forwarded-host", [] if websocket else [head.host])
+    if hosts and b"x-forwarded-host" not in overridden:
+        lines.append(b"x-forwarded-host: %b\r\n" % hosts[0])
+    return b"".join(lines)
+
+
+def _target(received: bytes, target: Target, depth: int, rules: Rules) -> bytes:
+    path, mark, query = received.partition(b"?")
+    if not rules.include_prefix:
+        path = b"/" + (below(path, depth) or b"")
+    if rules.prepend_path:
+        path = target.path + path
+        if target.query:
+            mark, query = b"?", target.query + (b"&" + query if query else b"")
+    return path + mark + query
+
+
+def rewritten_location(
+    value: bytes, status: int, host: bytes, target: Target, rules: Rules
+) -> bytes:
+    """Return what `Location` says to the client.
+
+    Args:
+        host: The `Host` that the client asked.
+    """
+    if status not in _REDIRECTS or not (rules.auto_rewrite or rules.protocol_rewrite):
+        return value
+    match = _LOCATION.fullmatch(value)
+    if match is None or match.group(2).lower() != target.host.lower():
+        return value
+    scheme, authority, rest = match.groups()
+    if rules.auto_rewrite:
+        authority = host
+    return b"%b://%b%b" % (rules.protocol_rewrite or scheme, authority, rest)

@@ -1,0 +1,324 @@
+"""The command line of configurable-http-proxy 5.3: every option, what it means here, what is wrong.
+
+Pure but for the help and version texts that argparse prints.
+"""
+
+import argparse
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from carrel_proxy import __version__
+from carrel_proxy.chp.targets import read_target
+from carrel_proxy.errors import BadTargetError
+
+TOKEN_VARIABLE = "CONFIGPROXY_AUTH_TOKEN"  # noqa: S105 - its name
+PASSPHRASE_VARIABLE = "CONFIGPROXY_SSL_KEY_PASSPHRASE"  # noqa: S105 - its name
+API_PASSPHRASE_VARIABLE = "CONFIGPROXY_API_SSL_KEY_PASSPHRASE"  # noqa: S105 - its name
+
+_OWN = ("--config", "--generate-config")
+_ASKS = frozenset(("--version", "-V", "--help", "-h"))
+_LEVELS = {"debug": "debug", "info": "info", "warn": "warning", "error": "error"}
+_LOOPBACK = ("127.0.0.0/8", "::1/128")
+_FORBIDDEN_CUSTOM = frozenset(
+    ("connection", "content-length", "host", "transfer-encoding", "upgrade", "te", "trailer")
+)
+
+
+class OptionsError(Exception):
+    """The options cannot be followed; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """What one side's TLS is made of.
+
+    Attributes:
+        request_cert: Ask the other side for a certificate.
+        reject_unauthorized: Refuse a side whose certificate `ca` does not vouch for.
+    """
+
+    key: Path | None = None
+    cert: Path | None = None
+    ca: Path | None = None
+    request_cert: bool = False
+    reject_unauthorized: bool = False
+    ciphers: str | None = None
+    passphrase: str | None = field(default=None, repr=False)
+
+    @property
+    def is_set(self) -> bool:
+        return self.key is not None or self.cert is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says, with its defaults filled in.
+
+    Attributes:
+        token: What the API's callers show; None leaves it open.
+        ignored: Options that mean nothing here, each with the reason.
+        timeout: Seconds a client may be silent, None for our own limits.
+        proxy_timeout: Seconds a target may be silent, None for ever.
+        keep_alive: Seconds a client's connection is kept between two requests.
+    """
+
+    ip: str
+    port: int
+    socket: str | None
+    api_ip: str
+    api_port: int
+    api_socket: str | None
+    metrics_ip: str
+    metrics_port: int | None
+    metrics_socket: str | None
+    token: str | None = field(repr=False)
+    tls: TlsFiles
+    api_tls: TlsFiles
+    client_tls: TlsFiles
+    default_target: str | None
+    error_target: str | None
+    error_path: Path | None
+    redirect_port: int | None
+    redirect_to: int | None
+    pid_file: Path | None
+    x_forward: bool
+    prepend_path: bool
+    include_prefix: bool
+    auto_rewrite: bool
+    change_origin: bool
+    protocol_rewrite: str | None
+    custom_headers: tuple[tuple[str, str], ...]
+    insecure: bool
+    host_routing: bool
+    log_level: str
+    timeout: float | None
+    proxy_timeout: float | None
+    keep_alive: float
+    trusted_peers: tuple[str, ...]
+    ignored: tuple[tuple[str, str], ...]
+
+
+def is_meant(arguments: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Whether this program is run as configurable-http-proxy: by its options, or by nothing."""
+    if any(argument.partition("=")[0] in _OWN for argument in arguments):
+        return False
+    if arguments and not _ASKS.issuperset(arguments):
+        return True
+    return not any(name.startswith("CARREL_PROXY__") for name in environ)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise OptionsError(f"{message}; --help lists the options")
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
+
+
+def _milliseconds(text: str) -> float:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of milliseconds")
+    return int(text) / 1000
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() in ("true", "1")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="carrel-proxy",
+        allow_abbrev=False,
+        description="Carrel's proxy, run in the place of configurable-http-proxy 5.3. With --config"
+        " FILE or CARREL_PROXY__ variables it is Carrel's own proxy instead.",
+        epilog=f"{TOKEN_VARIABLE} holds the token that callers of the REST API show.",
+    )
+    add = parser.add_argument
+    add("-V", "--version", action="version", version=f"carrel-proxy {__version__}")
+    add("--ip", help="public address; all without it, or with '' or '*'")
+    add("--port", type=_number, help="public port (8000)")
+    add("--socket", metavar="PATH", help="public unix socket, in the place of --ip and --port")
+    add("--api-ip", help="address of the REST API (localhost)")
+    add("--api-port", type=_number, help="port of the REST API (the public one + 1)")
+    add("--api-socket", metavar="PATH", help="unix socket of the REST API")
+    for side, words in (("", "public"), ("api-", "the API's"), ("client-", "targets'")):
+        for part in ("key", "cert", "ca"):
+            add(f"--{side}ssl-{part}", type=Path, metavar="FILE", help=f"{words} TLS: PEM file")
+        flag = {"nargs": "?", "const": True, "default": False, "type": _boolean}
+        add(f"--{side}ssl-request-cert", **flag, help=f"{words} TLS: ask for a certificate")  # type: ignore[arg-type]
+        add(
+            f"--{side}ssl-reject-unauthorized",
+            **flag,  # type: ignore[arg-type]
+            help=f"{words} TLS: refuse one that is not vouched for",
+        )
+    add("--ssl-protocol", metavar="NAME", help="ignored: TLS 1.2 and newer are spoken")
+    add("--ssl-ciphers", metavar="LIST", help="ciphers of the public TLS up to 1.2")
+    add("--ssl-allow-rc4", action="store_true", help="ignored: RC4 is broken")
+    add("--ssl-dhparam", metavar="FILE", help="ignored: ECDHE is used")
+    add("--default-target", metavar="URL", help="where requests go that no route covers")
+    add("--error-target", metavar="URL", help="asked for the pages of errors, at URL/CODE")
+    add("--error-path", type=Path, metavar="DIR", help="holds CODE.html and error.html")
+    add("--redirect-port", type=_number, help="port that redirects HTTP to HTTPS")
+    add("--redirect-to", type=_number, help="port it redirects to")
+    add("--pid-file", type=Path, metavar="FILE", help="where the process id is written")
+    add("--no-x-forward", action="store_true", help="add no X-Forwarded-* fields")
+    add("--no-prepend-path", action="store_true", help="leave out the target's own path")
+    add("--no-include-prefix", action="store_true", help="leave out the route's prefix")
+    add("--auto-rewrite", action="store_true", help="rewrite the host of redirects")
+    add("--change-origin", action="store_true", help="set Host to the target's")
+    add("--protocol-rewrite", choices=("http", "https"), help="rewrite redirects' scheme")
+    add("--custom-header", action="append", default=[], metavar="K:V", help="sent to targets")
+    add("--insecure", action="store_true", help="do not verify the certificates of targets")
+    add("--host-routing", action="store_true", help="route by host before the path")
+    add("--metrics-ip", default="", help="address of the metrics")
+    add("--metrics-port", type=_number, help="port of the metrics; off without it")
+    add("--metrics-socket", metavar="PATH", help="unix socket of the metrics")
+    add("--log-level", choices=tuple(_LEVELS), default="info", help="what is logged (info)")
+    add("--timeout", type=_milliseconds, metavar="MS", help="clients may be silent so long")
+    add("--proxy-timeout", type=_milliseconds, metavar="MS", help="targets, likewise")
+    add("--keep-alive-timeout", type=_milliseconds, default=5.0, metavar="MS", help="(5000)")
+    add("--storage-backend", metavar="M", help="ignored: routes are kept in memory")
+    add(
+        "--trusted-peer",
+        action="append",
+        default=[],
+        metavar="NET",
+        help="Carrel's own: whose X-Forwarded-* fields are believed, beside this machine's",
+    )
+    return parser
+
+
+def read_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
+    """Read a command line.
+
+    Raises:
+        OptionsError: If it contradicts itself, or asks for what is not safe.
+        SystemExit: After `--help` and `--version`.
+    """
+    raw = _parser().parse_args(list(arguments))
+    if raw.socket is not None and (raw.ip is not None or raw.port is not None):
+        raise OptionsError("--socket takes the place of --ip and --port: give one or the other")
+    if raw.api_socket is not None and (raw.api_ip is not None or raw.api_port is not None):
+        raise OptionsError("--api-socket takes the place of --api-ip and --api-port")
+    if raw.error_target is not None and raw.error_path is not None:
+        raise OptionsError("--error-target and --error-path exclude each other")
+    if raw.error_target is not None and not raw.error_target.startswith(("http://", "https://")):
+        raise OptionsError("--error-target is http://... or https://...")
+    port = 8000 if raw.port is None else raw.port
+    tls = _tls(raw, "", environ.get(PASSPHRASE_VARIABLE))
+    if raw.redirect_port is not None and not tls.is_set:
+        raise OptionsError("--redirect-port needs --ssl-key and --ssl-cert to redirect to")
+    if raw.default_target is not None:
+        try:
+            read_target(raw.default_target)
+        except BadTargetError as error:
+            raise OptionsError(f"--default-target: {error}") from error
+    token = environ.get(TOKEN_VARIABLE) or None
+    api_ip = "localhost" if raw.api_ip is None else raw.api_ip
+    if token is None and raw.api_socket is None and not _is_local(api_ip):
+        raise OptionsError(
+            f"--api-ip {api_ip!r} can be reached from other machines, and {TOKEN_VARIABLE} is not"
+            " set: whoever calls could take over every route. Set a token, or use 127.0.0.1"
+        )
+    return Options(
+        ip=raw.ip or "",
+        port=port,
+        socket=raw.socket,
+        api_ip=api_ip,
+        api_port=raw.api_port or (8001 if raw.socket is not None else port + 1),
+        api_socket=raw.api_socket,
+        metrics_ip=raw.metrics_ip,
+        metrics_port=raw.metrics_port or None,
+        metrics_socket=raw.metrics_socket,
+        token=token,
+        tls=tls,
+        api_tls=_tls(raw, "api_", environ.get(API_PASSPHRASE_VARIABLE)),
+        client_tls=_tls(raw, "client_", None),
+        default_target=raw.default_target,
+        error_target=raw.error_target,
+        error_path=raw.error_path,
+        redirect_port=raw.redirect_port,
+        redirect_to=raw.redirect_to,
+        pid_file=raw.pid_file,
+        x_forward=not raw.no_x_forward,
+        prepend_path=not raw.no_prepend_path,
+        include_prefix=not raw.no_include_prefix,
+        auto_rewrite=raw.auto_rewrite,
+        change_origin=raw.change_origin,
+        protocol_rewrite=raw.protocol_rewrite,
+        custom_headers=tuple(_custom_header(text) for text in raw.custom_header),
+        insecure=raw.insecure,
+        host_routing=raw.host_routing,
+        log_level=_LEVELS[raw.log_level],
+        timeout=raw.timeout or None,
+        proxy_timeout=raw.proxy_timeout or None,
+        keep_alive=raw.keep_alive_timeout,
+        trusted_peers=(*_LOOPBACK, *(_network(text) for text in raw.trusted_peer)),
+        ignored=tuple(_ignored(raw)),
+    )
+
+
+def _tls(raw: argparse.Namespace, side: str, passphrase: str | None) -> TlsFiles:
+    key, cert = getattr(raw, f"{side}ssl_key"), getattr(raw, f"{side}ssl_cert")
+    if (key is None) != (cert is None):
+        option = f"--{side.replace('_', '-')}ssl"
+        raise OptionsError(f"{option}-key and {option}-cert belong together")
+    return TlsFiles(
+        key=key,
+        cert=cert,
+        ca=getattr(raw, f"{side}ssl_ca"),
+        request_cert=getattr(raw, f"{side}ssl_request_cert"),
+        reject_unauthorized=getattr(raw, f"{side}ssl_reject_unauthorized"),
+        ciphers=raw.ssl_ciphers if not side else None,
+        passphrase=passphrase,
+    )
+
+
+def _custom_header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    name, value = name.strip(), value.strip()
+    is_token = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
+    if not colon or not is_token or not value.isascii() or not value.isprintable():
+        raise OptionsError(f"--custom-header {name!r}: expected Name: value")
+    if name.lower() in _FORBIDDEN_CUSTOM:
+        raise OptionsError(f"--custom-header {name!r}: this field is the proxy's own")
+    return name, value
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise OptionsError(f"--trusted-peer: {error}") from error
+
+
+def _is_local(ip: str) -> bool:
+    if ip == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(ip).is_loopback
+    except ValueError:
+        return False
+
+
+def _ignored(raw: argparse.Namespace) -> list[tuple[str, str]]:
+    notes = []
+    if raw.ssl_protocol is not None:
+        notes.append(("--ssl-protocol", "TLS 1.2 and newer are spoken, nothing older"))
+    if raw.ssl_allow_rc4:
+        notes.append(("--ssl-allow-rc4", "RC4 is broken"))
+    if raw.ssl_dhparam is not None:
+        notes.append(("--ssl-dhparam", "keys are agreed on with ECDHE, which needs no file"))
+    if raw.storage_backend is not None:
+        notes.append(("--storage-backend", "it names a Node module; routes are kept in memory"))
+    if raw.redirect_port is not None and raw.port == 80:
+        notes.append(("--redirect-port", "the public port is 80"))
+    return notes

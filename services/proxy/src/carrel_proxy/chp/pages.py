@@ -1,0 +1,80 @@
+"""What is shown when a request cannot be served: pages of a directory, of a server, or our own."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import structlog
+
+from carrel_proxy.core.answers import Answer, Trouble, trouble_answer
+
+log = structlog.get_logger(__name__)
+
+TARGET_SECONDS = 5.0
+"""How long the error target may take; whoever waits has waited already."""
+MOST_PAGE_BYTES = 1024 * 1024
+
+
+class ErrorPages:
+    """Where the pages come from. At most one of both is set.
+
+    Attributes:
+        target: URL of a server that is asked for `/CODE?url=...`.
+        asks: Pages take a call, so they cannot be had at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        directory: Path | None = None,
+        target: str | None = None,
+        client: httpx.AsyncClient | None = None,
+    ) -> None:
+        self.target = target.rstrip("/") if target is not None else None
+        self._directory = directory
+        self._client = client
+        self.asks = target is not None and client is not None
+
+    def at_once(self, trouble: Trouble) -> Answer:
+        """Return the page that takes no call."""
+        if self._directory is not None:
+            for name in (f"{trouble.status}.html", "error.html"):
+                try:
+                    page = (self._directory / name).read_bytes()
+                except OSError:
+                    continue
+                return Answer(trouble.status, ((b"Content-Type", b"text/html"),), page)
+        return trouble_answer(trouble, page=True)
+
+    async def ask(self, trouble: Trouble, requested: bytes) -> Answer:
+        """Return the error target's page. It is told nothing of the client but what was asked for.
+
+        Args:
+            requested: Path and query as received.
+        """
+        asked = f"{self.target}/{trouble.status}?url={quote(requested, safe=_UNESCAPED)}"
+        try:
+            if self._client is None:
+                return self.at_once(trouble)
+            async with self._client.stream("GET", asked) as response:
+                page = bytearray()
+                async for piece in response.aiter_raw():
+                    page += piece
+                    if len(page) > MOST_PAGE_BYTES:
+                        raise ValueError("the page is too large")
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            log.warning("error_target_failed", reason=str(error) or type(error).__name__)
+            return self.at_once(trouble)
+        kept = tuple(
+            (name.title().encode("ascii"), value.encode("latin-1"))
+            for name in ("content-type", "content-encoding")
+            if (value := response.headers.get(name)) is not None
+        )
+        return Answer(trouble.status, kept, bytes(page))
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.aclose()
+
+
+_UNESCAPED = "!'()*-._~"  # as encodeURIComponent leaves them

@@ -1,0 +1,196 @@
+"""The routes that the REST API keeps: as they were posted, and as requests are matched by them."""
+
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from carrel_proxy.chp.targets import Target, read_target
+from carrel_proxy.core.trie import RouteTrie
+from carrel_proxy.engine.deadlines import Deadlines
+from carrel_proxy.engine.routes import LiveRoute
+from carrel_proxy.engine.upstream import Pool
+from carrel_proxy.errors import BadTargetError
+from carrel_shared.clock import Clock
+
+TlsForTargets = Callable[[], ssl.SSLContext]
+
+_NEVER_SEGMENTS = frozenset((b"", b".", b".."))
+
+
+class ChpRoute(LiveRoute):
+    """One route. Nobody is checked: who is behind it does that.
+
+    Attributes:
+        key: The path it was posted under, decoded.
+        data: The object that was posted.
+        target: Where it leads; None for the one that stands for no route.
+        used_at: When it was last used, or made.
+    """
+
+    __slots__ = ("_clock", "data", "key", "target", "used_at")
+
+    def __init__(
+        self,
+        key: str,
+        segments: list[bytes],
+        data: dict[str, Any],
+        target: Target | None,
+        pools: list[Pool],
+        *,
+        deadlines: Deadlines,
+        clock: Clock,
+    ) -> None:
+        self.key = key
+        self.data = data
+        self.target = target
+        self.segments = segments
+        self.depth = len(segments)
+        self.prefix = key
+        self.prefix_bytes = b"/"
+        self.access = None
+        self.server = False
+        self.secret_fields = b""
+        self.spawn = None
+        self.pools = pools
+        self.used_at = clock.now()
+        self._clock = clock
+        self._deadlines = deadlines
+        self._logged = float("-inf")
+
+    @property
+    def active_at(self) -> float | None:
+        """Not kept: `used_at` is, since what the API says is finer than a tick."""
+        return None
+
+    @active_at.setter
+    def active_at(self, _ticks: float | None) -> None:
+        self.used_at = self._clock.now()
+
+    def shown(self) -> dict[str, Any]:
+        """Return what the API says of this route."""
+        return {**self.data, "last_activity": format_time(self.used_at)}
+
+
+class ChpTable:
+    """What is in force. A change is, once the call returns.
+
+    Attributes:
+        trie: By segments; with host routing the host is the first.
+        nowhere: Stands for the route that a request has not.
+    """
+
+    def __init__(
+        self,
+        deadlines: Deadlines,
+        clock: Clock,
+        *,
+        tls: TlsForTargets,
+        host_routing: bool = False,
+        connect_seconds: float = 5.0,
+        idle_seconds: float = 4.0,
+    ) -> None:
+        self.trie: RouteTrie[ChpRoute] = RouteTrie()
+        self._routes: dict[str, ChpRoute] = {}
+        self._deadlines = deadlines
+        self._clock = clock
+        self._tls = tls
+        self._host_routing = host_routing
+        self._connect_seconds = connect_seconds
+        self._idle_seconds = idle_seconds
+        self.nowhere = ChpRoute("", [], {}, None, [], deadlines=deadlines, clock=clock)
+
+    def put(self, key: str, data: dict[str, Any]) -> None:
+        """Add a route, or replace the whole of the one with this key.
+
+        Args:
+            key: As `clean_key` returns it.
+            data: With a string `target`; kept as it is.
+
+        Raises:
+            BadTargetError: If no request can match the key, or the target cannot be used.
+        """
+        segments = self._segments(key)
+        target = read_target(data["target"])
+        pool = Pool(
+            target.address,
+            None,
+            self._deadlines,
+            connect_seconds=self._connect_seconds,
+            idle_seconds=self._idle_seconds,
+            tls=self._tls() if target.https else None,
+        )
+        if self._host_routing and segments:
+            data = {**data, "host": key.split("/")[1]}
+        route = ChpRoute(
+            key, segments, data, target, [pool], deadlines=self._deadlines, clock=self._clock
+        )
+        old = self._routes.get(key)
+        self._routes[key] = route
+        self.trie.put_at(segments, route)
+        if old is not None:
+            old.close()
+
+    def get(self, key: str) -> ChpRoute | None:
+        return self._routes.get(key)
+
+    def delete(self, key: str) -> bool:
+        """Remove a route; False if there is none. More specific ones stay."""
+        route = self._routes.pop(key, None)
+        if route is None:
+            return False
+        self.trie.remove_at(route.segments)
+        route.close()
+        return True
+
+    def shown(self, inactive_since: datetime | None = None) -> dict[str, dict[str, Any]]:
+        """Return the routes, all or those not used since a moment."""
+        return {
+            key: route.shown()
+            for key, route in self._routes.items()
+            if inactive_since is None or route.used_at < inactive_since
+        }
+
+    def close(self) -> None:
+        for route in self._routes.values():
+            route.close()
+
+    def _segments(self, key: str) -> list[bytes]:
+        if key == "/":
+            return []
+        segments = key.encode("utf-8").split(b"/")[1:]
+        for segment in segments:
+            if segment in _NEVER_SEGMENTS or b"\\" in segment or b"\x00" in segment:
+                raise BadTargetError("a route has no empty, dot or ambiguous segments")
+        if self._host_routing:
+            segments[0] = segments[0].lower()
+        return segments
+
+
+def clean_key(path: bytes) -> str:
+    """Return the key that a percent-decoded path names: one slash before, none after.
+
+    Raises:
+        UnicodeDecodeError: If it is not UTF-8.
+    """
+    key = path.decode("utf-8")
+    if not key.startswith("/"):
+        key = "/" + key
+    return key[:-1] if len(key) > 1 and key.endswith("/") else key
+
+
+def format_time(moment: datetime) -> str:
+    """Return a moment as the API writes it: UTC, with milliseconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + (
+        f"{moment.microsecond // 1000:03d}Z"
+    )
+
+
+def parse_time(text: str) -> datetime:
+    """Read a moment; without a zone it is UTC.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,126 @@
+"""The command line that configurable-http-proxy has."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from carrel_proxy.chp.forward import Rules
+from carrel_proxy.chp.options import Options, OptionsError, is_meant, read_options
+from carrel_proxy.chp.program import limits_of, rules_of
+from carrel_proxy.engine.deadlines import NEVER
+
+TOKEN = {"CONFIGPROXY_AUTH_TOKEN": "t0ken"}
+
+
+def options(*arguments: str, environ: Mapping[str, str] = TOKEN) -> Options:
+    return read_options(arguments, environ)
+
+
+def test_nothing_at_all_is_the_other_proxy() -> None:
+    assert is_meant([], {})
+    assert not is_meant([], {"CARREL_PROXY__NAME": "edge"})
+    assert not is_meant(["--config", "carrel.toml"], {})
+    assert not is_meant(["--config=carrel.toml"], {})
+    assert not is_meant(["--generate-config"], {})
+
+
+def test_its_options_decide_even_beside_our_variables() -> None:
+    ours = {"CARREL_PROXY__NAME": "edge"}
+    assert is_meant(["--port", "80"], ours)
+    assert not is_meant(["--version"], ours)
+
+
+def test_what_the_hub_runs_it_with() -> None:
+    read = options(
+        *("--ip", "", "--port", "8000", "--api-ip", "127.0.0.1", "--api-port", "8001"),
+        *("--error-target", "http://127.0.0.1:8081/hub/error", "--log-level", "info"),
+    )
+    assert (read.ip, read.port, read.api_ip, read.api_port) == ("", 8000, "127.0.0.1", 8001)
+    assert read.error_target == "http://127.0.0.1:8081/hub/error"
+    assert read.token == "t0ken"
+
+
+def test_defaults() -> None:
+    read = options()
+    assert (read.ip, read.port, read.api_ip, read.api_port) == ("", 8000, "localhost", 8001)
+    assert read.metrics_port is None
+    assert not read.ignored
+    assert rules_of(read) == Rules()
+    limits = limits_of(read)
+    assert limits.idle_seconds == 5
+    assert limits.response_seconds == NEVER
+
+
+def test_ports_follow_the_public_one() -> None:
+    assert options("--port=9000").api_port == 9001
+    assert options("--socket", "/run/p.sock").api_port == 8001
+
+
+def test_the_star_and_warn_are_read() -> None:
+    read = options("--ip=*", "--log-level=warn")
+    assert read.ip == "*"
+    assert read.log_level == "warning"
+
+
+def test_milliseconds_become_limits() -> None:
+    limits = limits_of(
+        options("--timeout", "600", "--proxy-timeout", "500", "--keep-alive-timeout", "700")
+    )
+    assert (limits.idle_seconds, limits.body_seconds, limits.response_seconds) == (0.7, 0.6, 0.5)
+
+
+def test_custom_headers_are_trimmed() -> None:
+    read = options("--custom-header", "X-One: 1", "--custom-header", " x-two :a:b c")
+    assert read.custom_headers == (("X-One", "1"), ("x-two", "a:b c"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--ssl-protocol", "TLSv1"],
+        ["--ssl-allow-rc4"],
+        ["--ssl-dhparam", "/x"],
+        ["--storage-backend", "redis"],
+    ],
+)
+def test_what_means_nothing_here_is_accepted_and_said(arguments: list[str]) -> None:
+    assert options(*arguments).ignored[0][0] == arguments[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--no-such"], "--no-such"),
+        (["--po", "1"], "--po"),
+        (["--port", "x"], "port"),
+        (["--port", "65536"], "port"),
+        (["--socket", "/p", "--port", "1"], "--socket"),
+        (["--api-socket", "/p", "--api-port", "1"], "--api-socket"),
+        (["--error-target", "http://h", "--error-path", "/p"], "exclude"),
+        (["--error-target", "h"], "--error-target"),
+        (["--redirect-port", "80"], "--ssl-key"),
+        (["--ssl-key", "/k"], "--ssl-cert"),
+        (["--default-target", "ftp://h"], "--default-target"),
+        (["--custom-header", "nonsense"], "--custom-header"),
+        (["--custom-header", "A: b\r\nC: d"], "--custom-header"),
+        (["--custom-header", "Host: other"], "--custom-header"),
+        (["--trusted-peer", "nobody"], "--trusted-peer"),
+    ],
+)
+def test_what_cannot_be_followed_is_named(arguments: list[str], word: str) -> None:
+    with pytest.raises(OptionsError, match=word):
+        options(*arguments)
+
+
+@pytest.mark.parametrize("ip", ["0.0.0.0", "", "*", "192.0.2.1"])
+def test_an_api_open_to_other_machines_needs_a_token(ip: str) -> None:
+    with pytest.raises(OptionsError, match="CONFIGPROXY_AUTH_TOKEN"):
+        options("--api-ip", ip, environ={})
+    assert options("--api-ip", ip).api_ip == ip
+    assert options("--api-ip", "127.0.0.1", environ={}).token is None
+
+
+def test_secrets_are_not_shown() -> None:
+    shown = repr(options(environ={**TOKEN, "CONFIGPROXY_SSL_KEY_PASSPHRASE": "s3same"}))
+    assert "t0ken" not in shown
+    assert "s3same" not in shown

@@ -1,0 +1,301 @@
+"""Routes over the REST API, and what they do to requests, in a whole proxy."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from proxy.wire import Client, Upstream, connect, eventually, ok, open_upstream
+
+from carrel_proxy.chp.api import HttpsRedirect, MetricsPage
+from carrel_proxy.chp.options import read_options
+from carrel_proxy.chp.program import ChpProxy
+from carrel_shared.addresses import TcpAddress, bind_address
+from carrel_shared.clock import ManualClock
+
+TOKEN = "a-token-of-the-hub"
+ROUTES = "/api/routes"
+
+
+class Chp:
+    """A proxy and a caller of its API who shows the token."""
+
+    def __init__(self, proxy: ChpProxy, port: int, clock: ManualClock) -> None:
+        self.proxy = proxy
+        self.port = port
+        self.clock = clock
+        self.api = api_client(proxy, {"Authorization": f"token {TOKEN}"})
+
+    def client(self) -> AbstractAsyncContextManager[Client]:
+        return connect(self.port)
+
+    async def add(self, path: str, target: str, **more: Any) -> None:
+        answer = await self.api.post(ROUTES + path, json={"target": target, **more})
+        assert (answer.status_code, answer.content) == (201, b"")
+
+    async def routes(self) -> dict[str, dict[str, Any]]:
+        answer = await self.api.get(ROUTES)
+        assert answer.status_code == 200
+        found: dict[str, dict[str, Any]] = answer.json()
+        return found
+
+    async def metrics(self) -> str:
+        transport = httpx.ASGITransport(MetricsPage(self.proxy.metrics))
+        async with httpx.AsyncClient(transport=transport, base_url="http://m") as client:
+            assert (await client.get("/")).status_code == 404
+            return (await client.get("/metrics")).text
+
+
+def api_client(proxy: ChpProxy, headers: dict[str, str]) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(proxy.api), base_url="http://api", headers=headers
+    )
+
+
+@asynccontextmanager
+async def running(*arguments: str) -> AsyncIterator[Chp]:
+    clock = ManualClock()
+    options = read_options(arguments, {"CONFIGPROXY_AUTH_TOKEN": TOKEN})
+    proxy = ChpProxy(options, clock=clock)
+    listening = bind_address(TcpAddress("127.0.0.1", 0))
+    await proxy.start([listening], None)
+    chp = Chp(proxy, listening.getsockname()[1], clock)
+    try:
+        yield chp
+    finally:
+        await chp.api.aclose()
+        await proxy.stop()
+
+
+@pytest.fixture
+async def chp() -> AsyncIterator[Chp]:
+    async with running() as chp:
+        yield chp
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with open_upstream() as upstream:
+        yield upstream
+
+
+async def test_a_route_is_live_when_it_was_added(chp: Chp, upstream: Upstream) -> None:
+    async with chp.client() as client:
+        assert (await client.ask("/user/a/lab")).status == 404
+        await chp.add("/user/a", upstream.target)
+        assert (await client.ask("/user/a/lab?x=1")).body == b"ok"
+        assert (await client.ask("/user/a")).body == b"ok"
+        assert (await client.ask("/user/ab")).status == 404
+        assert (await chp.api.delete(ROUTES + "/user/a/")).status_code == 204
+        assert (await client.ask("/user/a/lab")).status == 404
+    assert [request.target for request in upstream.requests] == ["/user/a/lab?x=1", "/user/a"]
+    assert upstream.requests[0].one("x-forwarded-for") == "127.0.0.1"
+
+
+async def test_keys_are_decoded_and_all_else_is_kept(chp: Chp, upstream: Upstream) -> None:
+    posted = {"jupyterhub": True, "user": "a b@c", "extra": {"é": [1, None]}, "target": "http://h/"}
+    await chp.api.post(ROUTES + "/user/a%20b%40c/", json=posted)
+    routes = await chp.routes()
+    assert routes == {
+        "/user/a b@c": {**posted, "last_activity": "2026-01-01T00:00:00.000Z"},
+    }
+    assert (await chp.api.get(ROUTES + "/user/a%20b@c")).json() == routes["/user/a b@c"]
+    await chp.add("/user/a b@c", upstream.target)
+    assert list((await chp.routes())["/user/a b@c"]) == ["target", "last_activity"]
+
+
+async def test_the_default_target_is_the_root(upstream: Upstream) -> None:
+    async with running("--default-target", upstream.target) as chp, chp.client() as client:
+        assert (await client.ask("/any/where")).body == b"ok"
+        assert (await chp.routes())["/"]["target"] == upstream.target
+        assert (await chp.api.delete(ROUTES)).status_code == 204
+        assert (await client.ask("/any/where")).status == 404
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {},
+        *({"Authorization": f"{text}"} for text in ("token", f"Bearer {TOKEN}", f"token {TOKEN}x")),
+    ],
+)
+async def test_the_token_is_asked_for_before_anything(chp: Chp, shown: dict[str, str]) -> None:
+    async with api_client(chp.proxy, shown) as stranger:
+        for answer in (
+            await stranger.get(ROUTES),
+            await stranger.delete(ROUTES + "/x"),
+            await stranger.post(ROUTES + "/x", content=b"{not json"),
+        ):
+            assert (answer.status_code, answer.content) == (403, b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/", "", 404),
+        ("GET", "/api/routesx", "", 404),
+        ("PUT", ROUTES, "", 405),
+        ("GET", ROUTES + "/none", "", 404),
+        ("DELETE", ROUTES + "/none", "", 404),
+        ("POST", ROUTES + "/x", "{not json", 400),
+        ("POST", ROUTES + "/x", "[" * 100_000, 400),
+        ("POST", ROUTES + "/x", "[]", 400),
+        ("POST", ROUTES + "/x", '{"target": 5}', 400),
+        ("POST", ROUTES + "/x", '{"target": "http://169.254.169.254/"}', 400),
+        ("POST", ROUTES + "/a//b", '{"target": "http://h"}', 400),
+        ("POST", ROUTES + "/a/%2e%2e/b", '{"target": "http://h"}', 400),
+        ("POST", ROUTES + "/%ff", '{"target": "http://h"}', 400),
+        ("GET", ROUTES + "?inactive_since=never", "", 400),
+    ],
+)
+async def test_what_the_api_refuses(
+    chp: Chp, method: str, path: str, body: str, status: int
+) -> None:
+    answer = await chp.api.request(method, path, content=body.encode())
+    assert answer.status_code == status
+    assert await chp.routes() == {}
+
+
+async def test_use_moves_last_activity_and_failure_does_not(chp: Chp, upstream: Upstream) -> None:
+    await chp.add("/a", upstream.target)
+    async with chp.client() as client:
+        chp.clock.advance(60)
+        upstream.respond = lambda _: ok(status="404 Not Found")
+        await client.ask("/a")
+        assert (await chp.routes())["/a"]["last_activity"] == "2026-01-01T00:00:00.000Z"
+        upstream.respond = lambda _: ok()
+        await client.ask("/a")
+        assert (await chp.routes())["/a"]["last_activity"] == "2026-01-01T00:01:00.000Z"
+
+
+async def test_idle_routes_are_told_from_used_ones(chp: Chp, upstream: Upstream) -> None:
+    await chp.add("/idle", upstream.target)
+    chp.clock.advance(3600)
+    await chp.add("/used", upstream.target)
+    for name in ("inactive_since", "inactiveSince"):
+        answer = await chp.api.get(ROUTES, params={name: "2026-01-01T00:30:00Z"})
+        assert list(answer.json()) == ["/idle"]
+    assert len((await chp.api.get(ROUTES, params={"inactive_since": ""})).json()) == 2
+
+
+async def test_hosts_are_routed_before_paths(upstream: Upstream) -> None:
+    async with open_upstream() as root, running("--host-routing") as chp, chp.client() as client:
+        await chp.add("/one.test/user", upstream.target)
+        assert (await chp.api.get(ROUTES + "/one.test/user")).json()["host"] == "one.test"
+        client.get("/user/x", host="One.Test:8443")
+        assert (await client.response()).body == b"ok"
+        client.get("/one.test/user/x", host="two.test")
+        assert (await client.response()).status == 404
+        await chp.add("/", root.target)
+        client.get("/user/x", host="two.test")
+        assert (await client.response()).body == b"ok"
+    assert [request.target for request in upstream.requests] == ["/user/x"]
+    assert [request.target for request in root.requests] == ["/user/x"]
+
+
+async def test_a_unix_socket_is_a_target(chp: Chp, short_dir: Path) -> None:
+    async with open_upstream(short_dir / "u.sock"), chp.client() as client:
+        await chp.add("/a", "http+unix://" + f"{short_dir}/u.sock".replace("/", "%2F"))
+        assert (await client.ask("/a")).body == b"ok"
+
+
+async def test_health_needs_no_route(chp: Chp) -> None:
+    async with chp.client() as client:
+        assert json.loads((await client.ask("/_chp_healthz")).body) == {"status": "OK"}
+        assert (await client.ask("/_chp_healthz?x")).status == 404
+        assert (await client.ask("/_carrel/health")).status == 404
+
+
+async def test_a_target_that_is_away_is_a_503_page(chp: Chp) -> None:
+    await chp.add("/a", "http://127.0.0.1:1")
+    async with chp.client() as client:
+        answer = await client.ask("/a")
+        assert answer.status == 503
+        assert (answer.one("content-type") or "").startswith("text/html")
+
+
+async def test_error_pages_of_a_directory(short_dir: Path) -> None:
+    (short_dir / "404.html").write_text("<b>lost</b>")
+    (short_dir / "error.html").write_text("<b>oops</b>")
+    async with running("--error-path", str(short_dir)) as chp, chp.client() as client:
+        assert (await client.ask("/x")).body == b"<b>lost</b>"
+        await chp.add("/a", "http://127.0.0.1:1")
+        answer = await client.ask("/a")
+        assert (answer.status, answer.body) == (503, b"<b>oops</b>")
+
+
+async def test_the_error_target_is_asked_and_told_nothing_of_the_client(
+    upstream: Upstream,
+) -> None:
+    upstream.respond = lambda _: ok(
+        b"a page", "Content-Type: text/x-page", "Set-Cookie: a=1", "X-Other: 1", status="404 Not"
+    )
+    arguments = ("--error-target", upstream.target + "/hub/error")
+    async with running(*arguments) as chp, chp.client() as client:
+        for _ in range(2):
+            answer = await client.ask("/nope?a=1&b=2", "Cookie: secret=1")
+            assert (answer.status, answer.body) == (404, b"a page")
+            assert answer.one("content-type") == "text/x-page"
+            assert answer.one("set-cookie") is None
+            assert answer.one("x-other") is None
+    assert len(upstream.requests) == 2
+    for asked in upstream.requests:
+        assert asked.target == "/hub/error/404?url=%2Fnope%3Fa%3D1%26b%3D2"
+        assert asked.one("cookie") is None
+
+
+async def test_without_its_error_target_it_has_its_own_page() -> None:
+    async with running("--error-target", "http://127.0.0.1:1") as chp, chp.client() as client:
+        answer = await client.ask("/nope")
+        assert answer.status == 404
+        assert b"404" in answer.body
+
+
+async def test_a_client_that_leaves_while_its_page_is_asked_for(upstream: Upstream) -> None:
+    async def silent(reader: Any, _writer: Any) -> None:
+        await reader.read()
+
+    upstream.script = silent
+    async with running("--error-target", upstream.target) as chp:
+        async with chp.client() as client:
+            client.get("/nope")
+            await eventually(lambda: upstream.connections == 1)
+        await eventually(lambda: chp.proxy.edge.connections == 0)
+
+
+async def test_counters_have_the_names_that_dashboards_know(chp: Chp, upstream: Upstream) -> None:
+    await chp.add("/a", upstream.target)
+    async with chp.client() as client:
+        await client.ask("/a")
+        await client.ask("/none")
+    lines = (await chp.metrics()).splitlines()
+    for line in (
+        "api_route_add 1",
+        "requests_web 2",
+        "requests_ws 0",
+        'requests_proxy{status="200"} 1',
+        'requests_proxy{status="404"} 1',
+        'requests_api{status="201"} 1',
+        "find_target_for_req_count 2",
+    ):
+        assert line in lines
+
+
+@pytest.mark.parametrize(
+    ("port", "host", "expected"),
+    [
+        (443, "hub.test:80", "https://hub.test/x?y=1"),
+        (8443, "hub.test", "https://hub.test:8443/x?y=1"),
+        (443, "[::1]:80", "https://[::1]/x?y=1"),
+        (443, "hub.test/evil", None),
+    ],
+)
+async def test_http_is_sent_to_https(port: int, host: str, expected: str | None) -> None:
+    transport = httpx.ASGITransport(HttpsRedirect(port))
+    async with httpx.AsyncClient(transport=transport, base_url="http://r") as client:
+        answer = await client.get("/x?y=1", headers={"Host": host})
+    assert answer.status_code == (301 if expected else 400)
+    assert answer.headers.get("location") == expected
