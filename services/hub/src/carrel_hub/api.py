@@ -7,6 +7,7 @@ from carrel_hub import JUPYTERHUB_API_VERSION
 from carrel_hub.groups.rest import router as groups_router
 from carrel_hub.tokens.rest import router as tokens_router
 from carrel_hub.users.manage import router as people_router
+from carrel_hub.users.operate import router as operate_router
 from carrel_hub.users.rest import router as users_router
 
 api_router = APIRouter()
@@ -33,5 +34,5 @@ async def health() -> Response:
     return Response(status_code=200)
 
 
-for router in (users_router, people_router, tokens_router, groups_router):
+for router in (users_router, people_router, tokens_router, groups_router, operate_router):
     api_router.include_router(router)

@@ -1,0 +1,128 @@
+"""`{hub}api/info`, `/proxy` and `/shutdown`: the hub itself."""
+
+import os
+import signal
+import sys
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+from sqlmodel import col, select
+from starlette.background import BackgroundTask
+
+from carrel_hub import JUPYTERHUB_API_VERSION, __version__
+from carrel_hub.auth.subjects import Subject, current_subject
+from carrel_hub.db.models import Server, User
+from carrel_hub.deps import HubDep
+from carrel_hub.errors import InvalidRequestError
+from carrel_hub.events import user_actor
+from carrel_hub.rbac import Scope, authorise
+from carrel_hub.routing.desired import hub_route
+from carrel_hub.spawns.paths import server_prefix
+from carrel_hub.spawns.service import request_stop_all
+from carrel_hub.users.bodies import json_body
+from carrel_hub.users.paging import page_reply, read_page
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter()
+
+SubjectDep = Annotated[Subject, Depends(current_subject)]
+
+
+@router.get("/info")
+async def info(hub: HubDep, subject: SubjectDep) -> JSONResponse:
+    """What runs here."""
+    authorise(subject, Scope.READ_HUB)
+    authenticator = hub.settings.auth.authenticator
+    return JSONResponse(
+        {
+            "version": JUPYTERHUB_API_VERSION,
+            "python": sys.version,
+            "sys_executable": sys.executable,
+            "spawner": {"class": "carrel_agent.Agent", "version": __version__},
+            "authenticator": {"class": f"carrel_hub.auth.{authenticator}", "version": __version__},
+        }
+    )
+
+
+@router.get("/proxy")
+async def get_routes(request: Request, hub: HubDep, subject: SubjectDep) -> JSONResponse:
+    """The routes that the proxies are sent, without what is secret in them."""
+    authorise(subject, Scope.PROXY)
+    page = read_page(request)
+    settings = hub.settings
+    statement = (
+        select(Server.name, Server.address, User.name)
+        .join(User, col(User.id) == col(Server.user_id))
+        .where(col(Server.route_number).is_not(None), col(Server.address).is_not(None))
+    )
+    async with hub.database.read() as session:
+        rows = (await session.exec(statement)).all()
+    default = hub_route(settings)
+    routes = {default.prefix: _route(default.prefix, default.targets[0], {"hub": True})}
+    for name, address, user in rows:
+        prefix = server_prefix(settings.base_url, user, name)
+        routes[prefix] = _route(prefix, str(address), {"user": user, "server_name": name})
+    names = sorted(routes)
+    if page.described:
+        names = names[page.offset : page.offset + page.limit]
+    shown = {name: routes[name] for name in names}
+    return JSONResponse(page_reply(request, page, shown, len(routes)))
+
+
+@router.post("/proxy")
+async def check_routes(hub: HubDep, subject: SubjectDep) -> Response:
+    """Have every proxy brought up to date now."""
+    authorise(subject, Scope.PROXY)
+    await hub.wakeups.notify()
+    return Response(status_code=200, headers={"content-type": "text/plain"})
+
+
+@router.patch("/proxy")
+async def patch_proxy(request: Request, subject: SubjectDep) -> Response:
+    """Refused: where proxies are is said in the settings."""
+    authorise(subject, Scope.PROXY)
+    if not isinstance(json_body(await request.body()), dict):
+        raise InvalidRequestError("The body must be a JSON object")
+    raise InvalidRequestError("Where proxies are is said in the hub's settings, not over the API")
+
+
+@router.post("/shutdown")
+async def shutdown(request: Request, hub: HubDep, subject: SubjectDep) -> JSONResponse:
+    """End the hub. Servers go on, unless the body says `{"servers": true}`.
+
+    Whatever started the hub may start it again, as `carrel up` does.
+    """
+    authorise(subject, Scope.SHUTDOWN)
+    body = json_body(await request.body())
+    body = {} if body is None else body
+    if not isinstance(body, dict):
+        raise InvalidRequestError("The body must be a JSON object")
+    for key in ("proxy", "servers"):
+        if not isinstance(body.get(key, False), bool):
+            raise InvalidRequestError(f"{key} must be true or false")
+    actor = user_actor(subject.name)
+    if body.get("servers"):
+        async with hub.database.write() as session:
+            ids = await request_stop_all(
+                session, hub, actor=actor, reason=f"{subject.name} shut the hub down"
+            )
+        if ids:
+            await hub.wakeups.notify(*ids)
+    log.warning("shutdown_requested", actor=actor)
+    return JSONResponse(
+        {"message": "Shutting down the hub"},
+        status_code=202,
+        background=BackgroundTask(end_process),
+    )
+
+
+def end_process() -> None:
+    """Ask this process to end as its supervisor would."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _route(prefix: str, target: str, data: dict[str, Any]) -> dict[str, Any]:
+    return {"routespec": prefix, "target": target, "data": data}
