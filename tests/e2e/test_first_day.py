@@ -1,6 +1,7 @@
 """A newcomer's first day: sign in, run a cell, come back, stop, sign out."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -91,6 +92,27 @@ def test_a_start_shows_its_progress(
     stop_server(page, installation.url)
     with page.expect_request("**/server/progress*", timeout=20_000):
         page.locator("#start").click()
+    arrive_in_lab(page, bob.name)
+    stop_server(page, installation.url)
+
+
+def test_a_start_that_fails_says_why_and_can_be_tried_again(
+    installation: Installation, bob: Account, new_person: Open, shot: Shot
+) -> None:
+    """Their own Jupyter settings take long and then break: a mistake people make."""
+    home = Path(f"~{bob.name}").expanduser()
+    mistake = home / ".jupyter" / "jupyter_server_config.py"
+    mistake.parent.mkdir(exist_ok=True)
+    mistake.write_text("import time; time.sleep(4)\nraise SystemExit('no shrubbery')\n")
+    page = new_person()
+    sign_in_with_password(page, installation.url, bob)
+    expect(page.locator("#progress")).to_be_visible(timeout=20_000)
+    shot(page, "pending")
+    expect(page.locator("#cause")).to_be_visible(timeout=60_000)
+    expect(page.locator("#log")).to_contain_text("no shrubbery")
+    shot(page, "failed")
+    mistake.unlink()
+    page.locator("#start").click()
     arrive_in_lab(page, bob.name)
     stop_server(page, installation.url)
 
