@@ -58,7 +58,7 @@ def test_a_link_works_once(installation: Installation, new_person: Open, shot: S
     expect(second.locator("body")).to_contain_text("carrel link")
     shot(second, "link-used")
     second.goto(f"{installation.url}hub/home")
-    expect(second.locator("#sign-in")).to_be_visible()
+    expect(second.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
 def test_a_password_signs_in_and_signing_out_closes_every_door(
