@@ -1,7 +1,5 @@
 """Fake services under a real supervisor."""
 
-import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +10,7 @@ from carrel_hub.up.plan import Probe, ServiceSpec
 from carrel_hub.up.record import ServiceRecord
 from carrel_hub.up.supervisor import Supervisor
 from carrel_shared.clock import SystemClock
+from support.processes import kill_leftovers
 
 _FAKE = Path(__file__).with_name("fake_service.py")
 
@@ -68,10 +67,8 @@ class Bench:
 
     def clean(self) -> None:
         """End whatever still runs."""
-        for service in self.recorded.values():
-            if service.identity.is_alive():
-                os.kill(service.identity.pid, signal.SIGKILL)
         self.log.close()
+        kill_leftovers(self.directory)
 
 
 def turn_until(supervisor: Supervisor, condition: Callable[[], bool], seconds: float = 10) -> None:
