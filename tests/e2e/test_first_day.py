@@ -1,5 +1,6 @@
 """A newcomer's first day: sign in, run a cell, come back, stop, sign out."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,19 @@ def test_a_start_that_fails_says_why_and_can_be_tried_again(
     page.locator("#start").click()
     arrive_in_lab(page, bob.name)
     stop_server(page, installation.url)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has no account of its own")
+def test_root_alone_administers_and_runs_no_notebook(new_person: Open, shot: Shot) -> None:
+    with Installation() as lonely:
+        assert lonely.user == "admin"
+        page = new_person()
+        sign_in_with_link(page, lonely.link)
+        page.wait_for_url("**/hub/home")
+        expect(page.locator("body")).to_contain_text("no unix account")
+        expect(page.locator("#start")).to_have_count(0)
+        shot(page, "home-administrator")
 
 
 def test_the_hub_is_one_menu_away(
