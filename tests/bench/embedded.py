@@ -65,7 +65,7 @@ async def start(client: httpx.AsyncClient, name: str) -> float:
         (server := (await client.get(f"/users/{name}")).json()["servers"].get(""))
         and server["ready"]
     ):
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.02)
     return time.perf_counter() - started
 
 
