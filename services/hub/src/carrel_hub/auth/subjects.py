@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from sqlmodel import col, select
@@ -131,6 +132,12 @@ async def subject_by_token(request: Request) -> Subject | None:
 
 async def find_token(db: AsyncSession, hub: Hub, token_hash: str) -> tuple[Token, User] | None:
     """Return a token that is good now, with its owner. A disabled owner has none."""
+    found = await look_up_token(db, token_hash)
+    return found if found is not None and is_good(*found, hub.clock.now()) else None
+
+
+async def look_up_token(db: AsyncSession, token_hash: str) -> tuple[Token, User] | None:
+    """Return a token with its owner, whether it is good or not."""
     row = (
         await db.exec(
             select(Token, User)
@@ -138,12 +145,12 @@ async def find_token(db: AsyncSession, hub: Hub, token_hash: str) -> tuple[Token
             .where(Token.token_hash == token_hash)
         )
     ).first()
-    if row is None:
-        return None
-    token, user = row
-    if user.disabled or (token.expires_at is not None and token.expires_at <= hub.clock.now()):
-        return None
-    return token, user
+    return None if row is None else (row[0], row[1])
+
+
+def is_good(token: Token, user: User, now: datetime) -> bool:
+    """Whether a token counts: its owner is not disabled and its time is not over."""
+    return not user.disabled and (token.expires_at is None or token.expires_at > now)
 
 
 def scopes_of_token(token: Token, user: User, members: Members = NO_MEMBERS) -> frozenset[str]:

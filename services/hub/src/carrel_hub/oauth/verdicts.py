@@ -1,9 +1,14 @@
 """Whether the bearer of a token may use a server, as a proxy asks."""
 
-from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from carrel_hub.auth.subjects import Subject, SubjectKind, scopes_of_token
+from carrel_hub.auth.subjects import (
+    Subject,
+    SubjectKind,
+    is_good,
+    look_up_token,
+    scopes_of_token,
+)
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Token, User
 from carrel_hub.oauth.clients import client_of_server
@@ -15,17 +20,11 @@ NO = Verdict(known=True, allow=False)
 
 async def give_verdict(db: AsyncSession, hub: Hub, token_hash: str, server_id: str) -> Verdict:
     """Judge a token for a server. What is not surely allowed is not."""
-    row = (
-        await db.exec(
-            select(Token, User)
-            .join(User, col(User.id) == col(Token.user_id))
-            .where(Token.token_hash == token_hash)
-        )
-    ).first()
-    if row is None:
+    found = await look_up_token(db, token_hash)
+    if found is None:
         return UNKNOWN
-    token, user = row
-    if user.disabled or (token.expires_at is not None and token.expires_at <= hub.clock.now()):
+    token, user = found
+    if not is_good(token, user, hub.clock.now()):
         return NO
     client = await client_of_server(db, hub.settings.base_url, server_id)
     if client is None:
