@@ -2,10 +2,9 @@
 
 import pytest
 
-from carrel_proxy.chp.forward import Rules, Sender, onward, rewritten_location
+from carrel_proxy.chp.forward import Rules, Sender, request_for, rewritten_location
 from carrel_proxy.chp.targets import read_target
 from carrel_proxy.core.head import HeadLimits, parse_request
-from carrel_proxy.core.headers import request_bytes
 from carrel_proxy.errors import BadTargetError
 from carrel_shared.addresses import TcpAddress, UnixAddress
 
@@ -24,10 +23,10 @@ def sent(
 ) -> list[str]:
     text = "\r\n".join([f"GET {path} HTTP/1.1", "Host: hub.test:8443", *fields, "", ""])
     head = parse_request(text.encode("latin-1"), HeadLimits())
-    head, added = onward(
+    data = request_for(
         head, read_target(target), depth, sender, rules or Rules(), websocket=websocket
     )
-    return request_bytes(head, added).decode("latin-1").split("\r\n")[:-2]
+    return data.decode("latin-1").split("\r\n")[:-2]
 
 
 def test_a_request_says_where_it_came_from() -> None:
@@ -78,7 +77,11 @@ def test_nobody_spells_claims_with_underscores() -> None:
 
 
 def test_a_websocket_is_forwarded_as_one() -> None:
-    lines = sent(sender=Sender(b"::1", trusted=True, https=True), websocket=True)
+    lines = sent(
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        sender=Sender(b"::1", trusted=True, https=True),
+        websocket=True,
+    )
     assert "x-forwarded-proto: wss" in lines
     assert not [line for line in lines if line.startswith("x-forwarded-host")]
 

@@ -27,7 +27,7 @@ def test_fields_are_sorted_into_plain_and_special() -> None:
         request("Accept: a", "COOKIE:  a=1 ", "Cookie: b=2", "X-Forwarded-For: 1", "X_a: 1"),
         LIMITS,
     )
-    assert head.plain == [b"Accept: a"]
+    assert head.plain == b"\r\nAccept: a"
     assert head.special == {
         b"cookie": [b"a=1", b"b=2"],
         b"x-forwarded-for": [b"1"],
@@ -35,6 +35,40 @@ def test_fields_are_sorted_into_plain_and_special() -> None:
     }
     assert head.value(b"accept") == b"a"
     assert head.value(b"cookie") is None
+
+
+def test_the_same_fields_are_read_once() -> None:
+    first = parse_request(request("Cookie: a=1"), LIMITS)
+    again = parse_request(request("Cookie: a=1", start="POST /x HTTP/1.1"), LIMITS, b"", first)
+    assert (again.method, again.target, again.host) == (b"POST", b"/x", b"h")
+    assert again.special is first.special
+    assert again.derived is first.derived
+
+
+@pytest.mark.parametrize(
+    ("lines", "start"),
+    [
+        (["Cookie: a=2"], "GET / HTTP/1.1"),
+        (["Cookie: a=1"], "GET / HTTP/1.0"),
+        ([], "GET / HTTP/1.1"),
+    ],
+)
+def test_other_fields_are_read_anew(lines: list[str], start: str) -> None:
+    first = parse_request(request("Cookie: a=1"), LIMITS)
+    head, known = request(*lines, start=start), parse_request(request(*lines, start=start), LIMITS)
+    again = parse_request(head, LIMITS, b"", first)
+    assert again == known
+    assert again.derived is not first.derived
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["GET / HTTP/1.2", "GET  / HTTP/1.1", "CONNECT h:1 HTTP/1.1", "GET http://other/ HTTP/1.1"],
+)
+def test_a_request_line_is_judged_each_time(line: str) -> None:
+    first = parse_request(request("Cookie: a=1"), LIMITS)
+    with pytest.raises(BadRequestError):
+        parse_request(request("Cookie: a=1", start=line), LIMITS, b"", first)
 
 
 @pytest.mark.parametrize(

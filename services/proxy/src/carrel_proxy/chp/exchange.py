@@ -9,7 +9,7 @@ from carrel_proxy.chp.forward import rewritten_location
 from carrel_proxy.chp.table import ChpRoute
 from carrel_proxy.core.answers import Answer, Trouble
 from carrel_proxy.core.body import RequestBody
-from carrel_proxy.core.head import RequestHead, ResponseHead
+from carrel_proxy.core.head import RequestHead, ResponseHead, field_values, without_fields
 from carrel_proxy.engine.deadlines import NEVER
 from carrel_proxy.engine.exchange import Exchange
 
@@ -50,12 +50,12 @@ class ChpExchange(Exchange):
         target = self._target
         rules = self._chp.rules
         if target is not None and (rules.auto_rewrite or rules.protocol_rewrite):
-            for index, line in enumerate(head.plain):
-                if line[:9].lower() == b"location:":
-                    value = rewritten_location(
-                        line[9:].strip(b" \t"), head.status, self._client_host, target, rules
-                    )
-                    head.plain[index] = b"Location: " + value
+            locations = field_values(head.plain, b"location")
+            head.plain = without_fields(head.plain, (b"location",))
+            for value in locations:
+                head.plain += b"\r\nLocation: " + rewritten_location(
+                    value, head.status, self._client_host, target, rules
+                )
         super()._begin_response(head, data)
 
     def _switch(self, head: ResponseHead, data: bytes) -> None:

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from carrel_proxy.chp.targets import Target
-from carrel_proxy.core.head import RequestHead
-from carrel_proxy.core.headers import Onward
+from carrel_proxy.core.head import RequestHead, without_fields
+from carrel_proxy.core.headers import framing_fields, passing_fields
 from carrel_proxy.core.paths import below
 
 # What is set apart from others' requests because it claims what only a proxy can know.
@@ -53,30 +53,52 @@ class Sender:
     https: bool
 
 
-def onward(
+def request_for(
     head: RequestHead, target: Target, depth: int, sender: Sender, rules: Rules, *, websocket: bool
-) -> tuple[RequestHead, Onward]:
-    """Return the head to send and what is added to it.
+) -> bytes:
+    """Return the head to send.
 
     Args:
         depth: How many segments of the path the route covers.
     """
-    overridden = {name.lower() for name, _ in rules.custom}
-    plain = [line for line in head.plain if line[: line.index(b":")].lower() not in overridden]
-    special = {name: values for name, values in head.special.items() if name not in overridden}
-    fields = []
-    for name, values in head.special.items():
-        if name not in overridden and _passes(name, trusted=sender.trusted):
-            fields += [b"%b: %b\r\n" % (name, value) for value in values]
-    if rules.x_forward:
-        fields.append(_forwarded(head, sender, overridden, websocket=websocket))
-    elif sender.trusted:
-        for name in _FORWARDED:
-            fields += [b"%b: %b\r\n" % (name, value) for value in special.get(name, ())]
-    fields += [b"%b: %b\r\n" % field for field in rules.custom]
     host = target.host if rules.change_origin else head.host
-    sent = replace(head, host=host, plain=plain, special=special)
-    return sent, Onward(_target(head.target, target, depth, rules), b"".join(fields))
+    key = ("sent", host, websocket)
+    fields = head.derived.get(key)
+    if fields is None:
+        fields = head.derived[key] = _fields(head, host, sender, rules, websocket=websocket)
+    path = _target(head.target, target, depth, rules)
+    return b"%b %b HTTP/1.1%b\r\n\r\n" % (head.method, path, fields)
+
+
+def _fields(
+    head: RequestHead, host: bytes, sender: Sender, rules: Rules, *, websocket: bool
+) -> bytes:
+    """Return all fields to send, CRLF before each."""
+    overridden = {name.lower() for name, _ in rules.custom}
+    special = {name: values for name, values in head.special.items() if name not in overridden}
+    fields = [(b"Host", host)]
+    if b"cookie" in special:
+        fields.append((b"Cookie", b"; ".join(special[b"cookie"])))
+    fields += [(b"Authorization", value) for value in special.get(b"authorization", ())]
+    for name, values in special.items():
+        if _passes(name, trusted=sender.trusted):
+            fields += [(name, value) for value in values]
+    if rules.x_forward:
+        fields += _forwarded(head, sender, overridden, websocket=websocket)
+    elif sender.trusted:
+        fields += [(name, value) for name in _FORWARDED for value in special.get(name, ())]
+    fields += rules.custom
+    plain = passing_fields(head)
+    if overridden:
+        plain = without_fields(plain, overridden)
+    return b"".join(
+        (
+            *(b"\r\n%b: %b" % field for field in fields[:1]),
+            plain,
+            *(b"\r\n%b: %b" % field for field in fields[1:]),
+            framing_fields(head, websocket=websocket),
+        )
+    )
 
 
 def _passes(name: bytes, *, trusted: bool) -> bool:
@@ -98,7 +120,7 @@ _DECISIVE = frozenset(
 
 def _forwarded(
     head: RequestHead, sender: Sender, overridden: set[bytes], *, websocket: bool
-) -> bytes:
+) -> list[tuple[bytes, bytes]]:
     said: Mapping[bytes, list[bytes]] = head.special if sender.trusted else {}
     _, colon, port = head.host.rpartition(b":")
     if not colon or not port.isdigit():
@@ -109,18 +131,20 @@ def _forwarded(
         b"x-forwarded-port": port,
         b"x-forwarded-proto": scheme + b"s" if sender.https else scheme,
     }
-    lines = [
-        b"%b: %b\r\n" % (name, b",".join([*said.get(name, ()), value]))
+    fields = [
+        (name, b",".join([*said.get(name, ()), value]))
         for name, value in own.items()
         if name not in overridden
     ]
     hosts = said.get(b"x-forwarded-host", [] if websocket else [head.host])
     if hosts and b"x-forwarded-host" not in overridden:
-        lines.append(b"x-forwarded-host: %b\r\n" % hosts[0])
-    return b"".join(lines)
+        fields.append((b"x-forwarded-host", hosts[0]))
+    return fields
 
 
 def _target(received: bytes, target: Target, depth: int, rules: Rules) -> bytes:
+    if rules.include_prefix and not (rules.prepend_path and (target.path or target.query)):
+        return received
     path, mark, query = received.partition(b"?")
     if not rules.include_prefix:
         path = b"/" + (below(path, depth) or b"")

@@ -8,8 +8,10 @@ of a body is said once.
 
 import ipaddress
 import re
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from carrel_proxy.errors import BadRequestError, BadResponseError
 
@@ -59,9 +61,77 @@ _REQUEST_SPECIAL = HOP_BY_HOP | {
     b"x-request-id",
     b"x-rewrite-url",
 }
-_UNTRUSTED_PREFIXES = (b"x-forwarded-", b"x-carrel-")
 
 Fields = dict[bytes, list[bytes]]
+
+
+def fields_pattern(names: Iterable[bytes], *patterns: bytes) -> re.Pattern[bytes]:
+    """Return what finds fields by their lower-case names in a section in lower case.
+
+    Args:
+        patterns: More names, as regular expressions.
+    """
+    by_first: dict[bytes, list[bytes]] = {}
+    for name in sorted(names):
+        by_first.setdefault(name[:1], []).append(re.escape(name[1:]))
+    groups = [b"%b(?:%b)" % (first, b"|".join(rests)) for first, rests in by_first.items()]
+    return re.compile(rb"\r\n(" + b"|".join([*groups, *patterns]) + rb"):([^\r]*+)")
+
+
+_REQUEST_FIELDS = fields_pattern(
+    _REQUEST_SPECIAL, rb"x-(?:forwarded|carrel)-[^:]*+", rb"[^:_\r]*+_[^:]*+"
+)
+HOP_BY_HOP_FIELDS = fields_pattern(HOP_BY_HOP, rb"x-carrel-[^:]*+")
+"""Finds what no response's field section passes on as it came."""
+
+
+def split_fields(section: bytes, wanted: re.Pattern[bytes]) -> tuple[bytes, Fields]:
+    """Set the fields apart that need thought.
+
+    Args:
+        section: Well-formed field lines, CRLF before each and none after the last.
+
+    Returns:
+        The section without them, and their values by lower-case name.
+    """
+    special: Fields = {}
+    kept, position = [], 0
+    for match in wanted.finditer(section.lower()):
+        start, end = match.span()
+        if start > position:
+            kept.append(section[position:start])
+        position = end
+        value = section[match.start(2) : end].strip(b" \t")
+        name = match[1]
+        if name in special:
+            special[name].append(value)
+        else:
+            special[name] = [value]
+    if not position:
+        return section, special
+    kept.append(section[position:])
+    return b"".join(kept), special
+
+
+def field_values(section: bytes, name: bytes) -> list[bytes]:
+    """Return the values of the fields of a section that have this lower-case name."""
+    values, position = [], 0
+    lowered, wanted = section.lower(), b"\r\n" + name + b":"
+    while (start := lowered.find(wanted, position)) >= 0:
+        start += len(wanted)
+        position = section.find(b"\r", start)
+        if position < 0:
+            position = len(section)
+        values.append(section[start:position].strip(b" \t"))
+    return values
+
+
+def without_fields(section: bytes, names: Collection[bytes]) -> bytes:
+    """Return a section without the fields of these lower-case names."""
+    lines = section.split(b"\r\n")[1:]
+    return b"".join(
+        b"\r\n" + line for line in lines if line[: line.index(b":")].lower() not in names
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +154,27 @@ class RequestHead:
         target: Path and query as received; an absolute form is reduced to them.
         minor: The minor version of HTTP/1.
         host: The `Host` field as received.
-        plain: Field lines, without their CRLF, that need no thought and go on as they came.
+        plain: Field lines that need no thought and go on as they came, CRLF before each.
         special: Values of the fields that do need some, by lower-case name.
         length: `Content-Length`, None without one.
         chunked: The body is chunked.
         keep_alive: The client would send another request on this connection.
+        section: The fields as they came.
+        derived: What was worked out from the fields alone, by whoever did. It is shared by all
+            requests of a connection that repeat the same fields, as browsers' polls do.
     """
 
     method: bytes
     target: bytes
     minor: int
     host: bytes
-    plain: list[bytes]
+    plain: bytes
     special: Fields
     length: int | None
     chunked: bool
     keep_alive: bool
+    section: bytes
+    derived: dict[Hashable, Any]
 
     @property
     def has_body(self) -> bool:
@@ -112,13 +187,7 @@ class RequestHead:
 
     def value(self, name: bytes) -> bytes | None:
         """Return the value of a field that was sent once; twice or never is None."""
-        values = self.special.get(name)
-        if values is None:
-            prefix = name + b":"
-            size = len(prefix)
-            values = [
-                line[size:].strip(b" \t") for line in self.plain if line[:size].lower() == prefix
-            ]
+        values = self.special.get(name) or field_values(self.plain, name)
         return values[0] if len(values) == 1 else None
 
 
@@ -129,7 +198,7 @@ class ResponseHead:
     minor: int
     status: int
     reason: bytes
-    plain: list[bytes]
+    plain: bytes
     special: Fields
     length: int | None
     chunked: bool
@@ -161,12 +230,19 @@ def _refuse_size(data: bytes, limits: HeadLimits) -> None:
     raise BadRequestError("the header section is too large", 431)
 
 
-def parse_request(head: bytes, limits: HeadLimits, default_host: bytes = b"") -> RequestHead:
+def parse_request(
+    head: bytes,
+    limits: HeadLimits,
+    default_host: bytes = b"",
+    before: RequestHead | None = None,
+) -> RequestHead:
     """Read a request head that ends in an empty line.
 
     Args:
         head: All of it, the empty line included.
         default_host: Taken for an HTTP/1.0 request without `Host`.
+        before: The last request of the same connection. Fields that are the same to the byte
+            mean the same, and are not read again.
 
     Raises:
         BadRequestError: If it is anything but well-formed and unambiguous.
@@ -181,58 +257,61 @@ def parse_request(head: bytes, limits: HeadLimits, default_host: bytes = b"") ->
         raise BadRequestError("this proxy speaks HTTP/1.1", 505)
     if len(target) > limits.target:
         raise BadRequestError("the request target is too long", 414)
-    start = line.end()
-    if _FIELDS.fullmatch(head, start) is None:
-        raise BadRequestError("a header field is malformed")
-    minor = 1 if minor_text == b"1" else 0
-    lines = head[start:-4].split(b"\r\n") if len(head) - start > 2 else []
-    if len(lines) > limits.fields:
-        raise BadRequestError("there are too many header fields", 431)
-    plain: list[bytes] = []
-    special: Fields = {}
-    for field in lines:
-        name = field[: field.index(b":")].lower()
-        if (
-            name in _REQUEST_SPECIAL
-            or b"_" in name
-            or (name[:2] == b"x-" and name.startswith(_UNTRUSTED_PREFIXES))
-        ):
-            value = field[len(name) + 1 :].strip(b" \t")
-            if name in special:
-                special[name].append(value)
-            else:
-                special[name] = [value]
-        else:
-            plain.append(field)
-    host = _one_host(special.pop(b"host", None), minor, default_host)
     if method == b"CONNECT" or method == b"TRACE":
         raise BadRequestError(f"{method.decode('ascii')} is not allowed here", 405)
+    minor = 1 if minor_text == b"1" else 0
+    start = line.end() - 2
+    section = head[start:-4]
+    if before is None or section != before.section or minor != before.minor:
+        if _FIELDS.fullmatch(head, start + 2) is None:
+            raise BadRequestError("a header field is malformed")
+        before = _read_fields(section, minor, limits, default_host)
     if target[0] != 0x2F:  # a slash
-        target = _origin_form(target, host)
+        target = _origin_form(target, before.host)
     if b"#" in target:
         raise BadRequestError("the request target has a fragment")
-    length, chunked = _request_framing(special, minor)
-    if b"expect" in special:
-        _check_expect(special[b"expect"])
     return RequestHead(
         method,
         target,
         minor,
-        host,
-        plain,
-        special,
-        length,
-        chunked,
-        minor == 1 and (b"connection" not in special or b"close" not in connection_tokens(special)),
+        before.host,
+        before.plain,
+        before.special,
+        before.length,
+        before.chunked,
+        before.keep_alive,
+        section,
+        before.derived,
     )
 
 
-def parse_response(head: bytes, special_names: frozenset[bytes] = HOP_BY_HOP) -> ResponseHead:
+def _read_fields(
+    section: bytes, minor: int, limits: HeadLimits, default_host: bytes
+) -> RequestHead:
+    """Return a head that has everything but its request line."""
+    if section.count(b"\r\n") > limits.fields:
+        raise BadRequestError("there are too many header fields", 431)
+    plain, special = split_fields(section, _REQUEST_FIELDS)
+    host = _one_host(special.pop(b"host", None), minor, default_host)
+    length, chunked = _request_framing(special, minor)
+    if b"expect" in special:
+        _check_expect(special[b"expect"])
+    keep_alive = minor == 1 and (
+        b"connection" not in special or b"close" not in connection_tokens(special)
+    )
+    return RequestHead(
+        b"", b"", minor, host, plain, special, length, chunked, keep_alive, section, {}
+    )
+
+
+def parse_response(
+    head: bytes, special_fields: re.Pattern[bytes] = HOP_BY_HOP_FIELDS
+) -> ResponseHead:
     """Read a response head that ends in an empty line.
 
     Args:
         head: All of it, the empty line included.
-        special_names: Which fields to set apart; at least `HOP_BY_HOP`.
+        special_fields: Finds the fields to set apart; at least those of `HOP_BY_HOP_FIELDS`.
 
     Raises:
         BadResponseError: If it is malformed, or says twice how long its body is.
@@ -244,21 +323,10 @@ def parse_response(head: bytes, special_names: frozenset[bytes] = HOP_BY_HOP) ->
     if _FIELDS.fullmatch(head, start) is None:
         raise BadResponseError("a header field is malformed")
     minor_text, status, reason = line.groups()
-    lines = head[start:-4].split(b"\r\n") if len(head) - start > 2 else []
-    if len(lines) > RESPONSE_LIMITS.fields:
+    section = head[start - 2 : -4]
+    if section.count(b"\r\n") > RESPONSE_LIMITS.fields:
         raise BadResponseError("there are too many header fields")
-    plain: list[bytes] = []
-    special: Fields = {}
-    for field in lines:
-        name = field[: field.index(b":")].lower()
-        if name in special_names or (name[:2] == b"x-" and name.startswith(b"x-carrel-")):
-            value = field[len(name) + 1 :].strip(b" \t")
-            if name in special:
-                special[name].append(value)
-            else:
-                special[name] = [value]
-        else:
-            plain.append(field)
+    plain, special = split_fields(section, special_fields)
     minor = 1 if minor_text == b"1" else 0
     lengths = special.get(b"content-length")
     codings = special.get(b"transfer-encoding")

@@ -7,7 +7,14 @@ and the body's length is said once more, in our own words.
 from dataclasses import dataclass
 
 from carrel_proxy.core.cookies import confine_set_cookie, without_reserved
-from carrel_proxy.core.head import HOP_BY_HOP, RequestHead, ResponseHead, connection_tokens
+from carrel_proxy.core.head import (
+    HOP_BY_HOP,
+    RequestHead,
+    ResponseHead,
+    connection_tokens,
+    fields_pattern,
+    without_fields,
+)
 
 _CONNECTION_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 
@@ -50,8 +57,10 @@ _ORIGIN_WIDE = frozenset(
 )
 """What one server must not say for all who share its origin, or to a web server before us."""
 
-SERVER_SPECIAL = HOP_BY_HOP | _ORIGIN_WIDE | {b"set-cookie", b"service-worker-allowed"}
-"""Fields to set apart in the responses of a user's server."""
+SERVER_FIELDS = fields_pattern(
+    HOP_BY_HOP | _ORIGIN_WIDE | {b"set-cookie", b"service-worker-allowed"}, rb"x-carrel-[^:]*+"
+)
+"""Finds the fields to set apart in the responses of a user's server."""
 
 
 @dataclass(slots=True)
@@ -73,30 +82,49 @@ class Onward:
 
 def request_bytes(head: RequestHead, onward: Onward, *, websocket: bool = False) -> bytes:
     """Return the head to send to a target."""
+    key = ("kept", onward.firewall, onward.drop_authorization, websocket)
+    kept = head.derived.get(key)
+    if kept is None:
+        kept = head.derived[key] = _kept_fields(head, onward, websocket=websocket)
+    return b"%b %b HTTP/1.1%b\r\n%b\r\n" % (head.method, onward.target, kept, onward.fields)
+
+
+def _kept_fields(head: RequestHead, onward: Onward, *, websocket: bool) -> bytes:
+    """Return what goes on of a request's fields, CRLF before each."""
     special = head.special
-    plain = head.plain
-    if b"connection" in special and (nominated := connection_tokens(special) - _CONNECTION_OPTIONS):
-        plain = _without(plain, nominated - _NEVER_NOMINATED)
-    lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (head.method, onward.target, head.host), *plain]
-    if special:
-        if b"cookie" in special:
-            cookies = special[b"cookie"]
-            value = without_reserved(cookies) if onward.firewall else b"; ".join(cookies)
-            if value is not None:
-                lines.append(b"Cookie: " + value)
-        if b"authorization" in special and not onward.drop_authorization:
-            lines += [b"Authorization: " + value for value in special[b"authorization"]]
-        if head.chunked:
-            lines.append(b"Transfer-Encoding: chunked")
-        elif head.length is not None:
-            lines.append(b"Content-Length: %d" % head.length)
-        if head.expects_continue:
-            lines.append(b"Expect: 100-continue")
-        if websocket:
-            lines.append(b"Sec-WebSocket-Key: " + special[b"sec-websocket-key"][0])
-            lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
-    lines.append(onward.fields)
-    return b"\r\n".join(lines) + b"\r\n"
+    lines = [b"\r\nHost: " + head.host, passing_fields(head)]
+    if b"cookie" in special:
+        cookies = special[b"cookie"]
+        value = without_reserved(cookies) if onward.firewall else b"; ".join(cookies)
+        if value is not None:
+            lines.append(b"\r\nCookie: " + value)
+    if b"authorization" in special and not onward.drop_authorization:
+        lines += [b"\r\nAuthorization: " + value for value in special[b"authorization"]]
+    lines.append(framing_fields(head, websocket=websocket))
+    return b"".join(lines)
+
+
+def passing_fields(head: RequestHead) -> bytes:
+    """Return the fields that need no thought, without those that were for this hop only."""
+    nominated = connection_tokens(head.special) - _CONNECTION_OPTIONS
+    if nominated:
+        return without_fields(head.plain, nominated - _NEVER_NOMINATED)
+    return head.plain
+
+
+def framing_fields(head: RequestHead, *, websocket: bool) -> bytes:
+    """Return the fields that frame a request for the next hop, CRLF before each."""
+    fields = b""
+    if head.chunked:
+        fields = b"\r\nTransfer-Encoding: chunked"
+    elif head.length is not None:
+        fields = b"\r\nContent-Length: %d" % head.length
+    if head.expects_continue:
+        fields += b"\r\nExpect: 100-continue"
+    if websocket:
+        key = head.special[b"sec-websocket-key"][0]
+        fields += b"\r\nSec-WebSocket-Key: %b\r\nConnection: Upgrade\r\nUpgrade: websocket" % key
+    return fields
 
 
 def response_bytes(head: ResponseHead, framing: bytes, prefix: bytes | None) -> bytes:
@@ -110,28 +138,20 @@ def response_bytes(head: ResponseHead, framing: bytes, prefix: bytes | None) -> 
     """
     special = head.special
     plain = head.plain
-    if special:
-        if b"connection" in special and (
-            nominated := connection_tokens(special) - _CONNECTION_OPTIONS
-        ):
-            plain = _without(plain, nominated)
-        if prefix is not None:
-            plain = [*plain, *_confined(head, prefix)]
-    status = b"HTTP/1.1 %d %b" % (head.status, head.reason)
-    return b"\r\n".join((status, *plain, framing)) + b"\r\n"
+    if b"connection" in special and (nominated := connection_tokens(special) - _CONNECTION_OPTIONS):
+        plain = without_fields(plain, nominated)
+    if prefix is not None and special:
+        plain += _confined(head, prefix)
+    return b"HTTP/1.1 %d %b%b\r\n%b\r\n" % (head.status, head.reason, plain, framing)
 
 
-def _confined(head: ResponseHead, prefix: bytes) -> list[bytes]:
-    lines = []
+def _confined(head: ResponseHead, prefix: bytes) -> bytes:
+    lines = b""
     for value in head.special.get(b"set-cookie", ()):
         confined = confine_set_cookie(value, prefix)
         if confined is not None:
-            lines.append(b"Set-Cookie: " + confined)
+            lines += b"\r\nSet-Cookie: " + confined
     workers = head.special.get(b"service-worker-allowed", [])
     if len(workers) == 1 and workers[0].startswith(prefix) and b".." not in workers[0]:
-        lines.append(b"Service-Worker-Allowed: " + workers[0])
+        lines += b"\r\nService-Worker-Allowed: " + workers[0]
     return lines
-
-
-def _without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
-    return [line for line in lines if line[: line.index(b":")].lower() not in names]

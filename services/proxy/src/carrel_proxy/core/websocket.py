@@ -5,7 +5,7 @@ import hashlib
 import re
 from enum import Enum, auto
 
-from carrel_proxy.core.head import RequestHead, ResponseHead, connection_tokens
+from carrel_proxy.core.head import RequestHead, ResponseHead, connection_tokens, field_values
 from carrel_proxy.errors import BadRequestError, BadResponseError
 
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
@@ -53,11 +53,7 @@ def check_accepted(head: ResponseHead, key: bytes) -> None:
             bytes are.
     """
     upgrade = [value.lower() for value in head.special.get(b"upgrade", [])]
-    accept = [
-        line.split(b":", 1)[1].strip(b" \t")
-        for line in head.plain
-        if line[:21].lower() == b"sec-websocket-accept:"
-    ]
+    accept = field_values(head.plain, b"sec-websocket-accept")
     if upgrade != [b"websocket"] or b"upgrade" not in connection_tokens(head.special):
         raise BadResponseError("101 that is no WebSocket")
     if accept != [accept_for(key)]:

@@ -51,6 +51,7 @@ class ClientConnection(asyncio.Protocol):
         "_buffer",
         "_checked",
         "_held",
+        "_last",
         "_lingering",
         "_paused",
         "_skipped_line",
@@ -76,6 +77,7 @@ class ClientConnection(asyncio.Protocol):
         self.grant: Grant | None = None
         self._buffer = b""
         self._checked = 0
+        self._last: RequestHead | None = None
         self._held: tuple[RequestHead, RequestBody, bytes] | None = None
         self.forwarded: tuple[bytes, bytes] = (b"", b"")
         self._advancing = False
@@ -175,7 +177,10 @@ class ClientConnection(asyncio.Protocol):
             return False
         self._checked = 0
         self._skipped_line = False
-        head = parse_request(data[: end + 4], self.edge.limits.head, self.edge.default_host)
+        head = parse_request(
+            data[: end + 4], self.edge.limits.head, self.edge.default_host, self._last
+        )
+        self._last = head
         self._buffer = data[end + 4 :]
         if not head.has_body:
             self._dispatch(head, None, b"")

@@ -19,7 +19,7 @@ from carrel_proxy.core.answers import (
 from carrel_proxy.core.body import RequestBody
 from carrel_proxy.core.forwarded import forwarded_fields
 from carrel_proxy.core.head import RequestHead
-from carrel_proxy.core.headers import Onward
+from carrel_proxy.core.headers import Onward, request_bytes
 from carrel_proxy.core.paths import below
 from carrel_proxy.core.signin import CALLBACK, LOGOUT
 from carrel_proxy.core.trie import RouteTrie
@@ -86,7 +86,8 @@ class Dispatcher:
         if rest is None:
             exchange.answer(_with_slash(head, route))
         elif route.access is None:
-            exchange.forward(Onward(target, _fields(client, head), firewall=route.server))
+            onward = Onward(target, _fields(client, head), firewall=route.server)
+            exchange.forward(request_bytes(head, onward, websocket=websocket))
         else:
             self._guarded(exchange, route.access, rest)
 
@@ -157,9 +158,10 @@ class Dispatcher:
                 _, target = split_query_token(target)
             client.grant = outcome
             fields = _fields(client, head) + route.secret_fields + outcome.fields
-            exchange.forward(
-                Onward(target, fields, route.server, drop_authorization=token_hash == shown.header)
+            onward = Onward(
+                target, fields, route.server, drop_authorization=token_hash == shown.header
             )
+            exchange.forward(request_bytes(head, onward, websocket=exchange.websocket))
         elif outcome is Refused.NOBODY and is_navigation(head) and head.method == b"GET":
             _, mark, query = head.target.partition(b"?")
             https = _is_https(client, head)

@@ -16,13 +16,13 @@ from carrel_proxy.core.chunks import LAST_CHUNK, ChunkError, ChunkReader, frame
 from carrel_proxy.core.framing import Body, onward_framing, response_body
 from carrel_proxy.core.head import (
     END,
-    HOP_BY_HOP,
+    HOP_BY_HOP_FIELDS,
     RESPONSE_LIMITS,
     RequestHead,
     ResponseHead,
     parse_response,
 )
-from carrel_proxy.core.headers import SERVER_SPECIAL, Onward, request_bytes, response_bytes
+from carrel_proxy.core.headers import SERVER_FIELDS, response_bytes
 from carrel_proxy.core.troubles import GATEWAY_TIMEOUT, trouble_of
 from carrel_proxy.core.websocket import check_accepted
 from carrel_proxy.engine.routes import LiveRoute
@@ -124,9 +124,9 @@ class Exchange:
 
     # --- the request ---
 
-    def forward(self, onward: Onward) -> None:
-        """Send the request on."""
-        self._request = data = request_bytes(self.head, onward, websocket=self.websocket)
+    def forward(self, data: bytes) -> None:
+        """Send the request on, with this head."""
+        self._request = data
         upstream = self.route.take()
         if upstream is not None:
             self._send(upstream, data)
@@ -206,7 +206,7 @@ class Exchange:
                 return
             if end > RESPONSE_LIMITS.head:
                 raise BadResponseError("the response head is too large")
-            special = SERVER_SPECIAL if self.route.server else HOP_BY_HOP
+            special = SERVER_FIELDS if self.route.server else HOP_BY_HOP_FIELDS
             head = parse_response(data[: end + 4], special)
             data = data[end + 4 :]
             if head.status >= 200:
