@@ -7,7 +7,6 @@ import socket
 import ssl
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import uvloop
 
@@ -16,6 +15,7 @@ from carrel_proxy.app import run
 from carrel_proxy.chp.options import is_meant
 from carrel_proxy.chp.program import main as chp_main
 from carrel_proxy.settings import ProxySettings
+from carrel_proxy.tls import TlsError, public_context
 from carrel_shared.addresses import AddressError, bind_address, parse_address
 from carrel_shared.logging import configure_logging
 from carrel_shared.settings import (
@@ -77,23 +77,12 @@ def _bind_public(settings: ProxySettings) -> socket.socket:
 
 
 def _tls(settings: ProxySettings) -> ssl.SSLContext | None:
-    if settings.tls_cert is None or settings.tls_key is None:
+    if not settings.is_tls:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_no_password)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"tls_cert {settings.tls_cert} and tls_key {settings.tls_key} cannot be used:"
-            f" {error.strerror or error}"
-        ) from error
-    return context
-
-
-def _no_password() -> NoReturn:
-    raise SettingsError("tls_key is encrypted; a service cannot be asked for its passphrase")
+        return public_context(settings.certificates)
+    except TlsError as error:
+        raise SettingsError(f"tls_cert, tls_key, tls_certificates: {error}") from error
 
 
 def _prepare_state(directory: Path) -> None:

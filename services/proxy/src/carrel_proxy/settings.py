@@ -4,12 +4,22 @@ import ipaddress
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from carrel_proxy.tls import CertificateFiles
 from carrel_shared.addresses import TcpAddress, parse_address
 from carrel_shared.fields import AddressText, BasePath, LogLevel, PeerName, ServiceKey
 from carrel_shared.settings import ServiceSettings
+
+
+class CertificateSetting(BaseModel):
+    """One of several certificates."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cert: Path
+    key: Path
 
 
 class ProxySettings(ServiceSettings):
@@ -27,6 +37,11 @@ class ProxySettings(ServiceSettings):
         default=None, description="PEM file with the certificate and its chain."
     )
     tls_key: Path | None = Field(default=None, description="PEM file with the certificate's key.")
+    tls_certificates: list[CertificateSetting] = Field(
+        default=[],
+        description="More certificates, each with `cert` and `key`. A client is shown the one for"
+        " the host it names, else that of tls_cert, else the first of these.",
+    )
     insecure: bool = Field(
         default=False,
         description="Accept a public address without TLS, because TLS ends somewhere else.",
@@ -127,7 +142,7 @@ class ProxySettings(ServiceSettings):
         if (
             isinstance(address, TcpAddress)
             and not address.is_loopback
-            and self.tls_cert is None
+            and not self.is_tls
             and not self.insecure
         ):
             raise ValueError(
@@ -143,5 +158,13 @@ class ProxySettings(ServiceSettings):
         return f"{self.base_url}hub/"
 
     @property
+    def certificates(self) -> list[CertificateFiles]:
+        """What TLS is spoken with, the usual one first; empty for plain HTTP."""
+        files = [CertificateFiles(each.cert, each.key) for each in self.tls_certificates]
+        if self.tls_cert is not None and self.tls_key is not None:
+            files.insert(0, CertificateFiles(self.tls_cert, self.tls_key))
+        return files
+
+    @property
     def is_tls(self) -> bool:
-        return self.tls_cert is not None
+        return self.tls_cert is not None or bool(self.tls_certificates)

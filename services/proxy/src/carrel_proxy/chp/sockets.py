@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 from carrel_proxy.chp.options import Options, OptionsError, TlsFiles
+from carrel_proxy.tls import CertificateFiles, TlsError, public_context
 from carrel_shared.addresses import AddressError, TcpAddress, UnixAddress, bind_address
 
 _EVERYBODY_MAY_CONNECT = 0o666
@@ -86,19 +87,20 @@ def public_tls(options: Options) -> ssl.SSLContext | None:
         OptionsError: If a file cannot be used.
     """
     files = options.tls
-    if not files.is_set:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    _load(context, files, "--ssl")
-    context.set_alpn_protocols(["http/1.1"])
-    if files.ciphers is not None:
-        try:
-            context.set_ciphers(files.ciphers)
-        except ssl.SSLError as error:
-            raise OptionsError("--ssl-ciphers: no such cipher") from error
+    wanted = ssl.CERT_NONE
     if files.request_cert:
-        context.verify_mode = ssl.CERT_REQUIRED if files.reject_unauthorized else ssl.CERT_OPTIONAL
-    return context
+        wanted = ssl.CERT_REQUIRED if files.reject_unauthorized else ssl.CERT_OPTIONAL
+    if files.key is None or files.cert is None:
+        return None
+    try:
+        return public_context(
+            [CertificateFiles(files.cert, files.key, files.passphrase)],
+            ciphers=files.ciphers,
+            client_ca=files.ca,
+            client_certificates=wanted,
+        )
+    except TlsError as error:
+        raise OptionsError(f"--ssl-key, --ssl-cert, --ssl-ca, --ssl-ciphers: {error}") from error
 
 
 def api_tls(files: TlsFiles) -> dict[str, object]:
