@@ -53,6 +53,7 @@ class ChpRoute(LiveRoute):
         self.secret_fields = b""
         self.spawn = None
         self.pools = pools
+        self.several = False
         self.used_at = clock.now()
         self._clock = clock
         self._deadlines = deadlines

@@ -47,6 +47,9 @@ MOST_INTERIM = 10
 JOIN_UP_TO = 16 * 1024
 """Up to this size, head and body are worth copying together into one write."""
 
+DRAINING = b"x-carrel-draining"
+"""Set by a target that is ending, in all its responses."""
+
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 
 
@@ -71,7 +74,7 @@ class Exchange:
         "_pending",
         "_reader",
         "_request",
-        "_retried",
+        "_retries",
         "_reusable",
         "_status",
         "_upstream",
@@ -106,7 +109,7 @@ class Exchange:
         self._pending = pending
         self._upstream: UpstreamConnection | None = None
         self._request = b""
-        self._retried = False
+        self._retries = 0
         self._partial = b""
         self._kind: Body | None = None
         self._onward_kind = Body.NONE
@@ -229,6 +232,8 @@ class Exchange:
             self.client.transport.write(response_bytes(head, b"", prefix))
 
     def _begin_response(self, head: ResponseHead, data: bytes) -> None:
+        if self.route.several and self._passed_over(head):
+            return
         self._kind = kind = response_body(head, self.head.method)
         self._status = head.status
         self.keep_alive = (
@@ -320,23 +325,48 @@ class Exchange:
             self._finish()
         elif self.answered:
             self._cut("the target ended in the middle of its response")
-        elif upstream is not None and self._may_retry(upstream):
-            self._retried = True
-            self.client.edge.tasks.start(self._connect(), name="connect")
-        else:
-            self.route.note_trouble("target_ended", str(error or "no response"))
+        elif upstream is not None:
+            reason = str(error or "no response")
+            if not upstream.reused:
+                self.route.failed(upstream.pool, f"{upstream.pool.target}: {reason}")
+            if self._may_retry(upstream):
+                self._retry()
+                return
+            self.route.note_trouble("target_ended", reason)
             self.fail(TargetAwayError("the target ended without a response"))
 
+    def _passed_over(self, head: ResponseHead) -> bool:
+        """Note whether one of several targets is ending; True if another is asked in its place."""
+        upstream = self._upstream
+        if upstream is None or DRAINING not in head.special:
+            if upstream is not None and upstream.pool.failures:
+                upstream.pool.readmit()
+            return False
+        self.route.failed(upstream.pool, f"{upstream.pool.target}: it is ending")
+        head.keep_alive = False
+        if head.status != 503 or not self._may_retry(upstream):
+            return False
+        self._upstream = None
+        upstream.release(reusable=False)
+        self._retry()
+        return True
+
     def _may_retry(self, upstream: UpstreamConnection) -> bool:
-        """Whether the target most likely never saw the request, and could see it twice unharmed."""
+        """Whether the request can be seen twice unharmed, and has not been sent too often.
+
+        A connection that waited may have been closed just then, so it does not count.
+        """
         return (
-            upstream.reused
-            and not self._retried
+            self._retries < len(self.route.pools) - (not upstream.reused)
             and self.body is None
             and not self._partial
             and not self._interim
             and self.head.method in _IDEMPOTENT
         )
+
+    def _retry(self) -> None:
+        self._retries += 1
+        self.client.edge.tasks.start(self._connect(), name="connect")
 
     # --- flow control ---
 

@@ -9,7 +9,7 @@ from carrel_proxy.core.paths import prefix_segments
 from carrel_proxy.core.troubles import spawn_link
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.upstream import Pool, UpstreamConnection
-from carrel_proxy.errors import BadTargetError, TargetAwayError
+from carrel_proxy.errors import BadTargetError, TargetAwayError, WrongPeerError
 from carrel_shared.addresses import Address, AddressError, TcpAddress, parse_address
 from carrel_shared.wire.routes import Route
 
@@ -40,6 +40,7 @@ class LiveRoute:
         secret_fields: The line that tells the server that it is the proxy who asks.
         active_at: When it was last used, by the data plane's clock; None when not since the last
             report.
+        several: There are several targets, any of which will do.
         spawn: The hub's page that starts this server.
     """
 
@@ -55,6 +56,7 @@ class LiveRoute:
         "secret_fields",
         "segments",
         "server",
+        "several",
         "spawn",
         "wire",
     )
@@ -82,39 +84,44 @@ class LiveRoute:
             )
             for target in wire.targets
         ]
+        self.several = len(self.pools) > 1
         self._deadlines = options.deadlines
         self._logged = float("-inf")
 
     def take(self) -> UpstreamConnection | None:
         """Return a connection that waits for use, or None."""
         pools = self.pools
-        if len(pools) == 1:
+        if not self.several:
             return pools[0].take()
-        for pool in self._by_preference():
-            if (connection := pool.take()) is not None:
-                return connection
-        return None
+        pools.append(pools.pop(0))  # of equals another one each time: a quiet route uses all
+        return in_order(pools, self._deadlines.now)[0].take()
 
     async def connect(self) -> UpstreamConnection:
-        """Open a connection to the least busy target; those that fail are passed over.
+        """Open a connection; of several targets to the least busy, passing over those that fail.
 
         Raises:
             TargetAwayError: If no target answers.
             WrongPeerError: If somebody else answers in a target's place.
         """
-        failure: TargetAwayError | None = None
-        for pool in self._by_preference():
+        failure: TargetAwayError | WrongPeerError = TargetAwayError("there is no target")
+        now = self._deadlines.now
+        for pool in in_order(self.pools, now) if self.several else self.pools:
+            if pool.failures and pool.away_until <= now:
+                pool.probe()
             try:
                 return await pool.connect()
-            except TargetAwayError as error:
+            except (TargetAwayError, WrongPeerError) as error:
                 failure = error
-        self.note_trouble("target_away", str(failure))
-        raise failure or TargetAwayError("there is no target")
+                self.failed(pool, str(error))
+        if isinstance(failure, TargetAwayError):
+            self.note_trouble("target_away", str(failure))
+        raise failure
 
-    def _by_preference(self) -> list[Pool]:
-        """Order targets; one that failed comes last, but is never given up."""
-        now = self._deadlines.now
-        return sorted(self.pools, key=lambda pool: (pool.away_until > now, pool.busy))
+    def failed(self, pool: Pool, reason: str) -> None:
+        """Pass a target over for a while, if there are others."""
+        if self.several:
+            pool.eject()
+            self.note_trouble("target_passed_over", reason)
 
     def note_trouble(self, event: str, reason: str) -> None:
         """Log a failure of this route, unless one was logged just now."""
@@ -126,6 +133,14 @@ class LiveRoute:
         """Keep no connections from now on. Requests under way go on to their end."""
         for pool in self.pools:
             pool.close()
+
+
+def in_order(pools: list[Pool], now: float) -> list[Pool]:
+    """Return targets in the order they are tried: the least busy first.
+
+    One that failed comes last, but is never given up.
+    """
+    return sorted(pools, key=lambda pool: (max(pool.away_until - now, 0.0), pool.busy))
 
 
 def _secret_fields(wire: Route) -> bytes:

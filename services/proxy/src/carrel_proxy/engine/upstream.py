@@ -17,6 +17,10 @@ log = structlog.get_logger(__name__)
 MOST_IDLE = 128
 """Unused connections kept for each target."""
 
+EJECTED_SECONDS = 5.0
+"""How long a failed target is passed over at first; twice as long each time it fails again."""
+LONGEST_EJECTED_SECONDS = 60.0
+
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7)
 _FULL_BACKLOG_SECONDS = 0.02
 
@@ -96,6 +100,7 @@ class Pool:
     Attributes:
         open: Connections there are, busy and idle.
         away_until: Passed over until then if there are other targets.
+        failures: How often in a row it failed; kept where there are other targets.
         deadline: Pools with unused connections are looked at each tick.
     """
 
@@ -103,14 +108,16 @@ class Pool:
         "_closed",
         "_connect_seconds",
         "_deadlines",
-        "_failures",
+        "_ejected_at",
         "_idle",
         "_idle_seconds",
+        "_opening",
         "_peer_uid",
         "_tls",
         "_watched",
         "away_until",
         "deadline",
+        "failures",
         "open",
         "target",
     )
@@ -128,6 +135,7 @@ class Pool:
         self.target = target
         self.open = 0
         self.away_until = 0.0
+        self.failures = 0
         self.deadline = ALWAYS
         self._peer_uid = peer_uid
         self._tls = tls
@@ -137,11 +145,13 @@ class Pool:
         self._idle: list[UpstreamConnection] = []
         self._watched = False
         self._closed = False
-        self._failures = 0
+        self._opening = 0
+        self._ejected_at = 0.0
 
     @property
     def busy(self) -> int:
-        return self.open - len(self._idle)
+        """How many connections are in use, or will be."""
+        return self.open + self._opening - len(self._idle)
 
     def take(self) -> UpstreamConnection | None:
         """Return the connection that was used last, or None if there is none to reuse."""
@@ -180,6 +190,35 @@ class Pool:
     def close(self) -> None:
         """Keep nothing from now on. Conversations go on to their end."""
         self._closed = True
+        self._drop_idle()
+
+    def eject(self) -> None:
+        """Have this target passed over for a while: it failed, or says that it is ending.
+
+        What fails together counts once; each time it fails again doubles the while.
+        """
+        now = self._deadlines.now
+        if not self.failures or now >= self._ejected_at + self._ejection:
+            self.failures += 1
+            self._ejected_at = now
+        self.away_until = now + self._ejection
+        self._drop_idle()
+
+    def probe(self) -> None:
+        """Have it passed over by all but the one request that finds out whether it is back."""
+        self.away_until = self._deadlines.now + self._ejection
+
+    @property
+    def _ejection(self) -> float:
+        longer = 2.0 ** min(self.failures - 1, 10)
+        return min(EJECTED_SECONDS * longer, LONGEST_EJECTED_SECONDS)
+
+    def readmit(self) -> None:
+        """Count on it again: it answers."""
+        self.failures = 0
+        self.away_until = 0.0
+
+    def _drop_idle(self) -> None:
         while self._idle:
             self._idle.pop().transport.abort()
 
@@ -190,16 +229,14 @@ class Pool:
             TargetAwayError: If nobody answers.
             WrongPeerError: If somebody answers who is not the one.
         """
+        self._opening += 1
         try:
             async with asyncio.timeout(self._connect_seconds):
-                connection = await self._open()
+                return await self._open()
         except (OSError, TimeoutError) as error:
-            self._failures = min(self._failures + 1, 5)
-            self.away_until = self._deadlines.now + 2.5 * 2**self._failures
             raise TargetAwayError(f"{self.target}: {error or type(error).__name__}") from error
-        self._failures = 0
-        self.away_until = 0.0
-        return connection
+        finally:
+            self._opening -= 1
 
     async def _open(self) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
