@@ -1,5 +1,7 @@
 """What requests become on their way, and targets as they are written."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from carrel_proxy.chp.forward import Rules, Sender, request_for, rewritten_location
@@ -8,8 +10,16 @@ from carrel_proxy.core.head import HeadLimits, parse_request
 from carrel_proxy.errors import BadTargetError
 from carrel_shared.addresses import TcpAddress, UnixAddress
 
-TRUSTED = Sender(b"127.0.0.1", trusted=True, https=False)
-STRANGER = Sender(b"192.0.2.9", trusted=False, https=False)
+
+@dataclass
+class From:
+    peer: bytes
+    trusted: bool
+    https: bool = False
+
+
+TRUSTED = From(b"127.0.0.1", trusted=True)
+STRANGER = From(b"192.0.2.9", trusted=False)
 
 
 def sent(
@@ -79,7 +89,7 @@ def test_nobody_spells_claims_with_underscores() -> None:
 def test_a_websocket_is_forwarded_as_one() -> None:
     lines = sent(
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        sender=Sender(b"::1", trusted=True, https=True),
+        sender=From(b"::1", trusted=True, https=True),
         websocket=True,
     )
     assert "x-forwarded-proto: wss" in lines

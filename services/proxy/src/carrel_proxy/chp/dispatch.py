@@ -4,7 +4,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from carrel_proxy.chp.exchange import ChpExchange
-from carrel_proxy.chp.forward import Rules, Sender, request_for
+from carrel_proxy.chp.forward import Rules, request_for
 from carrel_proxy.chp.metrics import Metrics
 from carrel_proxy.chp.pages import ErrorPages
 from carrel_proxy.chp.table import ChpRoute, ChpTable
@@ -70,10 +70,9 @@ class ChpDispatcher:
         if route is None or route.target is None:
             exchange.tell(NOT_FOUND)
             return
-        sender = Sender(client.peer, client.trusted, client.https)
         depth = route.depth - (1 if self._host_routing and route.depth else 0)
         exchange.forward(
-            request_for(head, route.target, depth, sender, self.rules, websocket=websocket)
+            request_for(head, route.target, depth, client, self.rules, websocket=websocket)
         )
 
     def match(self, head: RequestHead) -> ChpRoute | None:

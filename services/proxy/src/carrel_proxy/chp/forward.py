@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from carrel_proxy.chp.targets import Target
 from carrel_proxy.core.head import RequestHead, without_fields
@@ -40,15 +41,16 @@ class Rules:
     custom: tuple[tuple[bytes, bytes], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """Who sent a request.
+class Sender(Protocol):
+    """Who sent a request: a client's connection.
 
     Attributes:
-        trusted: A proxy whose word about its own clients counts.
+        peer: Its address.
+        trusted: It is a proxy whose word about its own clients counts.
+        https: It is TLS.
     """
 
-    address: bytes
+    peer: bytes
     trusted: bool
     https: bool
 
@@ -127,7 +129,7 @@ def _forwarded(
         port = b"443" if sender.https else b"80"
     scheme = b"ws" if websocket else b"http"
     own = {
-        b"x-forwarded-for": sender.address,
+        b"x-forwarded-for": sender.peer,
         b"x-forwarded-port": port,
         b"x-forwarded-proto": scheme + b"s" if sender.https else scheme,
     }

@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from carrel_proxy.chp.targets import Target, read_target
@@ -25,10 +25,9 @@ class ChpRoute(LiveRoute):
         key: The path it was posted under, decoded.
         data: The object that was posted.
         target: Where it leads; None for the one that stands for no route.
-        used_at: When it was last used, or made.
     """
 
-    __slots__ = ("_clock", "data", "key", "target", "used_at")
+    __slots__ = ("_clock", "_monotonic", "_used", "data", "key", "target")
 
     def __init__(
         self,
@@ -54,8 +53,9 @@ class ChpRoute(LiveRoute):
         self.spawn = None
         self.pools = pools
         self.several = False
-        self.used_at = clock.now()
         self._clock = clock
+        self._monotonic = clock.monotonic
+        self._used = clock.monotonic()
         self._deadlines = deadlines
         self._logged = float("-inf")
 
@@ -66,7 +66,12 @@ class ChpRoute(LiveRoute):
 
     @active_at.setter
     def active_at(self, _ticks: float | None) -> None:
-        self.used_at = self._clock.now()
+        self._used = self._monotonic()
+
+    @property
+    def used_at(self) -> datetime:
+        """When it was last used, or made."""
+        return self._clock.now() - timedelta(seconds=self._monotonic() - self._used)
 
     def shown(self) -> dict[str, Any]:
         """Return what the API says of this route."""
