@@ -35,6 +35,8 @@ class Route(WireRequest):
         peer_uid: The uid that must be found behind a `unix:` target. None skips the check.
         access: None lets everybody through to a target that does its own checks.
         server: True for what users run: neighbours' cookies and origin-wide headers are filtered.
+        stock_client_id: The OAuth client of a server without `access` that signs people in itself,
+            as JupyterHub's stock servers and services do: the cookies of this client are its own.
     """
 
     prefix: str
@@ -42,6 +44,7 @@ class Route(WireRequest):
     peer_uid: int | None = None
     access: Access | None = None
     server: bool = False
+    stock_client_id: str = ""
 
 
 class Revocation(WireRequest):

@@ -9,7 +9,7 @@ from carrel_proxy.access.hub import Hub
 from carrel_proxy.access.verdicts import Verdicts
 from carrel_proxy.core.access import session_cookie, token_hash
 from carrel_proxy.core.answers import Answer, Fields, Trouble, redirect, trouble_answer
-from carrel_proxy.core.cookies import count_cookies, set_cookie, single_cookie
+from carrel_proxy.core.cookies import SESSION_COOKIE, count_cookies, set_cookie, single_cookie
 from carrel_proxy.core.head import RequestHead
 from carrel_proxy.core.signin import (
     ATTEMPT_SECONDS,
@@ -32,8 +32,6 @@ from carrel_shared.wire.access import CodeRedemption
 from carrel_shared.wire.routes import Access
 
 log = structlog.get_logger(__name__)
-
-SESSION_ID = b"jupyterhub-session-id"
 
 
 class SignIn:
@@ -99,7 +97,7 @@ class SignIn:
             secure=https,
         )
         fields: Fields = ((b"Set-Cookie", done),)
-        session = single_cookie(head.special.get(b"cookie", ()), SESSION_ID)
+        session = single_cookie(head.special.get(b"cookie", ()), SESSION_COOKIE)
         if callback.error or not callback.code or not session:
             return trouble_answer(_again(SIGN_IN_REFUSED, prefix), page=True, fields=fields)
         serial = self._verdicts.serial

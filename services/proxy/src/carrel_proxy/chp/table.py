@@ -48,7 +48,7 @@ class ChpRoute(LiveRoute):
         self.prefix = key
         self.prefix_bytes = b"/"
         self.access = None
-        self.server = False
+        self.fence = None
         self.secret_fields = b""
         self.spawn = None
         self.pools = pools

@@ -4,16 +4,56 @@ To a browser all servers of an installation are one origin, so a page of one can
 are sent to another, and a request does not say where a cookie came from. What can be kept apart is
 kept apart: reserved names are never forwarded to a user's server nor accepted from one, and what a
 server sets stays below its prefix.
+
+JupyterHub's own servers and services sign people in themselves, with cookies of reserved names.
+Each of them is left the cookies of its own OAuth client, and nobody else's.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+
+SESSION_COOKIE = b"jupyterhub-session-id"
 
 _RESERVED = (b"jupyterhub-", b"carrel-")
 _BROWSER_PREFIXES = (b"__host-", b"__secure-")
 # Also what some readers of cookies strip from names, and others do not.
 _BLANK = b' \t\x0b\x0c\x85\xa0"'
 _MAYBE_RESERVED = re.compile(rb"jupyterhub-|carrel-", re.IGNORECASE)
+_STATE = re.compile(rb"-oauth-state(?:-[A-Za-z]{8})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What a user's server is kept behind.
+
+    Attributes:
+        prefix: What its cookies and service workers are limited to, a slash at both ends.
+        client_id: The OAuth client of a server that signs people in itself, as JupyterHub's stock
+            one does; empty for one that leaves this to the proxy.
+    """
+
+    prefix: bytes
+    client_id: bytes = b""
+
+    def is_own(self, name: bytes) -> bool:
+        """Whether a cookie holds the token, or a sign-in under way, of this server's client.
+
+        Not by the beginning of the name: `jupyterhub-user-a-b` is another client than that of `a`.
+        """
+        rest = name.removeprefix(self.client_id)
+        if not self.client_id or len(rest) == len(name):
+            return False
+        return not rest or _STATE.fullmatch(rest) is not None
+
+    def session(self, session_id: bytes) -> bytes:
+        """Return what stands for a browser's session here.
+
+        HubAuth needs that it is the same until the browser signs in anew; what it really is lets
+        whoever knows it redeem codes.
+        """
+        return hashlib.sha256(session_id + b":" + self.client_id).hexdigest().encode("ascii")
 
 
 def is_reserved(name: bytes) -> bool:
@@ -24,7 +64,7 @@ def is_reserved(name: bytes) -> bool:
     return name.startswith(_RESERVED)
 
 
-def without_reserved(values: Iterable[bytes]) -> bytes | None:
+def fenced_cookies(values: Iterable[bytes], fence: Fence) -> bytes | None:
     """Return the `Cookie` field for a user's server; None when nothing is left."""
     value = b"; ".join(values)
     if not _MAYBE_RESERVED.search(value):
@@ -34,7 +74,23 @@ def without_reserved(values: Iterable[bytes]) -> bytes | None:
         for pair in value.split(b";")
         if pair.strip(b" \t") and not is_reserved(pair.partition(b"=")[0])
     ]
+    if fence.client_id:
+        kept += _left_to_stock(value, fence)
     return b"; ".join(kept) or None
+
+
+def _left_to_stock(value: bytes, fence: Fence) -> list[bytes]:
+    """Return the reserved cookies that a stock server is left; two of one name are none."""
+    found: dict[bytes, bytes | None] = {}
+    for pair in value.split(b";"):
+        name, equals, content = pair.partition(b"=")
+        name = name.strip(b" \t")
+        if equals and is_reserved(name) and (name == SESSION_COOKIE or fence.is_own(name)):
+            found[name] = None if name in found else content.strip(b" \t")
+    session = found.get(SESSION_COOKIE)
+    if session is not None:
+        found[SESSION_COOKIE] = fence.session(session) if session else None
+    return [name + b"=" + content for name, content in found.items() if content is not None]
 
 
 def single_cookie(values: Iterable[bytes], name: bytes) -> bytes | None:
@@ -64,16 +120,18 @@ def count_cookies(values: Iterable[bytes], name: bytes) -> int:
     )
 
 
-def confine_set_cookie(value: bytes, prefix: bytes) -> bytes | None:
+def confine_set_cookie(value: bytes, fence: Fence) -> bytes | None:
     """Return a server's `Set-Cookie` kept below its prefix, or None if it may not be set at all.
 
     `Domain` goes; a path outside the prefix becomes the prefix, so that applications that set `/`
     can still sign people in; reserved names, and cookies without a name, which a browser would send
-    as if their value were a name, are dropped.
+    as if their value were a name, are dropped. Those of a stock server's own client are not.
     """
     pair, *attributes = value.split(b";")
     name, equals, _ = pair.partition(b"=")
-    if not equals or not name.strip(_BLANK) or is_reserved(name):
+    if not equals or not name.strip(_BLANK):
+        return None
+    if is_reserved(name) and not fence.is_own(name.strip(b" \t")):
         return None
     kept = [pair.strip(b" \t")]
     path: bytes | None = None
@@ -85,8 +143,8 @@ def confine_set_cookie(value: bytes, prefix: bytes) -> bytes | None:
         elif key and key != b"domain":
             kept.append(attribute.strip(b" \t"))
     if path is not None:
-        inside = path == prefix[:-1] or path.startswith(prefix)
-        kept.append(b"Path=" + (path if inside else prefix))
+        inside = path == fence.prefix[:-1] or path.startswith(fence.prefix)
+        kept.append(b"Path=" + (path if inside else fence.prefix))
     return b"; ".join(kept)
 
 

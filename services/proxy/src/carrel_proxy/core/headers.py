@@ -4,9 +4,10 @@ What ends at this hop stays here, what a client claims about itself is replaced 
 and the body's length is said once more, in our own words.
 """
 
+import re
 from dataclasses import dataclass
 
-from carrel_proxy.core.cookies import confine_set_cookie, without_reserved
+from carrel_proxy.core.cookies import Fence, confine_set_cookie, fenced_cookies
 from carrel_proxy.core.head import (
     HOP_BY_HOP,
     RequestHead,
@@ -15,6 +16,7 @@ from carrel_proxy.core.head import (
     fields_pattern,
     without_fields,
 )
+from carrel_proxy.core.paths import climbs
 
 _CONNECTION_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 
@@ -62,6 +64,8 @@ SERVER_FIELDS = fields_pattern(
 )
 """Finds the fields to set apart in the responses of a user's server."""
 
+_PLAIN_PATH = re.compile(rb"[\x21-\x7e]+")
+
 
 @dataclass(slots=True)
 class Onward:
@@ -70,19 +74,21 @@ class Onward:
     Attributes:
         target: The path and query to ask for.
         fields: Lines with their CRLF: forwarded, request id, identity.
-        firewall: Whether reserved cookies are removed.
+        fence: What a user's server is kept behind; None for everybody else.
         drop_authorization: Whether the `Authorization` field was ours and ends here.
     """
 
     target: bytes
     fields: bytes
-    firewall: bool = False
+    fence: Fence | None = None
     drop_authorization: bool = False
 
 
 def request_bytes(head: RequestHead, onward: Onward, *, websocket: bool = False) -> bytes:
     """Return the head to send to a target."""
-    key = ("kept", onward.firewall, onward.drop_authorization, websocket)
+    fence = onward.fence
+    client_id = None if fence is None else fence.client_id
+    key = ("kept", client_id, onward.drop_authorization, websocket)
     kept = head.derived.get(key)
     if kept is None:
         kept = head.derived[key] = _kept_fields(head, onward, websocket=websocket)
@@ -95,7 +101,8 @@ def _kept_fields(head: RequestHead, onward: Onward, *, websocket: bool) -> bytes
     lines = [b"\r\nHost: " + head.host, passing_fields(head)]
     if b"cookie" in special:
         cookies = special[b"cookie"]
-        value = without_reserved(cookies) if onward.firewall else b"; ".join(cookies)
+        fence = onward.fence
+        value = b"; ".join(cookies) if fence is None else fenced_cookies(cookies, fence)
         if value is not None:
             lines.append(b"\r\nCookie: " + value)
     if b"authorization" in special and not onward.drop_authorization:
@@ -127,31 +134,40 @@ def framing_fields(head: RequestHead, *, websocket: bool) -> bytes:
     return fields
 
 
-def response_bytes(head: ResponseHead, framing: bytes, prefix: bytes | None) -> bytes:
+def response_bytes(head: ResponseHead, framing: bytes, fence: Fence | None) -> bytes:
     """Return the head to send to the client.
 
     Args:
         framing: Field lines with their CRLF that say where the body ends and whether the
             connection does.
-        prefix: The route's prefix if a user's server answers, whose say is limited to that; None
-            for everybody else.
+        fence: What limits the say of a user's server; None for everybody else.
     """
     special = head.special
     plain = head.plain
     if b"connection" in special and (nominated := connection_tokens(special) - _CONNECTION_OPTIONS):
         plain = without_fields(plain, nominated)
-    if prefix is not None and special:
-        plain += _confined(head, prefix)
+    if fence is not None and special:
+        plain += _confined(head, fence)
     return b"HTTP/1.1 %d %b%b\r\n%b\r\n" % (head.status, head.reason, plain, framing)
 
 
-def _confined(head: ResponseHead, prefix: bytes) -> bytes:
+def _confined(head: ResponseHead, fence: Fence) -> bytes:
     lines = b""
     for value in head.special.get(b"set-cookie", ()):
-        confined = confine_set_cookie(value, prefix)
+        confined = confine_set_cookie(value, fence)
         if confined is not None:
             lines += b"\r\nSet-Cookie: " + confined
     workers = head.special.get(b"service-worker-allowed", [])
-    if len(workers) == 1 and workers[0].startswith(prefix) and b".." not in workers[0]:
+    if len(workers) == 1 and _is_scope_below(workers[0], fence.prefix):
         lines += b"\r\nService-Worker-Allowed: " + workers[0]
     return lines
+
+
+def _is_scope_below(scope: bytes, prefix: bytes) -> bool:
+    """Whether a service worker's scope stays below a prefix, read as a browser reads a URL: it
+    resolves dots however they are spelled, and drops what is blank before it does."""
+    return (
+        scope.startswith(prefix)
+        and _PLAIN_PATH.fullmatch(scope) is not None
+        and not climbs(scope[len(prefix) :].split(b"/"))
+    )

@@ -86,7 +86,7 @@ class Dispatcher:
         if rest is None:
             exchange.answer(_with_slash(head, route))
         elif route.access is None:
-            onward = Onward(target, _fields(client, head), firewall=route.server)
+            onward = Onward(target, _fields(client, head), fence=route.fence)
             exchange.forward(request_bytes(head, onward, websocket=websocket))
         else:
             self._guarded(exchange, route.access, rest)
@@ -159,7 +159,7 @@ class Dispatcher:
             client.grant = outcome
             fields = _fields(client, head) + route.secret_fields + outcome.fields
             onward = Onward(
-                target, fields, route.server, drop_authorization=token_hash == shown.header
+                target, fields, route.fence, drop_authorization=token_hash == shown.header
             )
             exchange.forward(request_bytes(head, onward, websocket=exchange.websocket))
         elif outcome is Refused.NOBODY and is_navigation(head) and head.method == b"GET":

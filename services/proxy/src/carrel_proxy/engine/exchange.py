@@ -209,7 +209,7 @@ class Exchange:
                 return
             if end > RESPONSE_LIMITS.head:
                 raise BadResponseError("the response head is too large")
-            special = SERVER_FIELDS if self.route.server else HOP_BY_HOP_FIELDS
+            special = HOP_BY_HOP_FIELDS if self.route.fence is None else SERVER_FIELDS
             head = parse_response(data[: end + 4], special)
             data = data[end + 4 :]
             if head.status >= 200:
@@ -228,8 +228,7 @@ class Exchange:
             raise BadResponseError("there are too many interim responses")
         wanted = self.head.minor == 1 and (head.status != 100 or self.head.expects_continue)
         if wanted:
-            prefix = self.route.prefix_bytes if self.route.server else None
-            self.client.transport.write(response_bytes(head, b"", prefix))
+            self.client.transport.write(response_bytes(head, b"", self.route.fence))
 
     def _begin_response(self, head: ResponseHead, data: bytes) -> None:
         if self.route.several and self._passed_over(head):
@@ -252,8 +251,7 @@ class Exchange:
             self._left = head.length or 0
         elif kind is Body.CHUNKED:
             self._reader = ChunkReader()
-        prefix = self.route.prefix_bytes if self.route.server else None
-        out = response_bytes(head, framing, prefix)
+        out = response_bytes(head, framing, self.route.fence)
         self.client.flowing()
         if kind is not Body.NONE and data:
             self._relay(out, data)
@@ -304,8 +302,8 @@ class Exchange:
         if not self.websocket or upstream is None:
             raise BadResponseError("101 that nobody asked for")
         check_accepted(head, self.head.special[b"sec-websocket-key"][0])
-        prefix = self.route.prefix_bytes if self.route.server else None
-        out = response_bytes(head, b"Connection: Upgrade\r\nUpgrade: websocket\r\n", prefix)
+        upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        out = response_bytes(head, upgrade, self.route.fence)
         self.over = True
         self._upstream = None
         upstream.conversation = None

@@ -1,10 +1,12 @@
 """Routes as the data plane uses them: the hub's entry, its pools, and when it was last used."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 import structlog
 
+from carrel_proxy.core.cookies import Fence
 from carrel_proxy.core.paths import prefix_segments
 from carrel_proxy.core.troubles import spawn_link
 from carrel_proxy.engine.deadlines import Deadlines
@@ -14,6 +16,8 @@ from carrel_shared.addresses import Address, AddressError, TcpAddress, parse_add
 from carrel_shared.wire.routes import Route
 
 log = structlog.get_logger(__name__)
+
+_COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]*")
 
 LOG_SECONDS = 10.0
 """How often at most a route's trouble is logged; a browser's tabs ask once a second each."""
@@ -37,6 +41,7 @@ class LiveRoute:
         segments: The prefix, decoded.
         depth: Their number.
         prefix_bytes: The prefix as the hub has it, which is how cookies are scoped.
+        fence: What keeps a user's server apart from its neighbours; None for everything else.
         secret_fields: The line that tells the server that it is the proxy who asks.
         active_at: When it was last used, by the data plane's clock; None when not since the last
             report.
@@ -50,12 +55,12 @@ class LiveRoute:
         "access",
         "active_at",
         "depth",
+        "fence",
         "pools",
         "prefix",
         "prefix_bytes",
         "secret_fields",
         "segments",
-        "server",
         "several",
         "spawn",
         "wire",
@@ -68,7 +73,7 @@ class LiveRoute:
         self.segments = prefix_segments(self.prefix_bytes)
         self.depth = len(self.segments)
         self.access = wire.access
-        self.server = wire.server
+        self.fence = _fence(wire, self.prefix_bytes)
         self.secret_fields = _secret_fields(wire)
         self.spawn = (
             spawn_link(options.hub_prefix, options.base_url, wire.prefix) if wire.server else None
@@ -141,6 +146,19 @@ def in_order(pools: list[Pool], now: float) -> list[Pool]:
     One that failed comes last, but is never given up.
     """
     return sorted(pools, key=lambda pool: (max(pool.away_until - now, 0.0), pool.busy))
+
+
+def _fence(wire: Route, prefix: bytes) -> Fence | None:
+    client_id = wire.stock_client_id
+    if not wire.server:
+        if client_id:
+            raise BadTargetError(f"{wire.prefix!r}: stock_client_id is for servers only")
+        return None
+    if client_id and wire.access is not None:
+        raise BadTargetError(f"{wire.prefix!r}: the proxy signs people in, or the server does")
+    if client_id and not _COOKIE_NAME.fullmatch(client_id):
+        raise BadTargetError(f"{wire.prefix!r}: stock_client_id is no name of a cookie")
+    return Fence(prefix, client_id.encode("ascii"))
 
 
 def _secret_fields(wire: Route) -> bytes:
