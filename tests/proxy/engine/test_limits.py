@@ -1,12 +1,13 @@
 """Time and size limits of clients, and what SIGTERM does to them."""
 
 import asyncio
+import ssl
 from pathlib import Path
 
 import pytest
 from proxy.hub import FakeHub
 from proxy.running import Running, open_proxy, plain_route
-from proxy.wire import Upstream, eventually, ok, read_request
+from proxy.wire import Upstream, eventually, ok, read_head, read_request
 
 from carrel_shared.clock import ManualClock
 
@@ -108,6 +109,64 @@ async def test_a_response_that_flows_has_no_limit(
         pass_time(timed, clock, 100_000)
         more.set()
         assert await client.reader.readexactly(4) == b"abcd"
+
+
+async def test_a_pause_in_a_response_can_be_limited(
+    short_dir: Path, hub: FakeHub, upstream: Upstream, clock: ManualClock
+) -> None:
+    more = asyncio.Event()
+
+    async def slow(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab")
+        await more.wait()
+        writer.write(b"cd")
+        await reader.read()
+
+    upstream.script = slow
+    async with open_proxy(short_dir, hub, clock=clock, pause_seconds=30) as running:
+        running.route(plain_route(upstream.target))
+        async with running.client() as client:
+            client.get("/")
+            await client.head()
+            assert await client.reader.readexactly(2) == b"ab"
+            pass_time(running, clock, 29)
+            more.set()
+            assert await client.reader.readexactly(2) == b"cd"
+            pass_time(running, clock, 29)
+            assert upstream.open == 1
+            pass_time(running, clock, 2)
+            assert await client.rest() == b""
+    await asyncio.wait_for(upstream.closed.wait(), 5)
+
+
+async def test_a_body_that_the_target_does_not_take_is_not_the_clients_fault(
+    timed: Running, clock: ManualClock, upstream: Upstream
+) -> None:
+    async def takes_nothing(reader: Reader, writer: Writer) -> None:
+        await read_head(reader)
+        await asyncio.Event().wait()
+
+    upstream.script = takes_nothing
+    async with timed.client() as client:
+        client.get("/", f"Content-Length: {1 << 30}", method="POST")
+        client.send(b"x" * (32 << 20))
+        await eventually(lambda: any(c.paused for c in timed.proxy.edge._clients))
+        pass_time(timed, clock, 61)
+        assert timed.proxy.edge.connections == 1
+        pass_time(timed, clock, 40)
+        assert (await client.response()).status == 504
+
+
+async def test_a_handshake_that_never_ends_is_given_up(
+    short_dir: Path, hub: FakeHub, upstream: Upstream
+) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    async with (
+        open_proxy(short_dir, hub, tls=tls, handshake_seconds=0.2) as running,
+        running.client() as client,
+    ):
+        assert await client.rest() == b""
 
 
 async def test_a_client_that_reads_nothing_is_cut_at_last(

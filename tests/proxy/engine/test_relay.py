@@ -7,7 +7,7 @@ import socket
 
 import pytest
 from proxy.running import Running, plain_route
-from proxy.wire import Script, Upstream, eventually, ok, read_chunk, read_head, read_request
+from proxy.wire import Script, Upstream, ok, read_chunk, read_head, read_request
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
@@ -330,15 +330,6 @@ async def test_a_post_is_never_sent_twice(running: Running, upstream: Upstream) 
         assert (await client.ask("/1")).status == 200
         assert (await client.ask("/2", "Content-Length: 0", method="POST")).status == 503
     assert [request.target for request in upstream.requests] == ["/1", "/2"]
-
-
-async def test_a_client_that_leaves_ends_the_request(running: Running, upstream: Upstream) -> None:
-    async with running.client() as client:
-        upstream.script = replies(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome")
-        client.get("/")
-        await client.head()
-    await asyncio.wait_for(upstream.closed.wait(), 5)
-    await eventually(lambda: running.proxy.edge.connections == 0)
 
 
 async def test_a_slow_client_holds_the_target_back(running: Running, upstream: Upstream) -> None:

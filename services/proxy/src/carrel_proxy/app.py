@@ -67,6 +67,7 @@ class Proxy:
             hub_prefix=settings.hub_prefix,
             connect_seconds=settings.connect_seconds,
             upstream_idle_seconds=settings.upstream_idle_seconds,
+            vanished_seconds=settings.vanished_seconds,
         )
         self.table = Table(self.dispatcher, self.guard, options, default_route(settings))
         self._files = (

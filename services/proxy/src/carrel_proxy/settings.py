@@ -82,6 +82,9 @@ class ProxySettings(ServiceSettings):
         description="How long people stay signed in to their servers while the hub is away. With 0"
         " the next check, a minute later at most, locks them out.",
     )
+    handshake_seconds: float = Field(
+        default=10, gt=0, description="How long a client may take for the TLS handshake."
+    )
     head_seconds: float = Field(
         default=10, gt=0, description="How long a client may take for the head of a request."
     )
@@ -102,6 +105,18 @@ class ProxySettings(ServiceSettings):
         ge=0,
         description="How long a server may take to begin a response; 0 is for ever. Nothing limits"
         " a response that flows, or an open WebSocket.",
+    )
+    pause_seconds: float = Field(
+        default=0,
+        ge=0,
+        description="How long a server may pause in the middle of a response; 0 is for ever, since"
+        " streams of events are silent for hours. A server whose host vanished is noticed anyway.",
+    )
+    vanished_seconds: float = Field(
+        default=60,
+        ge=2,
+        description="After how long a peer that answers nothing, not even the kernel's probes, is"
+        " taken for gone. A WebSocket ends too if its peer takes none of what is sent for so long.",
     )
     upstream_idle_seconds: float = Field(
         default=4,

@@ -119,6 +119,9 @@ def limits_of(options: Options) -> Limits:
         idle_seconds=options.keep_alive or NEVER,
         stall_seconds=silent or 300.0,
         response_seconds=min(waits, default=NEVER),
+        vanished_seconds=60.0,
+        handshake_seconds=10.0,
+        pause_seconds=options.proxy_timeout or NEVER,
     )
 
 

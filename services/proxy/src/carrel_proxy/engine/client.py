@@ -30,6 +30,7 @@ MOST_BUFFERED = 64 * 1024
 LINGER_SECONDS = 2.0
 """How long a client may still send after an answer that ends the connection: were it closed at
 once, the kernel would reset it, and the answer might be lost on its way."""
+_CUT_SHORT = "the message ends in the middle"
 
 
 class ClientConnection(asyncio.Protocol):
@@ -50,6 +51,7 @@ class ClientConnection(asyncio.Protocol):
         "_advancing",
         "_buffer",
         "_checked",
+        "_ended",
         "_held",
         "_last",
         "_lingering",
@@ -81,6 +83,7 @@ class ClientConnection(asyncio.Protocol):
         self._held: tuple[RequestHead, RequestBody, bytes] | None = None
         self.forwarded: tuple[bytes, bytes] = (b"", b"")
         self._advancing = False
+        self._ended = False
         self._lingering = False
         self._paused = False
         self.request_id = b""
@@ -112,8 +115,17 @@ class ClientConnection(asyncio.Protocol):
             self._advance()
 
     def eof_received(self) -> bool:
-        if self.exchange is None and not self._lingering and (self._buffer or self._held):
-            self._write_refusal(BadRequestError("the message ends in the middle"))
+        """The client sends no more. It may have left, or wait for what it asked for."""
+        self._ended = True
+        exchange = self.exchange
+        if exchange is not None and not (exchange.request_done or exchange.answered):
+            exchange.fail(BadRequestError(_CUT_SHORT))
+        elif exchange is not None or (self._stalled and self._buffer):
+            if self.transport.can_write_eof():  # not so over TLS
+                self.edge.half_closed.add(self)
+                return True
+        elif not self._lingering and (self._buffer or self._held):
+            self._write_refusal(BadRequestError(_CUT_SHORT))
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -131,7 +143,9 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._stalled = False
         if self.exchange is not None:
-            self.deadline = NEVER
+            self.waiting()
+            if self.exchange.answered:
+                self.flowing()
             self.exchange.client_writable(writable=True)
         else:
             self._await_next()
@@ -231,13 +245,14 @@ class ClientConnection(asyncio.Protocol):
         if exchange is None or exchange.answered or self._stalled:
             return
         limits = self.edge.limits
-        seconds = limits.response_seconds if exchange.request_done else limits.body_seconds
+        for_target = exchange.request_done or self._paused
+        seconds = limits.response_seconds if for_target else limits.body_seconds
         self.deadline = self.edge.deadlines.now + seconds
 
     def flowing(self) -> None:
-        """A response has begun: it may take as long as it likes."""
+        """A response goes on: it may take as long as it likes."""
         if not self._stalled:
-            self.deadline = NEVER
+            self.deadline = self.edge.deadlines.now + self.edge.limits.pause_seconds
 
     def keep(self, data: bytes) -> None:
         """Keep what belongs to later requests."""
@@ -245,6 +260,11 @@ class ClientConnection(asyncio.Protocol):
             self._buffer += data
             if len(self._buffer) > MOST_BUFFERED:
                 self.pause()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the client must wait until more of what it sends is taken."""
+        return self._paused
 
     def pause(self) -> None:
         """Read no more for now."""
@@ -282,6 +302,11 @@ class ClientConnection(asyncio.Protocol):
         if self._buffer:
             self._advance()
             self.resume()
+        if self._ended and self.exchange is None and not self._stalled and not self._lingering:
+            if self._buffer or self._held:
+                self.refuse(BadRequestError(_CUT_SHORT))
+            else:
+                self.transport.close()
 
     def refuse(self, error: BadRequestError) -> None:
         """Say why a message is refused, and end the connection: what follows cannot be trusted."""
@@ -307,7 +332,7 @@ class ClientConnection(asyncio.Protocol):
         self._lingering = True
         self._buffer = b""
         self.deadline = self.edge.deadlines.now + LINGER_SECONDS
-        if not self.transport.can_write_eof():
+        if self._ended or not self.transport.can_write_eof():
             self.transport.close()
             return
         self.transport.write_eof()
@@ -336,6 +361,7 @@ class ClientConnection(asyncio.Protocol):
             route=exchange.route,
             grant=grant,
             deadlines=self.edge.deadlines,
+            vanished_seconds=self.edge.limits.vanished_seconds,
             on_end=self.edge.tunnel_ended,
         )
         self.edge.tunnel_opened(tunnel)

@@ -17,6 +17,8 @@ from carrel_proxy.core.body import RequestBody
 from carrel_proxy.core.head import HeadLimits, RequestHead
 from carrel_proxy.engine.client import ClientConnection
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
+from carrel_proxy.engine.half_closed import HalfClosed
+from carrel_proxy.engine.keepalive import probe_silent_peers
 from carrel_proxy.engine.tunnel import Tunnel
 from carrel_proxy.settings import ProxySettings
 from carrel_shared.tasks import TaskOwner
@@ -37,6 +39,9 @@ class Limits:
     idle_seconds: float
     stall_seconds: float
     response_seconds: float
+    vanished_seconds: float
+    handshake_seconds: float
+    pause_seconds: float
 
 
 def limits_of(settings: ProxySettings) -> Limits:
@@ -48,6 +53,9 @@ def limits_of(settings: ProxySettings) -> Limits:
         idle_seconds=settings.idle_seconds,
         stall_seconds=settings.stall_seconds,
         response_seconds=settings.response_seconds or NEVER,
+        vanished_seconds=settings.vanished_seconds,
+        handshake_seconds=settings.handshake_seconds,
+        pause_seconds=settings.pause_seconds or NEVER,
     )
 
 
@@ -69,6 +77,7 @@ class Edge:
     Attributes:
         dispatcher: Decides what becomes of a request.
         default_host: What an HTTP/1.0 request without `Host` is taken to mean.
+        half_closed: Clients that send no more and may still wait.
         draining: No connection carries another request.
     """
 
@@ -88,6 +97,8 @@ class Edge:
         self.dispatcher = dispatcher
         self.default_host = default_host.encode("ascii", "ignore")
         self.draining = False
+        self.half_closed = HalfClosed()
+        deadlines.each_tick.append(self.half_closed.look)
         self._trusted = [ipaddress.ip_network(text) for text in trusted_peers]
         self._clients: set[ClientConnection] = set()
         self._tunnels: set[Tunnel] = set()
@@ -104,7 +115,8 @@ class Edge:
         """Accept connections."""
         loop = asyncio.get_running_loop()
         for listening in sockets:
-            handshake = self.limits.head_seconds if tls is not None else None
+            handshake = self.limits.handshake_seconds if tls is not None else None
+            probe_silent_peers(listening, self.limits.vanished_seconds)
             if listening.family == socket.AF_UNIX:
                 server = await loop.create_unix_server(
                     lambda: ClientConnection(self),
@@ -172,6 +184,7 @@ class Edge:
     def disconnected(self, client: ClientConnection) -> None:
         self._clients.discard(client)
         self.deadlines.discard(client)
+        self.half_closed.discard(client)
         self._note_empty()
 
     def tunnel_opened(self, tunnel: Tunnel) -> None:

@@ -25,6 +25,7 @@ from carrel_proxy.core.head import (
 from carrel_proxy.core.headers import SERVER_FIELDS, response_bytes
 from carrel_proxy.core.troubles import GATEWAY_TIMEOUT, trouble_of
 from carrel_proxy.core.websocket import check_accepted
+from carrel_proxy.engine.deadlines import NEVER
 from carrel_proxy.engine.routes import LiveRoute
 from carrel_proxy.engine.upstream import UpstreamConnection
 from carrel_proxy.errors import (
@@ -125,6 +126,11 @@ class Exchange:
         """Whether what the client sends next is another request."""
         return self.body is None or self.body.done
 
+    @property
+    def between_chunks(self) -> bool:
+        """Whether the client is to be sent another chunk next."""
+        return self.answered and not self.over and self._onward_kind is Body.CHUNKED
+
     # --- the request ---
 
     def forward(self, data: bytes) -> None:
@@ -192,6 +198,8 @@ class Exchange:
                 self._read_head(data)
             else:
                 self._relay(b"", data)
+                if self.client.deadline is not NEVER and not self.over:
+                    self.client.flowing()
         except (BadResponseError, ChunkError) as error:
             self.route.note_trouble("bad_response", str(error))
             self.fail(BadResponseError(str(error)))
@@ -374,6 +382,7 @@ class Exchange:
             self.client.resume()
         else:
             self.client.pause()
+        self.client.waiting()
 
     def client_writable(self, *, writable: bool) -> None:
         """The client takes the response, or does not just now."""
@@ -397,7 +406,12 @@ class Exchange:
         """End with an answer of the proxy's own."""
         if self.over:
             return
-        keep_alive = self.head.keep_alive and self.request_done and not self.client.edge.draining
+        keep_alive = (
+            self.head.keep_alive
+            and self.request_done
+            and not self.websocket  # what came after it was meant for a socket
+            and not self.client.edge.draining
+        )
         self._let_go(reusable=False)
         self.client.answer(answer, keep_alive=keep_alive, head_only=self.head.method == b"HEAD")
         self.client.finished(keep_alive=keep_alive, request_done=self.request_done)
@@ -422,8 +436,9 @@ class Exchange:
     def timed_out(self) -> None:
         """The phase the exchange is in took too long."""
         if self.answered:
-            self._cut("the client does not read")
-        elif not self.request_done:
+            reason = "the client does not read" if self._held_back else "the target stopped"
+            self._cut(reason)
+        elif not (self.request_done or self.client.paused):
             self.fail(BadRequestError("the body took too long", 408))
         else:
             self.route.note_trouble("no_response", "the target took too long")

@@ -32,6 +32,7 @@ class RouteOptions:
     hub_prefix: str
     connect_seconds: float
     upstream_idle_seconds: float
+    vanished_seconds: float = 60.0
 
 
 class LiveRoute:
@@ -86,6 +87,7 @@ class LiveRoute:
                 options.deadlines,
                 connect_seconds=options.connect_seconds,
                 idle_seconds=options.upstream_idle_seconds,
+                vanished_seconds=options.vanished_seconds,
             )
             for target in wire.targets
         ]

@@ -1,19 +1,15 @@
 """A WebSocket after its handshake: two connections, bytes from each to the other, nothing read."""
 
 import asyncio
-import socket
 from collections.abc import Callable
-from typing import cast
 
 from carrel_proxy.access.verdicts import Grant
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
+from carrel_proxy.engine.keepalive import notice_vanished
 from carrel_proxy.engine.routes import LiveRoute
 
 LINGER_SECONDS = 10.0
 """How long one direction may stay open after the other has ended."""
-
-KEEPALIVE_SECONDS = 30
-"""How often the kernel probes a silent peer, to notice within minutes that it vanished."""
 
 
 class Tunnel:
@@ -43,6 +39,7 @@ class Tunnel:
         route: LiveRoute,
         grant: Grant | None,
         deadlines: Deadlines,
+        vanished_seconds: float,
         on_end: Callable[["Tunnel"], None],
     ) -> None:
         self.client = client
@@ -54,7 +51,7 @@ class Tunnel:
         self._on_end = on_end
         self._ends = 0
         for transport in (client, upstream):
-            _probe_silent_peer(transport)
+            notice_vanished(transport, vanished_seconds)
         client.set_protocol(_ClientEnd(self, upstream))
         upstream.set_protocol(_UpstreamEnd(self, client))
 
@@ -123,13 +120,3 @@ class _ClientEnd(_End):
 
 class _UpstreamEnd(_End):
     pass
-
-
-def _probe_silent_peer(transport: asyncio.Transport) -> None:
-    connected = cast(socket.socket | None, transport.get_extra_info("socket"))
-    if connected is None or connected.family == socket.AF_UNIX:
-        return
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)

@@ -9,6 +9,7 @@ from typing import Protocol, cast
 import structlog
 
 from carrel_proxy.engine.deadlines import ALWAYS, Deadlines
+from carrel_proxy.engine.keepalive import connected_socket, probe_silent_peers
 from carrel_proxy.errors import TargetAwayError, WrongPeerError
 from carrel_shared.addresses import Address, UnixAddress
 
@@ -114,6 +115,7 @@ class Pool:
         "_opening",
         "_peer_uid",
         "_tls",
+        "_vanished_seconds",
         "_watched",
         "away_until",
         "deadline",
@@ -130,6 +132,7 @@ class Pool:
         *,
         connect_seconds: float,
         idle_seconds: float,
+        vanished_seconds: float = 60.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.target = target
@@ -142,6 +145,7 @@ class Pool:
         self._deadlines = deadlines
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
+        self._vanished_seconds = vanished_seconds
         self._idle: list[UpstreamConnection] = []
         self._watched = False
         self._closed = False
@@ -253,6 +257,8 @@ class Pool:
         _, protocol = await loop.create_connection(
             lambda: UpstreamConnection(self), self.target.host, self.target.port, ssl=self._tls
         )
+        if (under := connected_socket(protocol.transport)) is not None:
+            probe_silent_peers(under, self._vanished_seconds)
         return protocol
 
     async def _connect_unix(self, target: UnixAddress) -> socket.socket:
