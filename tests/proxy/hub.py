@@ -43,8 +43,10 @@ class FakeHub:
     def _handle(self, request: httpx.Request) -> httpx.Response:
         if self.away:
             raise httpx.ConnectError("nobody there", request=request)
-        body = json.loads(request.content)
         path = request.url.path
+        if path == "/internal/v1/health":
+            return httpx.Response(200)
+        body = json.loads(request.content)
         self.calls.append((path, body))
         self.request_ids.append(request.headers["X-Request-Id"])
         assert request.headers["Carrel-Wire"] == "1"

@@ -1,26 +1,23 @@
 """A guarded route: who passes, what goes on with whom, and what becomes of everybody else."""
 
 import asyncio
-import base64
 import json
 import os
 from datetime import datetime, timedelta
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from proxy.hub import FakeHub, allowed
-from proxy.running import SECRET, SERVER_ID, Running, guarded_route, open_proxy
-from proxy.wire import Client, Message, Upstream, eventually, ok, open_upstream, read_request
+from proxy.running import SECRET, SERVER_ID, Running, guarded_route, open_proxy, plain_route
+from proxy.signing_in import NAVIGATION, begin
+from proxy.wire import Upstream, eventually, ok, open_upstream, read_request
 
 from carrel_proxy.core.access import token_hash
 from carrel_shared.clock import ManualClock, SystemClock
-from carrel_shared.wire.access import RedeemedToken, Verdict
+from carrel_shared.wire.access import Verdict
 from carrel_shared.wire.routes import Revocation, Revoke, RouteChanges
 
-NAVIGATION = ("Sec-Fetch-Mode: navigate", "Accept: text/html")
 COOKIE = f"carrel-session-{SERVER_ID}"
-SESSION = "jupyterhub-session-id=5e55"
 
 
 @pytest.fixture(autouse=True)
@@ -120,165 +117,6 @@ async def test_whoever_shows_nothing_good_gets_json(
         assert reply.status == 403
         assert json.loads(reply.body)["status"] == 403
         assert reply.all("set-cookie") == []
-    assert upstream.requests == []
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-async def test_only_a_get_is_sent_to_sign_in(method: str, running: Running) -> None:
-    async with running.client() as client:
-        client.get("/user/alice/api", *NAVIGATION, "Content-Length: 0", method=method)
-        assert (await client.response()).status == 403
-
-
-async def begin(client: Client, target: str, *fields: str) -> tuple[Message, dict[str, str]]:
-    reply = await client.ask(target, *NAVIGATION, *fields)
-    assert reply.status == 302, reply.body
-    location = urlsplit(reply.one("location") or "")
-    assert location.path == "/hub/api/oauth2/authorize"
-    return reply, {name: values[0] for name, values in parse_qs(location.query).items()}
-
-
-def cookie_pair(set_cookie: str) -> str:
-    return set_cookie.split(";")[0]
-
-
-async def finish(client: Client, hub: FakeHub, begun: Message, state: str) -> Message:
-    hub.codes["the-code"] = RedeemedToken(
-        token="fresh",
-        expires_at=SystemClock().now() + timedelta(hours=1),
-        verdict=allowed("alice"),
-    )
-    cookie = cookie_pair(begun.all("set-cookie")[0])
-    return await client.ask(
-        f"/user/alice/oauth_callback?code=the-code&state={state}",
-        *NAVIGATION,
-        f"Cookie: {SESSION}; {cookie}",
-    )
-
-
-async def test_a_browser_signs_in_and_comes_back_where_it_wanted(
-    running: Running, upstream: Upstream, hub: FakeHub
-) -> None:
-    async with running.client() as client:
-        begun, query = await begin(client, "/user/alice/lab/tree/a%20b?x=1&y")
-        assert query["client_id"] == f"jupyterhub-user-{SERVER_ID}"
-        assert query["redirect_uri"] == "/user/alice/oauth_callback"
-        assert query["response_type"] == "code"
-        assert query["code_challenge_method"] == "S256"
-        state_cookie = begun.all("set-cookie")[0]
-        assert "Path=/user/alice/oauth_callback" in state_cookie
-        assert "HttpOnly" in state_cookie
-        assert "Max-Age=600" in state_cookie
-
-        done = await finish(client, hub, begun, query["state"])
-        assert (done.status, done.one("location")) == (302, "/user/alice/lab/tree/a%20b?x=1&y")
-        (redeemed,) = hub.called("/redeem")
-        assert redeemed["session_id"] == "5e55"
-        assert redeemed["redirect_uri"] == "/user/alice/oauth_callback"
-        cleared, session = done.all("set-cookie")
-        assert "Max-Age=0" in cleared
-        assert cookie_pair(session) == f"{COOKIE}=fresh"
-        assert {"Path=/user/alice/", "HttpOnly", "SameSite=Lax"} <= set(session.split("; "))
-        assert "Secure" not in session
-
-        reply = await client.ask("/user/alice/lab", f"Cookie: {COOKIE}=fresh")
-        assert reply.status == 200
-    assert hub.called("/verdict") == []
-
-
-async def test_several_tabs_may_sign_in_at_once(running: Running, hub: FakeHub) -> None:
-    async with running.client() as client:
-        one, first = await begin(client, "/user/alice/one")
-        _, second = await begin(client, "/user/alice/two")
-        assert first["state"] != second["state"]
-        assert (await finish(client, hub, one, first["state"])).one("location") == "/user/alice/one"
-
-
-@pytest.mark.parametrize("query", ["", "?state=x", "?code=the-code", "?state=&code=the-code"])
-async def test_a_callback_that_nobody_waits_for_changes_nothing(
-    query: str, running: Running, hub: FakeHub
-) -> None:
-    async with running.client() as client:
-        begun, _ = await begin(client, "/user/alice/")
-        cookie = cookie_pair(begun.all("set-cookie")[0])
-        reply = await client.ask(
-            f"/user/alice/oauth_callback{query}", *NAVIGATION, f"Cookie: {SESSION}; {cookie}"
-        )
-        assert reply.status == 400
-    assert hub.called("/redeem") == []
-
-
-async def test_a_code_without_the_browsers_session_is_not_redeemed(
-    running: Running, hub: FakeHub
-) -> None:
-    async with running.client() as client:
-        begun, query = await begin(client, "/user/alice/")
-        cookie = cookie_pair(begun.all("set-cookie")[0])
-        for session in ("", f"{SESSION}; {SESSION}; "):
-            reply = await client.ask(
-                f"/user/alice/oauth_callback?code=c&state={query['state']}",
-                f"Cookie: {session}{cookie}",
-            )
-            assert reply.status == 403
-    assert hub.called("/redeem") == []
-
-
-async def test_a_refused_code_is_a_page_and_not_another_round(
-    running: Running, hub: FakeHub
-) -> None:
-    async with running.client() as client:
-        begun, query = await begin(client, "/user/alice/")
-        cookie = cookie_pair(begun.all("set-cookie")[0])
-        reply = await client.ask(
-            f"/user/alice/oauth_callback?code=stolen&state={query['state']}",
-            f"Cookie: {SESSION}; {cookie}",
-        )
-        assert reply.status == 403
-        assert b'href="/user/alice/"' in reply.body
-
-
-async def test_a_browser_that_keeps_no_cookie_is_told_so(running: Running) -> None:
-    cookie = ""
-    async with running.client() as client:
-        for _ in range(4):
-            begun, _ = await begin(client, "/user/alice/", f"Cookie: {cookie}")
-            cookie = cookie_pair(begun.all("set-cookie")[1])
-        reply = await client.ask("/user/alice/", *NAVIGATION, f"Cookie: {cookie}")
-        assert reply.status == 403
-        assert b"cookies" in reply.body
-
-
-async def test_the_way_back_stays_below_the_prefix(running: Running, hub: FakeHub) -> None:
-    """The cookie with it can be tossed by a neighbour's page."""
-    async with running.client() as client:
-        begun, query = await begin(client, "/user/alice/lab")
-        name, _, value = cookie_pair(begun.all("set-cookie")[0]).partition("=")
-        state, verifier, _ = json.loads(base64.urlsafe_b64decode(value + "=="))
-        for where in (
-            "//evil.test/",
-            "/user/bob/",
-            "/user/alice/\\..",
-            "https://evil.test",
-            "x\r\ny",
-        ):
-            hub.codes["c"] = RedeemedToken(
-                token="t", expires_at=SystemClock().now(), verdict=allowed()
-            )
-            tossed = base64.urlsafe_b64encode(json.dumps([state, verifier, where]).encode())
-            reply = await client.ask(
-                f"/user/alice/oauth_callback?code=c&state={query['state']}",
-                f"Cookie: {SESSION}; {name}={tossed.decode().rstrip('=')}",
-            )
-            assert reply.one("location") == "/user/alice/"
-
-
-async def test_signing_out_takes_the_cookie_and_goes_to_the_hub(
-    running: Running, upstream: Upstream
-) -> None:
-    async with running.client() as client:
-        reply = await client.ask("/user/alice/logout", f"Cookie: {COOKIE}=good")
-        assert (reply.status, reply.one("location")) == (302, "/hub/logout")
-        assert f"{COOKIE}=; Path=/user/alice/; Max-Age=0" in reply.all("set-cookie")[0]
     assert upstream.requests == []
 
 
@@ -517,3 +355,82 @@ async def test_a_trusted_peer_says_where_a_request_came_from(
     assert request.one("x-forwarded-proto") == "https"
     assert request.one("x-request-id") == "theirs"
     assert json.loads(request.one("x-carrel-user") or "")["name"] == "alice"
+
+
+FORGED = '{"name":"root","admin":true}'
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (f"X-Carrel-User: {FORGED}",),
+        (f"x-carrel-user: {FORGED}", f"X-CARREL-USER: {FORGED}"),
+        (f"X_Carrel_User: {FORGED}", f"X-Carrel_User: {FORGED}", "X_CARREL_AUTH: token"),
+        ("Connection: X-Carrel-User, X-Carrel-Secret, X-Carrel-Auth, keep-alive",),
+        (f"X-Carrel-User: {FORGED}", "Connection: X-Carrel-User"),
+        (f"X-Carrel-Secret: {SECRET}", "X-Carrel-Auth: token"),
+        ("X-Carrel-Anything: x", "X-Forwarded-User: root", "X-Forwarded-Email: root@hub.test"),
+    ],
+)
+@pytest.mark.parametrize("trusted", [(), ("127.0.0.0/8",)], ids=["anybody", "trusted-peer"])
+async def test_nobody_outside_says_who_a_visitor_is(
+    fields: tuple[str, ...],
+    trusted: tuple[str, ...],
+    short_dir: Path,
+    hub: FakeHub,
+    upstream: Upstream,
+) -> None:
+    """Under no spelling, not twice, not by declaring ours to be for this hop only."""
+    async with open_proxy(short_dir, hub, trusted_peers=list(trusted)) as running:
+        running.route(guarded_route(upstream.target), plain_route(upstream.target, "/other/"))
+        async with running.client() as client:
+            reply = await client.ask("/user/alice/", f"Cookie: {COOKIE}=good", *fields)
+            assert reply.status == 200
+            assert (await client.ask("/other/", *fields)).status == 200
+    guarded, plain = upstream.requests
+    assert json.loads(guarded.one("x-carrel-user") or "")["name"] == "alice"
+    assert guarded.one("x-carrel-secret") == SECRET
+    assert guarded.one("x-carrel-auth") == "cookie"
+    said = {name.lower().replace("_", "-") for name, _ in guarded.fields}
+    assert {name for name in said if name.startswith("x-carrel-")} == {
+        "x-carrel-user",
+        "x-carrel-secret",
+        "x-carrel-auth",
+    }
+    assert not {n for n, _ in plain.fields if "carrel" in n.lower()}
+    assert not {n for n, _ in guarded.fields if n.lower() in ("x-forwarded-user",)}
+
+
+async def test_a_visitor_is_told_apart_from_the_owner(
+    running: Running, upstream: Upstream, hub: FakeHub
+) -> None:
+    """Two people, one server, one connection of a proxy before us."""
+    hub.know("bobs", SERVER_ID, allowed("bob", session="b" * 64))
+    async with running.client() as client:
+        for token in ("good", "bobs", "good", "bobs"):
+            await client.ask("/user/alice/api/me", f"Cookie: {COOKIE}={token}")
+    names = [json.loads(r.one("x-carrel-user") or "")["name"] for r in upstream.requests]
+    assert names == ["alice", "bob", "alice", "bob"]
+
+
+async def test_a_visitor_whose_access_ends_is_cut_and_the_owner_is_not(
+    running: Running, upstream: Upstream, hub: FakeHub
+) -> None:
+    hub.know("bobs", SERVER_ID, allowed("bob", session="b" * 64))
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+        await reader.read()
+
+    upstream.script = endless
+    async with running.client() as alice, running.client() as bob:
+        alice.get("/user/alice/events", f"Cookie: {COOKIE}=good")
+        bob.get("/user/alice/events", f"Cookie: {COOKIE}=bobs")
+        assert [(await one.head()).status for one in (alice, bob)] == [200, 200]
+        hub.know("bobs", SERVER_ID, Verdict(known=True, allow=False))
+        revoke(running, Revocation(server_id=SERVER_ID))
+        await bob.rest()
+        await eventually(lambda: len(list(running.proxy.edge.grants())) == 1)
+        (grant,) = running.proxy.edge.grants()
+        assert grant.user == "alice"

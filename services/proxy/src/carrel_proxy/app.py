@@ -49,7 +49,7 @@ class Proxy:
         freshness = Freshness(stale=settings.stale_sessions_seconds)
         self.verdicts = Verdicts(self.clock, freshness, settings.max_verdicts)
         self.guard = Guard(self.verdicts, self.hub, self.tasks, self.clock)
-        self.sign_in = SignIn(self.hub, self.verdicts, self.clock, settings.hub_prefix)
+        self.sign_in = SignIn(self.hub, self.verdicts, self.clock, self.tasks)
         self.dispatcher = Dispatcher(settings.base_url, self.guard, self.sign_in, self.tasks)
         self.edge = Edge(
             self.dispatcher,

@@ -49,6 +49,8 @@ class CodeRedemption(WireRequest):
 
     Attributes:
         session_id: The browser's session cookie. The hub refuses a code issued to another session.
+            None where the proxy is sure by itself that this browser began the sign-in: its cookies
+            for that could only have been set by the host they came back to.
     """
 
     client_id: str
@@ -56,7 +58,7 @@ class CodeRedemption(WireRequest):
     redirect_uri: str
     code: str = Field(repr=False)
     code_verifier: str = Field(repr=False)
-    session_id: str = Field(repr=False)
+    session_id: str | None = Field(default=None, repr=False)
 
 
 class RedeemedToken(WireReply):

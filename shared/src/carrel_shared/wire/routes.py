@@ -11,6 +11,12 @@ from pydantic import Field
 
 from carrel_shared.wire.base import ServerId, WireReply, WireRequest
 
+HOST = r"^$|^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
+"""A host as routes are found by: lower case, no port, no trailing dot."""
+
+ORIGIN = r"^$|^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?$"
+"""An origin as browsers write it."""
+
 
 class Access(WireRequest):
     """How a route is guarded by the proxy itself.
@@ -19,11 +25,18 @@ class Access(WireRequest):
         server_id: Only those the hub lets into this server pass.
         client_id: The OAuth client that browsers sign in through.
         secret: Sent upstream as `X-Carrel-Secret`, so that the server knows it is the proxy.
+        csrf: Who refuses what pages of other origins make a signed-in browser send: the proxy
+            (`origin`), or the application alone (`app`), which may know origins that it trusts.
+        origin: Scheme and host (with port) of the route's own host; empty where all share one.
+        hub_origin: The same of the hub's host; empty where that is the same one.
     """
 
     server_id: ServerId
     client_id: str
     secret: str = Field(repr=False)
+    csrf: Literal["origin", "app"] = "origin"
+    origin: str = Field(default="", pattern=ORIGIN)
+    hub_origin: str = Field(default="", pattern=ORIGIN)
 
 
 class Route(WireRequest):
@@ -31,6 +44,8 @@ class Route(WireRequest):
 
     Attributes:
         prefix: Percent-encoded, a slash at both ends: `/user/alice/`. It matches whole segments.
+        host: The only host it is for, in lower case without a port; `*.hub.test` covers all hosts
+            one label below that have no route of their own. Empty is any host.
         targets: `unix:/path` or `http://host:port`; several are replicas of one thing.
         peer_uid: The uid that must be found behind a `unix:` target. None skips the check.
         access: None lets everybody through to a target that does its own checks.
@@ -40,6 +55,7 @@ class Route(WireRequest):
     """
 
     prefix: str
+    host: str = Field(default="", pattern=HOST)
     targets: list[str] = Field(min_length=1)
     peer_uid: int | None = None
     access: Access | None = None
@@ -71,10 +87,11 @@ class PutRoute(WireRequest):
 
 
 class DeleteRoute(WireRequest):
-    """Remove the route with this prefix. More specific ones stay."""
+    """Remove the route with this host and prefix. More specific ones stay."""
 
     op: Literal["delete"] = "delete"
     prefix: str
+    host: str = Field(default="", pattern=HOST)
 
 
 class Revoke(WireRequest):

@@ -144,7 +144,9 @@ def _refusal(
         return "the address of the answer is another"
     if not proves(asked.code_verifier, code.challenge):
         return "the code verifier does not fit"
-    if not hmac.compare_digest(digest(asked.session_id), code.session_hash):
+    if asked.session_id is None or not hmac.compare_digest(
+        digest(asked.session_id), code.session_hash
+    ):
         return "another browser asked for the code"
     return None
 

@@ -25,6 +25,10 @@ from carrel_shared.wire.routes import TableStatus
 log = structlog.get_logger(__name__)
 
 CALL_SECONDS = 5.0
+REACH_SECONDS = 2.0
+"""How long the hub may take to say that it is there, when a browser is about to be sent to it."""
+REACHED_SECONDS = 1.0
+"""How long that counts."""
 MOST_AT_ONCE = 32
 """Calls under way at most: whatever clients send, the hub is not flooded through its proxy."""
 
@@ -48,9 +52,28 @@ class Hub:
         self._key = key
         self._name = name
         self._slots = asyncio.Semaphore(MOST_AT_ONCE)
+        self._reached_at = float("-inf")
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    async def check_reachable(self) -> None:
+        """Find out whether the hub is there.
+
+        Raises:
+            HubAwayError: If it is not.
+        """
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._reached_at + REACHED_SECONDS:
+            return
+        try:
+            async with self._slots:
+                reply = await self._client.get("/internal/v1/health", timeout=REACH_SECONDS)
+        except httpx.HTTPError as error:
+            raise HubAwayError(f"{type(error).__name__}: {error}") from error
+        if not reply.is_success:
+            raise HubAwayError(f"the hub is not well: it answered {reply.status_code}")
+        self._reached_at = loop.time()
 
     async def verdict(self, token_hash: str, server_id: str) -> Verdict:
         """Ask whether a token opens a server.

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import Literal
@@ -71,14 +71,11 @@ class Refused(Enum):
     """It shows nothing that counts: whoever it is may sign in."""
     NOT_ALLOWED = auto()
     """Its token is good, and not for this server."""
+    ELSEWHERE = auto()
+    """A page of another origin made the browser send it."""
 
 
 Decision = Allowed | Ask | Refused
-
-
-def session_cookie(server_id: str) -> str:
-    """Return the name of the cookie that holds the token of a browser for one server."""
-    return f"carrel-session-{server_id}"
 
 
 def token_hash(token: bytes) -> str:
@@ -86,24 +83,39 @@ def token_hash(token: bytes) -> str:
     return hashlib.sha256(token).hexdigest()
 
 
-def credentials(head: RequestHead, server_id: str, *, websocket: bool) -> Credentials:
-    """Return what a request shows for a server."""
+def credentials(head: RequestHead, session_cookie: bytes, *, websocket: bool) -> Credentials:
+    """Return what a request shows for a server.
+
+    Args:
+        session_cookie: The name of the cookie with the browser's token for that server.
+    """
+    if websocket and b"token=" in head.target:
+        return replace(_shown(head, session_cookie), query=_query_token(head.target))
+    key = ("shown", session_cookie)
+    shown: Credentials | None = head.derived.get(key)
+    if shown is None:
+        shown = head.derived[key] = _shown(head, session_cookie)
+    return shown
+
+
+def _query_token(target: bytes) -> str | None:
+    token, _ = split_query_token(target)
+    return None if token is None else token_hash(token)
+
+
+def _shown(head: RequestHead, session_cookie: bytes) -> Credentials:
     special = head.special
-    header = query = cookie = None
+    header = cookie = None
     if b"authorization" in special:
         values = special[b"authorization"]
         match = _AUTHORIZATION.fullmatch(values[0]) if len(values) == 1 else None
         if match is not None and len(match.group(1)) <= MAX_TOKEN:
             header = token_hash(match.group(1))
-    if websocket:
-        token, _ = split_query_token(head.target)
-        if token is not None:
-            query = token_hash(token)
     if b"cookie" in special:
-        value = single_cookie(special[b"cookie"], session_cookie(server_id).encode("ascii"))
+        value = single_cookie(special[b"cookie"], session_cookie)
         if value and len(value) <= MAX_TOKEN:
             cookie = token_hash(value)
-    return Credentials(header, query, cookie)
+    return Credentials(header=header, cookie=cookie)
 
 
 def split_query_token(target: bytes) -> tuple[bytes | None, bytes]:

@@ -185,9 +185,13 @@ class RequestHead:
         """The client waits to be told to send its body (RFC 9110 10.1.1)."""
         return self.minor == 1 and b"expect" in self.special
 
+    def values(self, name: bytes) -> list[bytes]:
+        """Return every value of a field."""
+        return self.special.get(name) or field_values(self.plain, name)
+
     def value(self, name: bytes) -> bytes | None:
         """Return the value of a field that was sent once; twice or never is None."""
-        values = self.special.get(name) or field_values(self.plain, name)
+        values = self.values(name)
         return values[0] if len(values) == 1 else None
 
 

@@ -11,14 +11,13 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode
 
+from carrel_proxy.core.door import Door
+
 FLOW_SECONDS = 600
 MAX_NEXT = 1500
 MAX_ATTEMPTS = 4
 """Sign-ins that a browser may begin within `ATTEMPT_SECONDS` before it is told what is wrong."""
 ATTEMPT_SECONDS = 60
-
-CALLBACK = b"oauth_callback"
-LOGOUT = b"logout"
 
 _SAFE_REST = re.compile(r"[\x21-\x5b\x5d-\x7e]*")  # a backslash is left out: browsers turn it
 
@@ -45,16 +44,6 @@ class Callback:
     state: str = ""
     code: str = field(default="", repr=False)
     error: str = ""
-
-
-def state_cookie(server_id: str, state: str) -> str:
-    """Return the name of a sign-in's cookie: one each, so that several tabs may sign in at once."""
-    return f"carrel-oauth-state-{server_id}-{state[:8]}"
-
-
-def attempts_cookie(server_id: str) -> str:
-    """Return the name of the cookie that counts sign-ins, to end a loop of them."""
-    return f"carrel-attempts-{server_id}"
 
 
 def encode_flow(flow: Flow) -> str:
@@ -86,21 +75,21 @@ def next_below(path: str, prefix: str) -> str:
     return prefix
 
 
-def authorize_location(hub_prefix: str, client_id: str, redirect_uri: str, flow: Flow) -> str:
+def authorize_location(door: Door, flow: Flow) -> str:
     """Return where a browser asks the hub for a code."""
     digest = hashlib.sha256(flow.verifier.encode("ascii")).digest()
     challenge = base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
     query = urlencode(
         {
-            "client_id": client_id,
-            "redirect_uri": redirect_uri,
+            "client_id": door.access.client_id,
+            "redirect_uri": door.redirect_uri,
             "response_type": "code",
             "state": flow.state,
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         }
     )
-    return f"{hub_prefix}api/oauth2/authorize?{query}"
+    return f"{door.hub}api/oauth2/authorize?{query}"
 
 
 def read_callback(query: bytes) -> Callback:

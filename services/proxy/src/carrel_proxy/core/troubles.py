@@ -19,6 +19,12 @@ NOT_SIGNED_IN = Trouble(
     403, "Not signed in", "This server needs a sign-in, or a token that is for it."
 )
 NOT_ALLOWED = Trouble(403, "Not for you", "This token does not open this server.")
+FROM_ELSEWHERE = Trouble(
+    403,
+    "Not from there",
+    "A page of another address asked for this with your sign-in, so it was not done. Open the"
+    " server itself and do it there.",
+)
 SIGN_IN_LOOP = Trouble(
     403,
     "Signing in does not last",

@@ -1,36 +1,38 @@
 """What becomes of a request once its head is read: an answer of our own, a question, or onwards."""
 
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from carrel_proxy.access.guard import Guard
-from carrel_proxy.access.signin import SignIn
+from carrel_proxy.access.signin import SignIn, lost
 from carrel_proxy.access.verdicts import Grant
 from carrel_proxy.core.access import Credentials, Refused, credentials, split_query_token
 from carrel_proxy.core.answers import (
     Answer,
+    Trouble,
     health_answer,
     is_navigation,
     redirect,
     trouble_answer,
 )
 from carrel_proxy.core.body import RequestBody
+from carrel_proxy.core.crosssite import comes_from_elsewhere
+from carrel_proxy.core.door import CALLBACK, LOGOUT, Door
 from carrel_proxy.core.forwarded import forwarded_fields
 from carrel_proxy.core.head import RequestHead
 from carrel_proxy.core.headers import Onward, request_bytes
 from carrel_proxy.core.paths import below
-from carrel_proxy.core.signin import CALLBACK, LOGOUT
 from carrel_proxy.core.trie import RouteTrie
-from carrel_proxy.core.troubles import NOT_ALLOWED, NOT_FOUND, NOT_SIGNED_IN
+from carrel_proxy.core.troubles import FROM_ELSEWHERE, NOT_ALLOWED, NOT_FOUND, NOT_SIGNED_IN
 from carrel_proxy.core.websocket import Upgrade, requested_upgrade
 from carrel_proxy.engine.exchange import Exchange
 from carrel_proxy.engine.routes import LiveRoute
 from carrel_proxy.errors import ProxyError
 from carrel_shared.service_auth import clean_request_id
 from carrel_shared.tasks import TaskOwner
-from carrel_shared.wire.routes import Access
 
 if TYPE_CHECKING:
     from carrel_proxy.engine.client import ClientConnection
@@ -85,32 +87,32 @@ class Dispatcher:
         client.waiting()
         if rest is None:
             exchange.answer(_with_slash(head, route))
-        elif route.access is None:
+        elif route.door is None:
             onward = Onward(target, _fields(client, head), fence=route.fence)
             exchange.forward(request_bytes(head, onward, websocket=websocket))
         else:
-            self._guarded(exchange, route.access, rest)
+            self._guarded(exchange, route.door, rest)
 
     def _nothing_here(self, head: RequestHead, path: bytes) -> Answer:
         if path == b"/" and self._base_url != "/" and head.method in (b"GET", b"HEAD"):
             return redirect(self._base_url.encode("ascii"))
         return trouble_answer(NOT_FOUND, page=is_navigation(head))
 
-    def _guarded(self, exchange: Exchange, access: Access, rest: bytes) -> None:
-        head, route = exchange.head, exchange.route
+    def _guarded(self, exchange: Exchange, door: Door, rest: bytes) -> None:
+        head = exchange.head
         if rest == LOGOUT:
             https = _is_https(exchange.client, head)
-            exchange.answer(self._sign_in.leave(access, route.prefix, https=https))
+            exchange.answer(self._sign_in.leave(door, https=https))
             return
         if rest == CALLBACK:
-            self._later(exchange, self._finish_sign_in(exchange, access))
+            self._later(exchange, self._finish_sign_in(exchange, door))
             return
-        shown = credentials(head, access.server_id, websocket=exchange.websocket)
-        outcome = self._guard.check(shown, access.server_id)
+        shown = credentials(head, door.session_cookie, websocket=exchange.websocket)
+        outcome = self._guard.check(shown, door.access.server_id)
         if outcome is None:
-            self._later(exchange, self._ask(exchange, access, shown, rest))
+            self._later(exchange, self._ask(exchange, door, shown, rest))
         else:
-            self._decided(exchange, access, shown, rest, outcome)
+            self._decided(exchange, door, shown, rest, outcome)
 
     def _later(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
         """Do what takes a while. Whatever comes of it, the client is answered."""
@@ -128,29 +130,39 @@ class Dispatcher:
 
         self._tasks.start(answer_in_any_case(), name="access")
 
-    async def _ask(
-        self, exchange: Exchange, access: Access, shown: Credentials, rest: bytes
-    ) -> None:
-        outcome = await self._guard.resolve(shown, access.server_id)
+    async def _ask(self, exchange: Exchange, door: Door, shown: Credentials, rest: bytes) -> None:
+        outcome = await self._guard.resolve(shown, door.access.server_id)
         if not exchange.over:
-            self._decided(exchange, access, shown, rest, outcome)
+            self._decided(exchange, door, shown, rest, outcome)
 
-    async def _finish_sign_in(self, exchange: Exchange, access: Access) -> None:
+    async def _begin_sign_in(self, exchange: Exchange, door: Door, rest: bytes) -> None:
+        head = exchange.head
+        _, mark, query = head.target.partition(b"?")
+        https = _is_https(exchange.client, head)
+        exchange.answer(await self._sign_in.begin(head, door, rest + mark + query, https=https))
+
+    async def _finish_sign_in(self, exchange: Exchange, door: Door) -> None:
         head = exchange.head
         https = _is_https(exchange.client, head)
-        exchange.answer(
-            await self._sign_in.finish(head, access, exchange.route.prefix, https=https)
-        )
+        answer = await self._sign_in.finish(head, door, https=https)
+        if answer is None:
+            shown = credentials(head, door.session_cookie, websocket=False)
+            outcome = await self._guard.resolve(shown, door.access.server_id)
+            signed_in = isinstance(outcome, Grant)
+            answer = redirect(door.prefix.encode("ascii")) if signed_in else lost(door)
+        exchange.answer(answer)
 
     def _decided(
         self,
         exchange: Exchange,
-        access: Access,
+        door: Door,
         shown: Credentials,
         rest: bytes,
         outcome: Grant | Refused,
     ) -> None:
         client, head, route = exchange.client, exchange.head, exchange.route
+        if isinstance(outcome, Grant) and outcome.key[0] == shown.cookie and door.checks_origin:
+            outcome = _or_elsewhere(exchange, door, outcome)
         if isinstance(outcome, Grant):
             token_hash = outcome.key[0]
             target = head.target
@@ -163,13 +175,34 @@ class Dispatcher:
             )
             exchange.forward(request_bytes(head, onward, websocket=exchange.websocket))
         elif outcome is Refused.NOBODY and is_navigation(head) and head.method == b"GET":
-            _, mark, query = head.target.partition(b"?")
-            https = _is_https(client, head)
-            exchange.answer(
-                self._sign_in.begin(head, access, route.prefix, rest + mark + query, https=https)
-            )
+            self._later(exchange, self._begin_sign_in(exchange, door, rest))
         else:
-            exchange.tell(NOT_SIGNED_IN if outcome is Refused.NOBODY else NOT_ALLOWED)
+            exchange.tell(_refusal(outcome, door))
+
+
+def _or_elsewhere(exchange: Exchange, door: Door, grant: Grant) -> Grant | Refused:
+    """Refuse what a page of another origin sent with somebody's cookie."""
+    client, head = exchange.client, exchange.head
+    key = ("elsewhere", door.access.origin, head.method, exchange.websocket)
+    elsewhere: bool | None = head.derived.get(key)
+    if elsewhere is None:
+        host = (client.trusted and head.value(b"x-forwarded-host")) or head.host
+        elsewhere = head.derived[key] = comes_from_elsewhere(
+            head,
+            door.access.origin.encode("ascii"),
+            https=_is_https(client, head),
+            host=host,
+            websocket=exchange.websocket,
+        )
+    return Refused.ELSEWHERE if elsewhere else grant
+
+
+def _refusal(outcome: Refused, door: Door) -> Trouble:
+    if outcome is Refused.NOT_ALLOWED:
+        return NOT_ALLOWED
+    if outcome is Refused.ELSEWHERE:
+        return FROM_ELSEWHERE
+    return replace(NOT_SIGNED_IN, action=(door.prefix, "Sign in"))
 
 
 def _fields(client: "ClientConnection", head: RequestHead) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from carrel_proxy.core.cookies import Fence
+from carrel_proxy.core.door import open_door
 from carrel_proxy.core.paths import prefix_segments
 from carrel_proxy.core.troubles import spawn_link
 from carrel_proxy.engine.deadlines import Deadlines
@@ -43,6 +44,7 @@ class LiveRoute:
         depth: Their number.
         prefix_bytes: The prefix as the hub has it, which is how cookies are scoped.
         fence: What keeps a user's server apart from its neighbours; None for everything else.
+        door: How browsers sign in to it; None where the proxy does not guard.
         secret_fields: The line that tells the server that it is the proxy who asks.
         active_at: When it was last used, by the data plane's clock; None when not since the last
             report.
@@ -56,6 +58,7 @@ class LiveRoute:
         "access",
         "active_at",
         "depth",
+        "door",
         "fence",
         "pools",
         "prefix",
@@ -75,6 +78,7 @@ class LiveRoute:
         self.depth = len(self.segments)
         self.access = wire.access
         self.fence = _fence(wire, self.prefix_bytes)
+        self.door = open_door(wire.access, wire.prefix, options.hub_prefix) if wire.access else None
         self.secret_fields = _secret_fields(wire)
         self.spawn = (
             spawn_link(options.hub_prefix, options.base_url, wire.prefix) if wire.server else None
