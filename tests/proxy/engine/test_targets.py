@@ -12,6 +12,7 @@ from proxy.hub import FakeHub
 from proxy.running import Running, open_proxy, plain_route
 from proxy.wire import Client, Message, Upstream, eventually, ok, open_upstream, read_request
 
+from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.routes import in_order
 from carrel_proxy.engine.upstream import Pool
@@ -141,7 +142,14 @@ async def test_a_request_that_ends_every_target_is_given_up(running: Running) ->
 def test_an_ejected_target_is_away_for_longer_each_time_and_back_at_once() -> None:
     deadlines = Deadlines(SystemClock())
     pool, other = (
-        Pool(TcpAddress("127.0.0.1", port), None, deadlines, connect_seconds=1, idle_seconds=1)
+        Pool(
+            TcpAddress("127.0.0.1", port),
+            None,
+            deadlines,
+            connect_seconds=1,
+            idle_seconds=1,
+            counters=Counters(),
+        )
         for port in (1, 2)
     )
     seen = []

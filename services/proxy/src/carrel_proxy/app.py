@@ -13,10 +13,12 @@ from carrel_proxy.access.hub import Hub
 from carrel_proxy.access.signin import SignIn
 from carrel_proxy.access.verdicts import Verdicts
 from carrel_proxy.control.api import create_control_app
+from carrel_proxy.control.counted import Counted
 from carrel_proxy.control.reports import ActivityReporter, Resync
 from carrel_proxy.control.saved import restore, table_file, verdicts_file
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.access import Freshness
+from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.dispatch import Dispatcher
 from carrel_proxy.engine.edge import Edge, limits_of
@@ -45,10 +47,11 @@ class Proxy:
         self.clock = clock or SystemClock()
         self.hub = hub or Hub(settings.hub_url, settings.hub_key.get_secret_value(), settings.name)
         self.tasks = TaskOwner()
+        self.counters = Counters()
         self.deadlines = Deadlines(self.clock)
         freshness = Freshness(stale=settings.stale_sessions_seconds)
         self.verdicts = Verdicts(self.clock, freshness, settings.max_verdicts)
-        self.guard = Guard(self.verdicts, self.hub, self.tasks, self.clock)
+        self.guard = Guard(self.verdicts, self.hub, self.tasks, self.clock, self.counters)
         self.sign_in = SignIn(self.hub, self.verdicts, self.clock, self.tasks)
         self.dispatcher = Dispatcher(settings.base_url, self.guard, self.sign_in, self.tasks)
         self.edge = Edge(
@@ -58,6 +61,7 @@ class Proxy:
             tasks=self.tasks,
             default_host=settings.bind,
             trusted_peers=settings.trusted_peers,
+            counters=self.counters,
         )
         self.guard.open_grants = self.edge.grants
         self.guard.cut = self.edge.cut
@@ -68,19 +72,23 @@ class Proxy:
             connect_seconds=settings.connect_seconds,
             upstream_idle_seconds=settings.upstream_idle_seconds,
             vanished_seconds=settings.vanished_seconds,
+            counters=self.counters,
         )
         self.table = Table(self.dispatcher, self.guard, options, default_route(settings))
         self._files = (
             table_file(settings.state_dir, self.table),
             verdicts_file(settings.state_dir, self.verdicts),
         )
+        self.counted = Counted(self.edge, self.clock, self.verdicts)
         self._resync = Resync(self.hub, self.table)
         self._activity = ActivityReporter(self.hub, self.table, self.clock)
 
     @property
     def control_app(self) -> ASGIApp:
         key = self.settings.control_key.get_secret_value()
-        return create_control_app(self.table, key, lambda: self.edge.connections, self.save)
+        return create_control_app(
+            self.table, key, lambda: self.edge.connections, self.save, self.counted
+        )
 
     async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
         """Take up what was saved, then accept connections on the public sockets."""

@@ -20,6 +20,7 @@ from carrel_proxy.core.access import (
     Via,
     decide,
 )
+from carrel_proxy.engine.counters import Counters
 from carrel_proxy.errors import HubAwayError
 from carrel_shared.clock import Clock
 from carrel_shared.tasks import TaskOwner
@@ -46,13 +47,21 @@ class Guard:
         cut: Set by the data plane: ends every connection whose passage fits.
     """
 
-    def __init__(self, verdicts: Verdicts, hub: Hub, tasks: TaskOwner, clock: Clock) -> None:
+    def __init__(
+        self,
+        verdicts: Verdicts,
+        hub: Hub,
+        tasks: TaskOwner,
+        clock: Clock,
+        counters: Counters,
+    ) -> None:
         self.open_grants: Callable[[], Iterable[Grant]] = tuple
         self.cut: Callable[[Callable[[Grant], bool]], None] = lambda _fits: None
         self._verdicts = verdicts
         self._hub = hub
         self._tasks = tasks
         self._clock = clock
+        self._counters = counters
         self._asking: dict[Key, asyncio.Future[Verdict | HubAwayError]] = {}
         self._refresh_from = float("-inf")
         self._sweep_from = float("-inf")
@@ -68,8 +77,12 @@ class Guard:
 
         decision = decide(shown, known)
         if isinstance(decision, Allowed):
+            self._counters.verdict_hits += 1
             return self._verdicts.grant((decision.token_hash, server_id), decision.via)
-        return None if isinstance(decision, Ask) else decision
+        if isinstance(decision, Ask):
+            self._counters.verdict_misses += 1
+            return None
+        return decision
 
     async def resolve(self, shown: Credentials, server_id: str) -> Grant | Refused:
         """Decide, asking the hub as far as needed.
@@ -139,6 +152,7 @@ class Guard:
     async def _fetch_current(self, key: Key) -> Verdict:
         for _ in range(MOST_TRIES):
             serial = self._verdicts.serial
+            self._counters.verdict_asks += 1
             verdict = await self._hub.verdict(*key)
             if self._verdicts.put(key, verdict, serial):
                 return verdict
@@ -150,6 +164,7 @@ class Guard:
         Where a server's access is decided anew, its connections are asked about first, since most
         of them may stay; where something ended, they are cut.
         """
+        self._counters.revocations += 1
         self._verdicts.revoke(revocation)
         about_server = revocation.server_id is not None
         if not about_server:

@@ -10,7 +10,7 @@ import structlog
 from carrel_proxy.access.hub import Hub
 from carrel_proxy.access.verdicts import Verdicts
 from carrel_proxy.core.access import token_hash
-from carrel_proxy.core.answers import Answer, Fields, Trouble, redirect, trouble_answer
+from carrel_proxy.core.answers import Answer, Fields, Reason, Trouble, redirect, trouble_answer
 from carrel_proxy.core.cookies import SESSION_COOKIE, count_cookies, set_cookie, single_cookie
 from carrel_proxy.core.door import Door
 from carrel_proxy.core.head import RequestHead
@@ -82,9 +82,8 @@ class SignIn:
             ),
         )
         location = authorize_location(door, flow)
-        return redirect(
-            location.encode("ascii"), fields=tuple((b"Set-Cookie", value) for value in cookies)
-        )
+        fields = tuple((b"Set-Cookie", value) for value in cookies)
+        return redirect(location.encode("ascii"), fields=fields, reason=Reason.SIGN_IN)
 
     async def finish(self, head: RequestHead, door: Door, *, https: bool) -> Answer | None:
         """Answer the callback: exchange the code for a token, keep that in the browser's cookie.
@@ -129,7 +128,7 @@ class SignIn:
             secure=secure,
         )
         where = next_below(flow.next_path, door.prefix).encode("ascii")
-        return redirect(where, fields=(*fields, (b"Set-Cookie", kept)))
+        return redirect(where, fields=(*fields, (b"Set-Cookie", kept)), reason=Reason.SIGN_IN)
 
     async def _redeem(self, asked: CodeRedemption) -> RedeemedToken:
         """Exchange a code, once: the same question from the same browser gets the same answer.
@@ -166,7 +165,8 @@ class SignIn:
 
     def leave(self, door: Door, *, https: bool) -> Answer:
         """Take the browser's cookie for this server, and go on to the hub's sign-out."""
-        return redirect(f"{door.hub}logout".encode("ascii"), fields=_forget(door, https=https))
+        where = f"{door.hub}logout".encode("ascii")
+        return redirect(where, fields=_forget(door, https=https), reason=Reason.SIGN_OUT)
 
     def _attempts(self, head: RequestHead, door: Door) -> int:
         values = head.special.get(b"cookie", [])

@@ -25,6 +25,7 @@ from carrel_proxy.chp.options import TOKEN_VARIABLE, Options, OptionsError, read
 from carrel_proxy.chp.pages import TARGET_SECONDS, ErrorPages
 from carrel_proxy.chp.table import ChpTable
 from carrel_proxy.core.head import HeadLimits
+from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
 from carrel_proxy.engine.edge import Edge, Limits
 from carrel_shared.addresses import AddressError
@@ -48,12 +49,14 @@ class ChpProxy:
         self.options = options
         self.tasks = TaskOwner()
         self.metrics = Metrics()
+        self.counters = Counters()
         deadlines = Deadlines(clock)
         self.table = ChpTable(
             deadlines,
             clock,
             tls=functools.cache(lambda: sockets.target_tls(options)),
             host_routing=options.host_routing,
+            counters=self.counters,
         )
         if options.default_target is not None:
             self.table.put("/", {"target": options.default_target})
@@ -76,6 +79,7 @@ class ChpProxy:
             tasks=self.tasks,
             default_host=f"{options.ip or 'localhost'}:{options.port}",
             trusted_peers=options.trusted_peers,
+            counters=self.counters,
         )
         self.api = RoutesApi(self.table, options.token, self.metrics)
 

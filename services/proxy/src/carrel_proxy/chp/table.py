@@ -7,6 +7,7 @@ from typing import Any
 
 from carrel_proxy.chp.targets import Target, read_target
 from carrel_proxy.core.trie import RouteTrie
+from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.routes import LiveRoute
 from carrel_proxy.engine.upstream import Pool
@@ -53,6 +54,7 @@ class ChpRoute(LiveRoute):
         self.spawn = None
         self.pools = pools
         self.several = False
+        self.requests = self.sockets = self.received = self.sent = 0
         self._clock = clock
         self._monotonic = clock.monotonic
         self._used = clock.monotonic()
@@ -92,6 +94,7 @@ class ChpTable:
         clock: Clock,
         *,
         tls: TlsForTargets,
+        counters: Counters,
         host_routing: bool = False,
         connect_seconds: float = 5.0,
         idle_seconds: float = 4.0,
@@ -101,6 +104,7 @@ class ChpTable:
         self._deadlines = deadlines
         self._clock = clock
         self._tls = tls
+        self._counters = counters
         self._host_routing = host_routing
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
@@ -125,6 +129,7 @@ class ChpTable:
             connect_seconds=self._connect_seconds,
             idle_seconds=self._idle_seconds,
             tls=self._tls() if target.https else None,
+            counters=self._counters,
         )
         if self._host_routing and segments:
             data = {**data, "host": key.split("/")[1]}

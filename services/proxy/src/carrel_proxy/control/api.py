@@ -3,21 +3,27 @@
 import gc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, ValidationError
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import AwareDatetime, BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from carrel_proxy import __version__
+from carrel_proxy.control.counted import Counted
 from carrel_proxy.control.table import Table
 from carrel_proxy.errors import BadTargetError, TableMismatchError
 from carrel_shared.service_auth import ASGIApp, ServiceGate
+from carrel_shared.wire.counters import ProxyCounters
 from carrel_shared.wire.errors import ErrorBody
 from carrel_shared.wire.routes import RouteChanges, RouteTable, TableStatus
 
 MAX_BODY_BYTES = 64 << 20
 """More than a hundred thousand routes."""
+
+MOST_ROUTES = 10_000
+"""Routes in one answer with counters."""
 
 HEALTH_PATH = "/control/v1/health"
 
@@ -25,7 +31,11 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def create_control_app(
-    table: Table, key: str, connections: Callable[[], int], save: Callable[[], Awaitable[None]]
+    table: Table,
+    key: str,
+    connections: Callable[[], int],
+    save: Callable[[], Awaitable[None]],
+    counted: Counted,
 ) -> ASGIApp:
     """Return the control API behind its gate.
 
@@ -63,6 +73,25 @@ def create_control_app(
     async def get_status() -> Response:
         return _json(table.status)
 
+    @app.get("/control/v1/counters", response_model=ProxyCounters)
+    async def get_counters(
+        active_since: AwareDatetime | None = None,
+        after: str = "",
+        limit: Annotated[int, Query(ge=0, le=MOST_ROUTES)] = 1000,
+    ) -> Response:
+        prefixes = sorted(prefix for prefix in table.routes if prefix > after)
+        routes = (table.routes[prefix] for prefix in prefixes)
+        shown = counted.routes(routes, active_since=active_since, limit=limit + 1)
+        page = shown[:limit]
+        return _json(
+            ProxyCounters(
+                totals=counted.totals(),
+                table=table.status,
+                routes=page,
+                next=page[-1].prefix if page and len(shown) > limit else None,
+            )
+        )
+
     @app.get(HEALTH_PATH)
     async def get_health() -> dict[str, str | int]:
         return {"status": "ok", "connections": connections()}
@@ -70,6 +99,12 @@ def create_control_app(
     @app.exception_handler(BadTargetError)
     async def bad_target(_request: Request, error: Exception) -> Response:
         return _error(422, "bad_route", str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def bad_query(_request: Request, error: Exception) -> Response:
+        first = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+        place = ".".join(str(part) for part in first.get("loc", ()))
+        return _error(422, "refused", f"{place}: {first.get('msg', 'cannot be read')}")
 
     @app.exception_handler(HTTPException)
     async def refused(_request: Request, error: Exception) -> Response:

@@ -1,6 +1,6 @@
 """The route table in force: what the hub last said, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -47,6 +47,11 @@ class Table:
         self._number = 0
         self._routes: dict[str, LiveRoute] = {}
         self._dispatcher.routes = self._build({})
+
+    @property
+    def routes(self) -> Mapping[str, LiveRoute]:
+        """What is in force, by prefix."""
+        return self._routes
 
     @property
     def status(self) -> TableStatus:
@@ -164,14 +169,16 @@ class Table:
         return trie
 
     def take_activity(self) -> dict[str, float]:
-        """Return when each server was used since this was last asked, and forget it.
+        """Return when each server was used, if it was since this was last asked.
 
         Returns:
             Monotonic seconds by server id.
         """
         found: dict[str, float] = {}
         for route in self._routes.values():
-            if route.active_at is not None and route.access is not None:
+            if route.active_at is None or route.active_at == route.reported_at:
+                continue
+            route.reported_at = route.active_at
+            if route.access is not None:
                 found[route.access.server_id] = route.active_at
-            route.active_at = None
         return found

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from enum import StrEnum
 from http import HTTPStatus
 
 from carrel_proxy.core.head import RequestHead
@@ -16,6 +17,31 @@ _NO_STORE = (b"Cache-Control", b"no-store")
 _NO_SNIFF = (b"X-Content-Type-Options", b"nosniff")
 
 
+class Reason(StrEnum):
+    """Why the proxy answers by itself: for counters and the log, so names stay what they are."""
+
+    BAD_RESPONSE = "bad_response"
+    CAPPED = "capped"
+    CROSS_SITE = "cross_site"
+    FAILED = "failed"
+    HEALTH = "health"
+    HUB_AWAY = "hub_away"
+    NO_RESPONSE = "no_response"
+    NOT_ALLOWED = "not_allowed"
+    NOT_FOUND = "not_found"
+    NOT_SIGNED_IN = "not_signed_in"
+    OTHER = "other"
+    REDIRECT = "redirect"
+    REFUSED = "refused"
+    """The request is malformed, too large, or could be read in two ways."""
+    SIGN_IN = "sign_in"
+    SIGN_IN_FAILED = "sign_in_failed"
+    SIGN_OUT = "sign_out"
+    TARGET_AWAY = "target_away"
+    TOO_SLOW = "too_slow"
+    WRONG_PEER = "wrong_peer"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A whole response.
@@ -27,6 +53,7 @@ class Answer:
     status: int
     fields: Fields = ()
     body: bytes = b""
+    reason: Reason = Reason.OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +72,7 @@ class Trouble:
     message: str
     retry_after: int | None = None
     action: tuple[str, str] | None = None
+    reason: Reason = Reason.OTHER
 
 
 def is_navigation(head: RequestHead) -> bool:
@@ -63,17 +91,24 @@ def trouble_answer(trouble: Trouble, *, page: bool, fields: Fields = ()) -> Answ
         extra.append((b"Retry-After", b"%d" % trouble.retry_after))
     if not page:
         body = json.dumps({"status": trouble.status, "message": trouble.message}).encode()
-        return Answer(trouble.status, ((b"Content-Type", b"application/json"), *extra), body)
+        json_type = (b"Content-Type", b"application/json")
+        return Answer(trouble.status, (json_type, *extra), body, trouble.reason)
     body = error_page(trouble.status, trouble.title, trouble.message, trouble.action)
     html = (b"Content-Type", b"text/html; charset=utf-8")
     policy = (b"Content-Security-Policy", PAGE_POLICY)
     referrer = (b"Referrer-Policy", b"no-referrer")
-    return Answer(trouble.status, (html, policy, referrer, *extra), body)
+    return Answer(trouble.status, (html, policy, referrer, *extra), body, trouble.reason)
 
 
-def redirect(location: bytes, *, status: int = 302, fields: Fields = ()) -> Answer:
+def redirect(
+    location: bytes,
+    *,
+    status: int = 302,
+    fields: Fields = (),
+    reason: Reason = Reason.REDIRECT,
+) -> Answer:
     """Return a redirect that is not cached."""
-    return Answer(status, ((b"Location", location), _NO_STORE, *fields))
+    return Answer(status, ((b"Location", location), _NO_STORE, *fields), b"", reason)
 
 
 def health_answer(target: bytes) -> Answer | None:
@@ -84,7 +119,8 @@ def health_answer(target: bytes) -> Answer | None:
         body = b'{"status":"OK"}'
     else:
         return None
-    return Answer(200, ((b"Content-Type", b"application/json"), _NO_STORE), body)
+    fields = ((b"Content-Type", b"application/json"), _NO_STORE)
+    return Answer(200, fields, body, Reason.HEALTH)
 
 
 def answer_bytes(answer: Answer, *, keep_alive: bool, head_only: bool = False) -> bytes:

@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from carrel_proxy.core.answers import Trouble
+from carrel_proxy.core.answers import Reason, Trouble
 from carrel_proxy.errors import (
     BadRequestError,
     BadResponseError,
@@ -14,37 +14,51 @@ from carrel_proxy.errors import (
 
 RETRY_SECONDS = 5
 
-NOT_FOUND = Trouble(404, "There is nothing here", "No service has this address.")
-NOT_SIGNED_IN = Trouble(
-    403, "Not signed in", "This server needs a sign-in, or a token that is for it."
+NOT_FOUND = Trouble(
+    404, "There is nothing here", "No service has this address.", reason=Reason.NOT_FOUND
 )
-NOT_ALLOWED = Trouble(403, "Not for you", "This token does not open this server.")
+NOT_SIGNED_IN = Trouble(
+    403,
+    "Not signed in",
+    "This server needs a sign-in, or a token that is for it.",
+    reason=Reason.NOT_SIGNED_IN,
+)
+NOT_ALLOWED = Trouble(
+    403, "Not for you", "This token does not open this server.", reason=Reason.NOT_ALLOWED
+)
 FROM_ELSEWHERE = Trouble(
     403,
     "Not from there",
     "A page of another address asked for this with your sign-in, so it was not done. Open the"
     " server itself and do it there.",
+    reason=Reason.CROSS_SITE,
 )
 SIGN_IN_LOOP = Trouble(
     403,
     "Signing in does not last",
     "The browser was signed in several times and still came without its cookie, or with two of the"
     " same name. Remove this site's cookies, see that they are allowed, and open the page again.",
+    reason=Reason.SIGN_IN_FAILED,
 )
 SIGN_IN_LOST = Trouble(
     400,
     "This sign-in cannot be finished",
     "It took too long, or the browser did not send its cookie back. Open the server again; cookies"
     " must be allowed for this site.",
+    reason=Reason.SIGN_IN_FAILED,
 )
 SIGN_IN_REFUSED = Trouble(
     403,
     "The hub did not confirm this sign-in",
     "It was used already, took too long, or belongs to another browser session. Open the server"
     " again.",
+    reason=Reason.SIGN_IN_FAILED,
 )
 GATEWAY_TIMEOUT = Trouble(
-    504, "No answer yet", "The server took the request and has not answered for a long time."
+    504,
+    "No answer yet",
+    "The server took the request and has not answered for a long time.",
+    reason=Reason.NO_RESPONSE,
 )
 
 
@@ -65,7 +79,8 @@ def trouble_of(error: ProxyError, spawn: str | None = None) -> Trouble:
     if isinstance(error, BadRequestError):
         reason = error.reason
         phrase = HTTPStatus(error.status).phrase
-        return Trouble(error.status, phrase, f"The request was refused: {reason}.")
+        kind = Reason.TOO_SLOW if error.status == 408 else Reason.REFUSED
+        return Trouble(error.status, phrase, f"The request was refused: {reason}.", reason=kind)
     if isinstance(error, TargetAwayError) and spawn is not None:
         return Trouble(
             503,
@@ -73,6 +88,7 @@ def trouble_of(error: ProxyError, spawn: str | None = None) -> Trouble:
             "It has stopped, or is just starting or stopping. It can be started again.",
             RETRY_SECONDS,
             (spawn, "Start the server"),
+            Reason.TARGET_AWAY,
         )
     if isinstance(error, TargetAwayError):
         return Trouble(
@@ -80,6 +96,7 @@ def trouble_of(error: ProxyError, spawn: str | None = None) -> Trouble:
             "Back in a moment",
             "This service does not answer just now. Running servers go on meanwhile.",
             RETRY_SECONDS,
+            reason=Reason.TARGET_AWAY,
         )
     if isinstance(error, HubAwayError):
         return Trouble(
@@ -87,15 +104,25 @@ def trouble_of(error: ProxyError, spawn: str | None = None) -> Trouble:
             "The hub does not answer",
             "Who you are cannot be checked just now. Your server goes on meanwhile; try again.",
             RETRY_SECONDS,
+            reason=Reason.HUB_AWAY,
         )
     if isinstance(error, WrongPeerError):
         return Trouble(
             502,
             "This is not your server",
             "Something else answers in its place; nothing was sent to it. Tell an administrator.",
+            reason=Reason.WRONG_PEER,
         )
     if isinstance(error, BadResponseError):
         return Trouble(
-            502, "The answer makes no sense", "The server behind this address broke the protocol."
+            502,
+            "The answer makes no sense",
+            "The server behind this address broke the protocol.",
+            reason=Reason.BAD_RESPONSE,
         )
-    return Trouble(500, "Something went wrong", "The proxy has failed. The log says how.")
+    return Trouble(
+        500,
+        "Something went wrong",
+        "The proxy has failed. The log says how.",
+        reason=Reason.FAILED,
+    )

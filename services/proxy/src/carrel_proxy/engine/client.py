@@ -280,6 +280,7 @@ class ClientConnection(asyncio.Protocol):
 
     def answer(self, answer: Answer, *, keep_alive: bool, head_only: bool) -> None:
         """Write an answer of the proxy's own."""
+        self.edge.counters.own[answer.reason] += 1
         if not self.transport.is_closing():
             self.transport.write(answer_bytes(answer, keep_alive=keep_alive, head_only=head_only))
 

@@ -6,7 +6,7 @@ import itertools
 import secrets
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,9 @@ from carrel_proxy.access.verdicts import Grant
 from carrel_proxy.core.body import RequestBody
 from carrel_proxy.core.head import HeadLimits, RequestHead
 from carrel_proxy.engine.client import ClientConnection
+from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
+from carrel_proxy.engine.exchange import Exchange
 from carrel_proxy.engine.half_closed import HalfClosed
 from carrel_proxy.engine.keepalive import probe_silent_peers
 from carrel_proxy.engine.tunnel import Tunnel
@@ -79,6 +81,7 @@ class Edge:
         default_host: What an HTTP/1.0 request without `Host` is taken to mean.
         half_closed: Clients that send no more and may still wait.
         draining: No connection carries another request.
+        time: The loop's own clock, seconds: read once a turn of the loop, so cheap to ask.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Edge:
         deadlines: Deadlines,
         tasks: TaskOwner,
         default_host: str,
+        counters: Counters,
         trusted_peers: Sequence[str] = (),
     ) -> None:
         self.limits = limits
@@ -99,6 +103,8 @@ class Edge:
         self.draining = False
         self.half_closed = HalfClosed()
         deadlines.each_tick.append(self.half_closed.look)
+        self.counters = counters
+        self.time = asyncio.get_running_loop().time
         self._trusted = [ipaddress.ip_network(text) for text in trusted_peers]
         self._clients: set[ClientConnection] = set()
         self._tunnels: set[Tunnel] = set()
@@ -180,6 +186,7 @@ class Edge:
     def connected(self, client: ClientConnection) -> None:
         self._clients.add(client)
         self.deadlines.add(client)
+        self.counters.connections += 1
 
     def disconnected(self, client: ClientConnection) -> None:
         self._clients.discard(client)
@@ -190,10 +197,21 @@ class Edge:
     def tunnel_opened(self, tunnel: Tunnel) -> None:
         self._tunnels.add(tunnel)
         self.deadlines.add(tunnel)
+        self.counters.sockets += 1
+        tunnel.route.sockets += 1
 
     def tunnel_ended(self, tunnel: Tunnel) -> None:
-        self._tunnels.discard(tunnel)
+        """Forget a tunnel; it says so once for each of its ends."""
+        if tunnel not in self._tunnels:
+            return
+        self._tunnels.remove(tunnel)
         self.deadlines.discard(tunnel)
+        route, counters = tunnel.route, self.counters
+        route.sockets -= 1
+        route.received += tunnel.received
+        route.sent += tunnel.sent
+        counters.socket_received += tunnel.received
+        counters.socket_sent += tunnel.sent
 
     def _note_empty(self) -> None:
         if self.draining and not self._clients:
@@ -203,6 +221,16 @@ class Edge:
     def connections(self) -> int:
         """Open connections of clients, WebSockets among them."""
         return len(self._clients) + len(self._tunnels)
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """Requests under way."""
+        return [client.exchange for client in self._clients if client.exchange is not None]
+
+    @property
+    def tunnels(self) -> Collection[Tunnel]:
+        """Open WebSockets."""
+        return self._tunnels
 
     def next_request_id(self) -> bytes:
         """Return an id for a request: unique, not secret."""

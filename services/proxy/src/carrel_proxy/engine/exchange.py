@@ -25,6 +25,7 @@ from carrel_proxy.core.head import (
 from carrel_proxy.core.headers import SERVER_FIELDS, response_bytes
 from carrel_proxy.core.troubles import GATEWAY_TIMEOUT, trouble_of
 from carrel_proxy.core.websocket import check_accepted
+from carrel_proxy.engine.counters import SAFE_METHODS
 from carrel_proxy.engine.deadlines import NEVER
 from carrel_proxy.engine.routes import LiveRoute
 from carrel_proxy.engine.upstream import UpstreamConnection
@@ -62,6 +63,9 @@ class Exchange:
         keep_alive: After this response the client may send another request.
         answered: The client has been sent the beginning of a final response.
         over: Nothing more happens here.
+        began: When its head was there, by the loop's clock.
+        received: Bytes of its body so far.
+        sent: Bytes of the response's body so far.
     """
 
     __slots__ = (
@@ -80,12 +84,15 @@ class Exchange:
         "_status",
         "_upstream",
         "answered",
+        "began",
         "body",
         "client",
         "head",
         "keep_alive",
         "over",
+        "received",
         "route",
+        "sent",
         "websocket",
     )
 
@@ -107,6 +114,9 @@ class Exchange:
         self.keep_alive = False
         self.answered = False
         self.over = False
+        self.began = client.edge.time()
+        self.received = len(pending)
+        self.sent = 0
         self._pending = pending
         self._upstream: UpstreamConnection | None = None
         self._request = b""
@@ -175,6 +185,7 @@ class Exchange:
         except BadRequestError as error:
             self.fail(error)
             return
+        self.received += len(out)
         self.route.active_at = self.client.edge.deadlines.now
         if self._upstream is None:
             self._pending += out
@@ -243,6 +254,7 @@ class Exchange:
             return
         self._kind = kind = response_body(head, self.head.method)
         self._status = head.status
+        self.client.edge.counters.answer_began(self.client.edge.time() - self.began)
         self.keep_alive = (
             self.head.keep_alive
             and (self.body is None or self.body.done)
@@ -293,6 +305,7 @@ class Exchange:
         elif self._onward_kind is Body.CHUNKED:
             data = frame([data], last=False)
         self.answered = True
+        self.sent += len(data)
         transport = self.client.transport
         if not out:
             if data:
@@ -312,7 +325,9 @@ class Exchange:
         check_accepted(head, self.head.special[b"sec-websocket-key"][0])
         upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
         out = response_bytes(head, upgrade, self.route.fence)
+        self._status = 101
         self.over = True
+        self._account()
         self._upstream = None
         upstream.conversation = None
         self.client.transport.write(out + data)
@@ -372,6 +387,7 @@ class Exchange:
 
     def _retry(self) -> None:
         self._retries += 1
+        self.client.edge.counters.retries += 1
         self.client.edge.tasks.start(self._connect(), name="connect")
 
     # --- flow control ---
@@ -412,6 +428,7 @@ class Exchange:
             and not self.websocket  # what came after it was meant for a socket
             and not self.client.edge.draining
         )
+        self._status = answer.status
         self._let_go(reusable=False)
         self.client.answer(answer, keep_alive=keep_alive, head_only=self.head.method == b"HEAD")
         self.client.finished(keep_alive=keep_alive, request_done=self.request_done)
@@ -424,6 +441,7 @@ class Exchange:
             self._cut(str(error))
             return
         if isinstance(error, BadRequestError):
+            self._status = error.status
             self._let_go(reusable=False)
             self.client.refuse(error)
             return
@@ -448,6 +466,7 @@ class Exchange:
         """End both connections, so that nobody takes a part for the whole."""
         if not self.over:
             log.debug("response_cut", prefix=self.route.prefix, reason=reason)
+            self.client.edge.counters.cut += 1
             self._let_go(reusable=False)
             self.client.cut(framed=self._onward_kind is not Body.UNTIL_CLOSE)
 
@@ -458,8 +477,26 @@ class Exchange:
 
     def _let_go(self, *, reusable: bool) -> None:
         self.over = True
+        self._account()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             if self._held_back and reusable and not upstream.transport.is_closing():
                 upstream.transport.resume_reading()
             upstream.release(reusable=reusable)
+
+    def _account(self) -> None:
+        """Count what has ended."""
+        counters, route = self.client.edge.counters, self.route
+        if self.websocket:
+            ended = counters.upgrades
+        elif self.head.method in SAFE_METHODS:
+            ended = counters.reads
+        else:
+            ended = counters.writes
+        ended[self._status // 100] += 1
+        route.requests += 1
+        route.sent += self.sent
+        counters.sent += self.sent
+        if self.received:
+            route.received += self.received
+            counters.received += self.received

@@ -10,6 +10,7 @@ from carrel_proxy.core.cookies import Fence
 from carrel_proxy.core.door import open_door
 from carrel_proxy.core.paths import prefix_segments
 from carrel_proxy.core.troubles import spawn_link
+from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.upstream import Pool, UpstreamConnection
 from carrel_proxy.errors import BadTargetError, TargetAwayError, WrongPeerError
@@ -33,6 +34,7 @@ class RouteOptions:
     hub_prefix: str
     connect_seconds: float
     upstream_idle_seconds: float
+    counters: Counters
     vanished_seconds: float = 60.0
 
 
@@ -46,9 +48,13 @@ class LiveRoute:
         fence: What keeps a user's server apart from its neighbours; None for everything else.
         door: How browsers sign in to it; None where the proxy does not guard.
         secret_fields: The line that tells the server that it is the proxy who asks.
-        active_at: When it was last used, by the data plane's clock; None when not since the last
-            report.
+        active_at: When it was last used, by the data plane's clock; None when never.
+        reported_at: What of that the hub was told.
         several: There are several targets, any of which will do.
+        requests: Those that have ended.
+        sockets: Open WebSockets.
+        received: Bytes from clients that ended requests and sockets carried.
+        sent: Bytes to clients, likewise.
         spawn: The hub's page that starts this server.
     """
 
@@ -63,9 +69,14 @@ class LiveRoute:
         "pools",
         "prefix",
         "prefix_bytes",
+        "received",
+        "reported_at",
+        "requests",
         "secret_fields",
         "segments",
+        "sent",
         "several",
+        "sockets",
         "spawn",
         "wire",
     )
@@ -84,6 +95,8 @@ class LiveRoute:
             spawn_link(options.hub_prefix, options.base_url, wire.prefix) if wire.server else None
         )
         self.active_at: float | None = None
+        self.reported_at: float | None = None
+        self.requests = self.sockets = self.received = self.sent = 0
         self.pools = [
             Pool(
                 read_target(target),
@@ -91,6 +104,7 @@ class LiveRoute:
                 options.deadlines,
                 connect_seconds=options.connect_seconds,
                 idle_seconds=options.upstream_idle_seconds,
+                counters=options.counters,
                 vanished_seconds=options.vanished_seconds,
             )
             for target in wire.targets

@@ -22,6 +22,8 @@ class Tunnel:
 
     __slots__ = (
         "_ends",
+        "_from_client",
+        "_from_upstream",
         "_on_end",
         "client",
         "deadline",
@@ -52,8 +54,20 @@ class Tunnel:
         self._ends = 0
         for transport in (client, upstream):
             notice_vanished(transport, vanished_seconds)
-        client.set_protocol(_ClientEnd(self, upstream))
-        upstream.set_protocol(_UpstreamEnd(self, client))
+        self._from_client = _ClientEnd(self, upstream)
+        self._from_upstream = _UpstreamEnd(self, client)
+        client.set_protocol(self._from_client)
+        upstream.set_protocol(self._from_upstream)
+
+    @property
+    def received(self) -> int:
+        """Bytes that came from the client."""
+        return self._from_client.count
+
+    @property
+    def sent(self) -> int:
+        """Bytes that went to the client."""
+        return self._from_upstream.count
 
     def ended(self, other: asyncio.Transport) -> None:
         """One direction has ended: pass that on where the transport can, else end both."""
@@ -84,13 +98,15 @@ class Tunnel:
 
 
 class _End(asyncio.Protocol):
-    __slots__ = ("_other", "_tunnel")
+    __slots__ = ("_other", "_tunnel", "count")
 
     def __init__(self, tunnel: Tunnel, other: asyncio.Transport) -> None:
         self._tunnel = tunnel
         self._other = other
+        self.count = 0
 
     def data_received(self, data: bytes) -> None:
+        self.count += len(data)
         if not self._other.is_closing():
             self._other.write(data)
 
@@ -113,6 +129,7 @@ class _End(asyncio.Protocol):
 class _ClientEnd(_End):
     def data_received(self, data: bytes) -> None:
         # What people send counts as use; answers to a browser's pings do too.
+        self.count += len(data)
         self._tunnel.route.active_at = self._tunnel.deadlines.now
         if not self._other.is_closing():
             self._other.write(data)

@@ -8,6 +8,7 @@ from typing import Protocol, cast
 
 import structlog
 
+from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import ALWAYS, Deadlines
 from carrel_proxy.engine.keepalive import connected_socket, probe_silent_peers
 from carrel_proxy.errors import TargetAwayError, WrongPeerError
@@ -57,6 +58,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.pool.open += 1
+        self.pool.counters.upstream_opened += 1
 
     def data_received(self, data: bytes) -> None:
         if self.conversation is not None:
@@ -68,6 +70,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pool.open -= 1
+        self.pool.counters.upstream_closed += 1
         self.pool.forget(self)
         conversation, self.conversation = self.conversation, None
         if conversation is not None:
@@ -85,6 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Belong to no pool any more: a tunnel takes the transport over."""
         self.conversation = None
         self.pool.open -= 1
+        self.pool.counters.upstream_closed += 1
 
     def release(self, *, reusable: bool) -> None:
         """End a conversation: back to the pool, or closed."""
@@ -118,6 +122,7 @@ class Pool:
         "_vanished_seconds",
         "_watched",
         "away_until",
+        "counters",
         "deadline",
         "failures",
         "open",
@@ -132,10 +137,12 @@ class Pool:
         *,
         connect_seconds: float,
         idle_seconds: float,
+        counters: Counters,
         vanished_seconds: float = 60.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.target = target
+        self.counters = counters
         self.open = 0
         self.away_until = 0.0
         self.failures = 0
@@ -163,6 +170,7 @@ class Pool:
         while idle:
             connection = idle.pop()
             if not connection.transport.is_closing():
+                self.counters.upstream_reused += 1
                 return connection
         return None
 
@@ -238,6 +246,7 @@ class Pool:
             async with asyncio.timeout(self._connect_seconds):
                 return await self._open()
         except (OSError, TimeoutError) as error:
+            self.counters.upstream_failed += 1
             raise TargetAwayError(f"{self.target}: {error or type(error).__name__}") from error
         finally:
             self._opening -= 1
