@@ -119,6 +119,20 @@ def test_it_serves_tls(short_dir: Path) -> None:
         assert process.wait(8) == 0
 
 
+def test_prometheus_reads_it_where_it_is_told(short_dir: Path) -> None:
+    port, metrics = free_port(), free_port()
+    settings = {"metrics_listen": f"127.0.0.1:{metrics}", "metrics_key": KEY}
+    with running(short_dir, port, **settings):
+        connection = http.client.HTTPConnection("127.0.0.1", metrics, timeout=5)
+        connection.request("GET", "/metrics")
+        refused = connection.getresponse()
+        assert refused.status == 401
+        refused.read()
+        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {KEY}"})
+        assert b"process_open_fds" in connection.getresponse().read()
+        connection.close()
+
+
 def test_a_busy_port_is_named_with_the_way_out(short_dir: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -142,6 +156,8 @@ def test_a_busy_port_is_named_with_the_way_out(short_dir: Path) -> None:
         ({"no_such": "1"}, ["NO_SUCH", "no such setting"]),
         ({"state_dir": "/proc/x"}, ["state_dir"]),
         ({"trusted_peers": '["nobody"]'}, ["trusted_peers"]),
+        ({"metrics_listen": "0.0.0.0:9100"}, ["metrics_listen", "metrics_key"]),
+        ({"metrics_listen": "127.0.0.1:9100", "metrics_key": "short"}, ["metrics_key"]),
     ],
 )
 def test_wrong_settings_are_named_and_end_it_for_good(

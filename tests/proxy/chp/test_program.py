@@ -72,8 +72,8 @@ def test_it_serves_and_ends_as_the_other_does(short_dir: Path) -> None:
     port, pid_file, api = free_port(), short_dir / "pid", free_port()
     arguments = ["--api-port", str(api), "--pid-file", str(pid_file), "--ssl-allow-rc4"]
     with running(*arguments, port=port) as process:
-        assert int(pid_file.read_text()) == process.pid
         assert status_of(http.client.HTTPConnection("127.0.0.1", port), "/_chp_healthz") == 200
+        assert int(pid_file.read_text()) == process.pid
         callers = http.client.HTTPConnection("127.0.0.1", api)
         assert status_of(callers, "/api/routes") == 403
         assert status_of(callers, "/api/routes", TOKEN) == 200

@@ -10,9 +10,11 @@ import httpx
 import pytest
 from proxy.wire import Client, Upstream, connect, eventually, ok, open_upstream
 
-from carrel_proxy.chp.api import HttpsRedirect, MetricsPage
+from carrel_proxy.chp.api import HttpsRedirect
+from carrel_proxy.chp.metrics import Metrics, merge
 from carrel_proxy.chp.options import read_options
 from carrel_proxy.chp.program import ChpProxy
+from carrel_proxy.control.metrics import MetricsPage
 from carrel_shared.addresses import TcpAddress, bind_address
 from carrel_shared.clock import ManualClock
 
@@ -43,7 +45,7 @@ class Chp:
         return found
 
     async def metrics(self) -> str:
-        transport = httpx.ASGITransport(MetricsPage(self.proxy.metrics))
+        transport = httpx.ASGITransport(MetricsPage(self.proxy.metrics_text))
         async with httpx.AsyncClient(transport=transport, base_url="http://m") as client:
             assert (await client.get("/")).status_code == 404
             return (await client.get("/metrics")).text
@@ -282,6 +284,34 @@ async def test_counters_have_the_names_that_dashboards_know(chp: Chp, upstream: 
         "find_target_for_req_count 2",
     ):
         assert line in lines
+    names = {line.split("{")[0].split(" ")[0] for line in lines if not line.startswith("#")}
+    assert {"process_resident_memory_bytes", "process_open_fds", "process_max_fds"} <= names
+    assert {"process_start_time_seconds", "process_cpu_user_seconds_total"} <= names
+    assert "carrel_proxy_first_byte_seconds_bucket" in names
+
+
+async def test_summaries_have_the_quantiles_that_dashboards_know(chp: Chp) -> None:
+    for milliseconds in range(100, 0, -1):
+        chp.proxy.metrics.find_target_for_req.observe(milliseconds / 1000)
+    lines = (await chp.metrics()).splitlines()
+    for line in (
+        'find_target_for_req{quantile="0.01"} 0.001',
+        'find_target_for_req{quantile="0.5"} 0.05',
+        'find_target_for_req{quantile="0.999"} 0.1',
+        'last_activity_updating{quantile="0.5"} 0',
+        "last_activity_updating_count 0",
+    ):
+        assert line in lines
+
+
+async def test_counters_of_workers_are_merged(chp: Chp, upstream: Upstream) -> None:
+    await chp.add("/a", upstream.target)
+    async with chp.client() as client:
+        await client.ask("/a")
+    one = chp.proxy.metrics.snapshot()
+    both = merge([one, json.loads(json.dumps(one)), Metrics().snapshot()])
+    assert (both["requests_web"], both["proxied"], both["api"]) == (2, {"200": 2}, {"201": 2})
+    assert both["find_target_for_req"][0] == len(both["find_target_for_req"][2]) == 2
 
 
 @pytest.mark.parametrize(

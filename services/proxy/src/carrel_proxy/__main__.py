@@ -59,10 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         control = bind_address(parse_address(settings.control_listen))
         public = _bind_public(settings)
+        metrics = _bind_metrics(settings)
     except AddressError as error:
         _say(str(error))
         return 1
-    uvloop.run(run(settings, [public], [control], tls))
+    uvloop.run(run(settings, [public], [control], tls, metrics))
     return 0
 
 
@@ -74,6 +75,12 @@ def _bind_public(settings: ProxySettings) -> socket.socket:
             f"{error}. Set another address: `bind` in [proxy], CARREL_PROXY__BIND, or"
             " `carrel up --bind`"
         ) from error
+
+
+def _bind_metrics(settings: ProxySettings) -> list[socket.socket]:
+    if settings.metrics_listen is None:
+        return []
+    return [bind_address(parse_address(settings.metrics_listen))]
 
 
 def _tls(settings: ProxySettings) -> ssl.SSLContext | None:

@@ -14,10 +14,17 @@ from carrel_proxy.access.signin import SignIn
 from carrel_proxy.access.verdicts import Verdicts
 from carrel_proxy.control.api import create_control_app
 from carrel_proxy.control.counted import Counted
+from carrel_proxy.control.metrics import (
+    MetricsPage,
+    families,
+    process_families,
+    table_families,
+)
 from carrel_proxy.control.reports import ActivityReporter, Resync
 from carrel_proxy.control.saved import restore, table_file, verdicts_file
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.access import Freshness
+from carrel_proxy.core.exposition import render
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.dispatch import Dispatcher
@@ -90,6 +97,17 @@ class Proxy:
             self.table, key, lambda: self.edge.connections, self.save, self.counted
         )
 
+    async def metrics_text(self) -> str:
+        """Return the page for Prometheus."""
+        totals = self.counted.totals()
+        return render(
+            (
+                *families(totals),
+                *table_families(self.table.status),
+                *process_families(totals.process),
+            )
+        )
+
     async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
         """Take up what was saved, then accept connections on the public sockets."""
         restore(self.settings.state_dir, self.table, self.verdicts)
@@ -136,15 +154,20 @@ async def run(
     public: list[socket.socket],
     control: list[socket.socket],
     tls: ssl.SSLContext | None,
+    metrics: list[socket.socket],
 ) -> None:
     """Run a proxy on bound sockets until a signal ends it."""
     proxy = Proxy(settings)
     await proxy.start(public, tls)
+    listeners = [Listener(proxy.control_app, control)]
+    if metrics:
+        key = settings.metrics_key.get_secret_value() if settings.metrics_key else None
+        listeners.append(Listener(MetricsPage(proxy.metrics_text, key), metrics))
     gc.freeze()  # what is there now stays: no collection need look at it
     log.info("proxy_listening", bind=settings.bind, tls=tls is not None)
     try:
         await serve(
-            [Listener(proxy.control_app, control)],
+            listeners,
             graceful_seconds=1,
             on_stopping=proxy.edge.stop_listening,
         )

@@ -63,6 +63,15 @@ class ProxySettings(ServiceSettings):
         description="Where the hub calls this proxy: unix:/path or host:port."
     )
     control_key: ServiceKey = Field(description="What the hub shows this proxy.")
+    metrics_listen: AddressText | None = Field(
+        default=None,
+        description="Where Prometheus reads /metrics: host:port or unix:/path. Off without it. An"
+        " address that other machines can reach needs `metrics_key`.",
+    )
+    metrics_key: ServiceKey | None = Field(
+        default=None,
+        description="What Prometheus shows as bearer token (`authorization: credentials`).",
+    )
     hub_url: AddressText = Field(
         description="Where this proxy calls the hub, its `internal_listen`: unix:/path or"
         " host:port."
@@ -164,6 +173,18 @@ class ProxySettings(ServiceSettings):
                 f"bind = {self.bind!r} can be reached from other machines, and passwords would"
                 " cross the network in the clear: set tls_cert and tls_key, or bind 127.0.0.1, or"
                 " set insecure = true if TLS ends at another proxy before this one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_metrics_to_itself(self) -> "ProxySettings":
+        if self.metrics_listen is None or self.metrics_key is not None:
+            return self
+        address = parse_address(self.metrics_listen)
+        if isinstance(address, TcpAddress) and not address.is_loopback:
+            raise ValueError(
+                f"metrics_listen = {self.metrics_listen!r} can be read from other machines: set"
+                " metrics_key, or listen at 127.0.0.1"
             )
         return self
 

@@ -23,7 +23,8 @@ class FirstByteTimes(WireReply):
 class ProcessUse(WireReply):
     """What the proxy's processes use of their machine."""
 
-    cpu_seconds: float
+    cpu_user_seconds: float
+    cpu_system_seconds: float
     resident_bytes: int
     virtual_bytes: int
     open_descriptors: int

@@ -51,7 +51,7 @@ class RoutesApi:
         except Exception:
             log.exception("api_request_failed")
             status, value = 500, "the proxy has failed; its log says how"
-        self._metrics.answered("requests_api", status)
+        self._metrics.api[status] += 1
         await _reply(send, status, value)
 
     async def _answer(self, scope: Any, receive: Any) -> tuple[int, Any]:
@@ -67,12 +67,12 @@ class RoutesApi:
             self._post(key, await _body(receive))
             return 201, ""
         if method == "DELETE":
-            self._metrics.count("api_route_delete")
+            self._metrics.api_route_delete += 1
             if not self._table.delete(key):
                 raise _Refusal(404)
             log.info("route_deleted", path=key)
             return 204, ""
-        self._metrics.count("api_route_get")
+        self._metrics.api_route_get += 1
         if path.rstrip(b"/") == PREFIX:
             return 200, self._list(scope["query_string"])
         route = self._table.get(key)
@@ -108,23 +108,8 @@ class RoutesApi:
             self._table.put(key, data)
         except BadTargetError as error:
             raise _Refusal(400, str(error)) from error
-        self._metrics.count("api_route_add")
+        self._metrics.api_route_add += 1
         log.info("route_added", path=key)
-
-
-class MetricsPage:
-    """`/metrics`, and nothing else."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        if scope["path"] != "/metrics" or scope["method"] not in ("GET", "HEAD"):
-            await _reply(send, 404, "there is nothing here but /metrics")
-            return
-        await _reply(send, 200, self._metrics.text(), b"text/plain; version=0.0.4; charset=utf-8")
 
 
 class HttpsRedirect:

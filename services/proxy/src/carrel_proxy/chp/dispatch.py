@@ -52,10 +52,14 @@ class ChpDispatcher:
         if head.target == CHP_HEALTH_PATH and (health := health_answer(head.target)) is not None:
             client.answer_at_once(head, body, health)
             return
-        self.metrics.count("requests_ws" if websocket else "requests_web")
+        metrics = self.metrics
+        if websocket:
+            metrics.requests_ws += 1
+        else:
+            metrics.requests_web += 1
         began = perf_counter()
         route = self.match(head)
-        self.metrics.observe("find_target_for_req", perf_counter() - began)
+        metrics.find_target_for_req.observe(perf_counter() - began)
         exchange = ChpExchange(
             self,
             client,

@@ -46,7 +46,7 @@ class ChpExchange(Exchange):
         self._target = route.target
 
     def _begin_response(self, head: ResponseHead, data: bytes) -> None:
-        self._chp.metrics.answered("requests_proxy", head.status)
+        self._chp.metrics.proxied[head.status] += 1
         target = self._target
         rules = self._chp.rules
         if target is not None and (rules.auto_rewrite or rules.protocol_rewrite):
@@ -60,11 +60,11 @@ class ChpExchange(Exchange):
 
     def _switch(self, head: ResponseHead, data: bytes) -> None:
         super()._switch(head, data)
-        self._chp.metrics.answered("requests_proxy", head.status)
+        self._chp.metrics.proxied[head.status] += 1
 
     def answer(self, answer: Answer) -> None:
         if not self.over:
-            self._chp.metrics.answered("requests_proxy", answer.status)
+            self._chp.metrics.proxied[answer.status] += 1
         super().answer(answer)
 
     def tell(self, trouble: Trouble) -> None:

@@ -17,13 +17,17 @@ import structlog
 import uvloop
 
 from carrel_proxy.chp import sockets
-from carrel_proxy.chp.api import HttpsRedirect, MetricsPage, RoutesApi
+from carrel_proxy.chp.api import HttpsRedirect, RoutesApi
 from carrel_proxy.chp.dispatch import ChpDispatcher
 from carrel_proxy.chp.forward import Rules
 from carrel_proxy.chp.metrics import Metrics
+from carrel_proxy.chp.metrics import families as chp_families
 from carrel_proxy.chp.options import TOKEN_VARIABLE, Options, OptionsError, read_options
 from carrel_proxy.chp.pages import TARGET_SECONDS, ErrorPages
 from carrel_proxy.chp.table import ChpTable
+from carrel_proxy.control.counted import Counted
+from carrel_proxy.control.metrics import MetricsPage, families, process_families
+from carrel_proxy.core.exposition import render
 from carrel_proxy.core.head import HeadLimits
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
@@ -81,7 +85,19 @@ class ChpProxy:
             trusted_peers=options.trusted_peers,
             counters=self.counters,
         )
+        self.counted = Counted(self.edge, clock)
         self.api = RoutesApi(self.table, options.token, self.metrics)
+
+    async def metrics_text(self) -> str:
+        """Return the page for Prometheus: the original's names, then those of the engine."""
+        totals = self.counted.totals()
+        return render(
+            (
+                *chp_families(self.metrics.snapshot()),
+                *process_families(totals.process),
+                *families(totals),
+            )
+        )
 
     async def start(self, public: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
         """Accept connections on the public sockets."""
@@ -189,7 +205,7 @@ async def run(
     proxy = ChpProxy(options)
     listeners = [Listener(proxy.api, api, dict(api_options))]
     if extra.metrics:
-        listeners.append(Listener(MetricsPage(proxy.metrics), extra.metrics))
+        listeners.append(Listener(MetricsPage(proxy.metrics_text), extra.metrics))
     if extra.redirect:
         port = options.redirect_to or options.port
         listeners.append(Listener(HttpsRedirect(port), extra.redirect))

@@ -18,7 +18,8 @@ def process_use(clock: Clock) -> ProcessUse:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     pages = _numbers("/proc/self/statm")
     return ProcessUse(
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        cpu_user_seconds=usage.ru_utime,
+        cpu_system_seconds=usage.ru_stime,
         virtual_bytes=pages[0] * _PAGE,
         resident_bytes=pages[1] * _PAGE,
         open_descriptors=_open_descriptors(),
