@@ -51,11 +51,12 @@ class ChpExchange(Exchange):
         rules = self._chp.rules
         if target is not None and (rules.auto_rewrite or rules.protocol_rewrite):
             locations = field_values(head.plain, b"location")
-            head.plain = without_fields(head.plain, (b"location",))
+            plain = without_fields(head.plain, (b"location",))
             for value in locations:
-                head.plain += b"\r\nLocation: " + rewritten_location(
+                plain += b"\r\nLocation: " + rewritten_location(
                     value, head.status, self._client_host, target, rules
                 )
+            head = replace(head, plain=plain)
         super()._begin_response(head, data)
 
     def _switch(self, head: ResponseHead, data: bytes) -> None:

@@ -60,6 +60,7 @@ class ChpRoute(LiveRoute):
         self._used = clock.monotonic()
         self._deadlines = deadlines
         self._logged = float("-inf")
+        self.last_head = None
 
     @property
     def active_at(self) -> float | None:

@@ -195,7 +195,7 @@ class RequestHead:
         return values[0] if len(values) == 1 else None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ResponseHead:
     """A response's status and fields, as `RequestHead` keeps them."""
 

@@ -49,6 +49,9 @@ MOST_INTERIM = 10
 JOIN_UP_TO = 16 * 1024
 """Up to this size, head and body are worth copying together into one write."""
 
+MOST_REMEMBERED = 2048
+"""Up to this size, a route's last response head is remembered."""
+
 DRAINING = b"x-carrel-draining"
 """Set by a target that is ending, in all its responses."""
 
@@ -228,8 +231,7 @@ class Exchange:
                 return
             if end > RESPONSE_LIMITS.head:
                 raise BadResponseError("the response head is too large")
-            special = HOP_BY_HOP_FIELDS if self.route.fence is None else SERVER_FIELDS
-            head = parse_response(data[: end + 4], special)
+            head = self._response_head(data[: end + 4])
             data = data[end + 4 :]
             if head.status >= 200:
                 self._begin_response(head, data)
@@ -240,6 +242,17 @@ class Exchange:
             self._pass_interim(head)
             if not data:
                 return
+
+    def _response_head(self, data: bytes) -> ResponseHead:
+        """Read a head. A busy target repeats its heads for as long as `Date` stays the same."""
+        route = self.route
+        before = route.last_head
+        if before is not None and before[0] == data:
+            return before[1]
+        special = HOP_BY_HOP_FIELDS if route.fence is None else SERVER_FIELDS
+        head = parse_response(data, special)
+        route.last_head = (data, head) if len(data) <= MOST_REMEMBERED else None
+        return head
 
     def _pass_interim(self, head: ResponseHead) -> None:
         self._interim += 1
@@ -266,7 +279,9 @@ class Exchange:
         )
         if self._onward_kind is Body.UNTIL_CLOSE:
             self.keep_alive = False
-        self._reusable = head.keep_alive and kind is not Body.UNTIL_CLOSE
+        self._reusable = (
+            head.keep_alive and kind is not Body.UNTIL_CLOSE and DRAINING not in head.special
+        )
         if kind is Body.SIZED:
             self._left = head.length or 0
         elif kind is Body.CHUNKED:
@@ -364,7 +379,6 @@ class Exchange:
                 upstream.pool.readmit()
             return False
         self.route.failed(upstream.pool, f"{upstream.pool.target}: it is ending")
-        head.keep_alive = False
         if head.status != 503 or not self._may_retry(upstream):
             return False
         self._upstream = None

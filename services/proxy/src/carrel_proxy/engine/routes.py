@@ -8,6 +8,7 @@ import structlog
 
 from carrel_proxy.core.cookies import Fence
 from carrel_proxy.core.door import open_door
+from carrel_proxy.core.head import ResponseHead
 from carrel_proxy.core.paths import prefix_segments
 from carrel_proxy.core.troubles import spawn_link
 from carrel_proxy.engine.counters import Counters
@@ -50,6 +51,7 @@ class LiveRoute:
         secret_fields: The line that tells the server that it is the proxy who asks.
         active_at: When it was last used, by the data plane's clock; None when never.
         reported_at: What of that the hub was told.
+        last_head: The last response head, as it came and as it was read.
         several: There are several targets, any of which will do.
         requests: Those that have ended.
         sockets: Open WebSockets.
@@ -66,6 +68,7 @@ class LiveRoute:
         "depth",
         "door",
         "fence",
+        "last_head",
         "pools",
         "prefix",
         "prefix_bytes",
@@ -112,6 +115,7 @@ class LiveRoute:
         self.several = len(self.pools) > 1
         self._deadlines = options.deadlines
         self._logged = float("-inf")
+        self.last_head: tuple[bytes, ResponseHead] | None = None
 
     def take(self) -> UpstreamConnection | None:
         """Return a connection that waits for use, or None."""
