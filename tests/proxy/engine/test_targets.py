@@ -35,7 +35,7 @@ async def replicas(running: Running, count: int = 2) -> AsyncIterator[list[Upstr
 
 
 def pools(running: Running) -> list[Pool]:
-    route = running.proxy.dispatcher.routes.match(b"/")
+    route = running.proxy.dispatcher.routes.match(b"hub.test", b"/")
     assert route is not None
     return route.pools
 

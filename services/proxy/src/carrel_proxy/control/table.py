@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from carrel_proxy.access.guard import Guard
-from carrel_proxy.core.trie import RouteTrie
+from carrel_proxy.core.sites import Sites
 from carrel_proxy.engine.dispatch import Dispatcher
 from carrel_proxy.engine.routes import LiveRoute, RouteOptions
 from carrel_proxy.errors import TableMismatchError
@@ -20,6 +20,11 @@ from carrel_shared.wire.routes import (
 )
 
 log = structlog.get_logger(__name__)
+
+
+def route_key(route: Route | DeleteRoute) -> str:
+    """Return what tells a route from others: its host, if it has one, and its prefix."""
+    return f"{route.host}{route.prefix}"
 
 
 class Table:
@@ -103,15 +108,16 @@ class Table:
     def _take(self, table: RouteTable) -> None:
         routes: dict[str, LiveRoute] = {}
         for wire in table.routes:
-            known = self._routes.get(wire.prefix)
+            key = route_key(wire)
+            known = self._routes.get(key)
             keep = known is not None and known.wire == wire
-            routes[wire.prefix] = known if known and keep else LiveRoute(wire, self._options)
-        trie = self._build(routes)
+            routes[key] = known if known and keep else LiveRoute(wire, self._options)
+        sites = self._build(routes)
         before, self._routes = self._routes, routes
-        self._dispatcher.routes = trie
+        self._dispatcher.routes = sites
         self._epoch, self._number = table.epoch, table.number
-        for prefix, route in before.items():
-            if routes.get(prefix) is not route:
+        for key, route in before.items():
+            if routes.get(key) is not route:
                 route.close()
         log.info("table_taken", number=table.number, routes=len(routes))
 
@@ -143,30 +149,31 @@ class Table:
         return self.status
 
     def _put_route(self, route: LiveRoute) -> None:
-        before = self._routes.get(route.prefix)
+        before = self._routes.get(route_key(route.wire))
         if before is not None:
             if before.wire == route.wire:
                 return
             before.close()
-        self._routes[route.prefix] = route
-        self._dispatcher.routes.put_at(route.segments, route)
+        self._routes[route_key(route.wire)] = route
+        self._dispatcher.routes.put(route.wire.host, route.segments, route)
 
     def _delete_route(self, change: DeleteRoute) -> None:
-        before = self._routes.pop(change.prefix, None)
+        before = self._routes.pop(route_key(change), None)
         if before is None:
             return
         before.close()
-        self._dispatcher.routes.remove(before.prefix_bytes)
-        if self._default is not None and before.prefix == self._default.prefix:
-            self._dispatcher.routes.put(self._default.prefix_bytes, self._default)
+        self._dispatcher.routes.remove(change.host, before.segments)
+        if self._default is not None and route_key(change) == self._default.prefix:
+            self._dispatcher.routes.put("", self._default.segments, self._default)
 
-    def _build(self, routes: dict[str, LiveRoute]) -> RouteTrie[LiveRoute]:
-        trie: RouteTrie[LiveRoute] = RouteTrie()
-        if self._default is not None:
-            trie.put_at(self._default.segments, self._default)
+    def _build(self, routes: dict[str, LiveRoute]) -> Sites[LiveRoute]:
+        sites: Sites[LiveRoute] = Sites()
+        # Where routes have hosts, none of them may be reached by another name.
+        if self._default is not None and not any(route.wire.host for route in routes.values()):
+            sites.put("", self._default.segments, self._default)
         for route in routes.values():
-            trie.put_at(route.segments, route)
-        return trie
+            sites.put(route.wire.host, route.segments, route)
+        return sites
 
     def take_activity(self) -> dict[str, float]:
         """Return when each server was used, if it was since this was last asked.

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     NOT_FOUND = "not_found"
     NOT_SIGNED_IN = "not_signed_in"
     OTHER = "other"
+    OTHER_HOST = "other_host"
     REDIRECT = "redirect"
     REFUSED = "refused"
     """The request is malformed, too large, or could be read in two ways."""

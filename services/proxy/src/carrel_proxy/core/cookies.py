@@ -32,10 +32,12 @@ class Fence:
         prefix: What its cookies and service workers are limited to, a slash at both ends.
         client_id: The OAuth client of a server that signs people in itself, as JupyterHub's stock
             one does; empty for one that leaves this to the proxy.
+        own_host: The server has a host of its own, all of which is its; the prefix is then `/`.
     """
 
     prefix: bytes
     client_id: bytes = b""
+    own_host: bool = False
 
     def is_own(self, name: bytes) -> bool:
         """Whether a cookie holds the token, or a sign-in under way, of this server's client.

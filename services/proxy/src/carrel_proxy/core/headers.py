@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from carrel_proxy.core.cookies import Fence, confine_set_cookie, fenced_cookies
 from carrel_proxy.core.head import (
     HOP_BY_HOP,
+    HOP_BY_HOP_FIELDS,
     RequestHead,
     ResponseHead,
     connection_tokens,
@@ -63,6 +64,26 @@ SERVER_FIELDS = fields_pattern(
     HOP_BY_HOP | _ORIGIN_WIDE | {b"set-cookie", b"service-worker-allowed"}, rb"x-carrel-[^:]*+"
 )
 """Finds the fields to set apart in the responses of a user's server."""
+
+# These reach no further than their own host. What is left out reaches others below one domain
+# (`Clear-Site-Data` empties their cookies), outlasts the host, or leads around the proxy.
+_HOST_WIDE = frozenset(
+    (b"accept-ch", b"nel", b"origin-agent-cluster", b"report-to", b"reporting-endpoints")
+)
+
+OWN_HOST_FIELDS = fields_pattern(
+    HOP_BY_HOP | (_ORIGIN_WIDE - _HOST_WIDE) | {b"set-cookie", b"service-worker-allowed"},
+    rb"x-carrel-[^:]*+",
+)
+"""The same for a server on a host of its own."""
+
+
+def response_fields(fence: Fence | None) -> re.Pattern[bytes]:
+    """Return what finds the fields to set apart in the responses of a route."""
+    if fence is None:
+        return HOP_BY_HOP_FIELDS
+    return OWN_HOST_FIELDS if fence.own_host else SERVER_FIELDS
+
 
 _PLAIN_PATH = re.compile(rb"[\x21-\x7e]+")
 

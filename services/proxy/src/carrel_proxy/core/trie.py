@@ -24,6 +24,10 @@ class RouteTrie(Generic[T]):
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
 
+    @property
+    def is_empty(self) -> bool:
+        return self._root.value is None and not self._root.children
+
     def put(self, prefix: bytes, value: T) -> None:
         """Add a prefix, or give it another value.
 

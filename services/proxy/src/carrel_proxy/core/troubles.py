@@ -17,6 +17,12 @@ RETRY_SECONDS = 5
 NOT_FOUND = Trouble(
     404, "There is nothing here", "No service has this address.", reason=Reason.NOT_FOUND
 )
+OTHER_HOST = Trouble(
+    421,
+    "This is another address",
+    "Nothing is served under this name here. Use the address you were given, to the letter.",
+    reason=Reason.OTHER_HOST,
+)
 NOT_SIGNED_IN = Trouble(
     403,
     "Not signed in",

@@ -25,8 +25,14 @@ from carrel_proxy.core.forwarded import forwarded_fields
 from carrel_proxy.core.head import RequestHead
 from carrel_proxy.core.headers import Onward, request_bytes
 from carrel_proxy.core.paths import below
-from carrel_proxy.core.trie import RouteTrie
-from carrel_proxy.core.troubles import FROM_ELSEWHERE, NOT_ALLOWED, NOT_FOUND, NOT_SIGNED_IN
+from carrel_proxy.core.sites import Sites
+from carrel_proxy.core.troubles import (
+    FROM_ELSEWHERE,
+    NOT_ALLOWED,
+    NOT_FOUND,
+    NOT_SIGNED_IN,
+    OTHER_HOST,
+)
 from carrel_proxy.core.websocket import Upgrade, requested_upgrade
 from carrel_proxy.engine.exchange import Exchange
 from carrel_proxy.engine.routes import LiveRoute
@@ -48,7 +54,7 @@ class Dispatcher:
     """
 
     def __init__(self, base_url: str, guard: Guard, sign_in: SignIn, tasks: TaskOwner) -> None:
-        self.routes: RouteTrie[LiveRoute] = RouteTrie()
+        self.routes: Sites[LiveRoute] = Sites()
         self._base_url = base_url
         self._guard = guard
         self._sign_in = sign_in
@@ -77,7 +83,7 @@ class Dispatcher:
         if target.startswith(b"/_c") and (health := health_answer(target)) is not None:
             client.answer_at_once(head, body, health)
             return
-        route = self.routes.match(path)
+        route = self.routes.match(head.host, path)
         if route is None:
             client.answer_at_once(head, body, self._nothing_here(head, path))
             return
@@ -96,6 +102,8 @@ class Dispatcher:
     def _nothing_here(self, head: RequestHead, path: bytes) -> Answer:
         if path == b"/" and self._base_url != "/" and head.method in (b"GET", b"HEAD"):
             return redirect(self._base_url.encode("ascii"))
+        if not self.routes.knows(head.host):
+            return trouble_answer(OTHER_HOST, page=is_navigation(head))
         return trouble_answer(NOT_FOUND, page=is_navigation(head))
 
     def _guarded(self, exchange: Exchange, door: Door, rest: bytes) -> None:

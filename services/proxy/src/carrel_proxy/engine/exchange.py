@@ -16,13 +16,12 @@ from carrel_proxy.core.chunks import LAST_CHUNK, ChunkError, ChunkReader, frame
 from carrel_proxy.core.framing import Body, onward_framing, response_body
 from carrel_proxy.core.head import (
     END,
-    HOP_BY_HOP_FIELDS,
     RESPONSE_LIMITS,
     RequestHead,
     ResponseHead,
     parse_response,
 )
-from carrel_proxy.core.headers import SERVER_FIELDS, response_bytes
+from carrel_proxy.core.headers import response_bytes, response_fields
 from carrel_proxy.core.troubles import GATEWAY_TIMEOUT, trouble_of
 from carrel_proxy.core.websocket import check_accepted
 from carrel_proxy.engine.counters import SAFE_METHODS
@@ -249,8 +248,7 @@ class Exchange:
         before = route.last_head
         if before is not None and before[0] == data:
             return before[1]
-        special = HOP_BY_HOP_FIELDS if route.fence is None else SERVER_FIELDS
-        head = parse_response(data, special)
+        head = parse_response(data, response_fields(route.fence))
         route.last_head = (data, head) if len(data) <= MOST_REMEMBERED else None
         return head
 

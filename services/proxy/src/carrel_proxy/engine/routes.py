@@ -94,9 +94,8 @@ class LiveRoute:
         self.fence = _fence(wire, self.prefix_bytes)
         self.door = open_door(wire.access, wire.prefix, options.hub_prefix) if wire.access else None
         self.secret_fields = _secret_fields(wire)
-        self.spawn = (
-            spawn_link(options.hub_prefix, options.base_url, wire.prefix) if wire.server else None
-        )
+        hub = self.door.hub if self.door else options.hub_prefix
+        self.spawn = spawn_link(hub, options.base_url, wire.prefix) if wire.server else None
         self.active_at: float | None = None
         self.reported_at: float | None = None
         self.requests = self.sockets = self.received = self.sent = 0
@@ -182,7 +181,8 @@ def _fence(wire: Route, prefix: bytes) -> Fence | None:
         raise BadTargetError(f"{wire.prefix!r}: the proxy signs people in, or the server does")
     if client_id and not _COOKIE_NAME.fullmatch(client_id):
         raise BadTargetError(f"{wire.prefix!r}: stock_client_id is no name of a cookie")
-    return Fence(prefix, client_id.encode("ascii"))
+    own_host = bool(wire.host)
+    return Fence(b"/" if own_host else prefix, client_id.encode("ascii"), own_host)
 
 
 def _secret_fields(wire: Route) -> bytes:
