@@ -15,6 +15,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler, websocket_connect
 
+from carrel_proxy.core.frames import CLOSE_GOING_AWAY
 from carrel_proxy.core.websocket import accept_for
 from carrel_shared.clock import ManualClock, SystemClock
 from carrel_shared.wire.routes import Revocation, Revoke, RouteChanges
@@ -313,6 +314,50 @@ async def test_a_token_in_the_query_opens_sockets_and_goes_no_further(
     async with running.client() as client:
         client.get("/user/alice/ws?token=bad", *HANDSHAKE)
         assert (await client.response()).status == 403
+
+
+async def test_a_proxy_that_ends_says_so_between_two_frames(
+    short_dir: Path, hub: FakeHub, upstream: Upstream
+) -> None:
+    go = asyncio.Event()
+
+    async def two_frames(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        writer.write(SWITCH + b"\x81\x03one\x81\x7e\x01")
+        await go.wait()
+        writer.write(b"\x00" + b"x" * 256 + b"\x81\x03two")
+        await reader.read()
+
+    upstream.script = two_frames
+    async with open_proxy(short_dir, hub) as running:
+        running.route(plain_route(upstream.target))
+        async with running.client() as client:
+            await open_tunnel(client)
+            assert await client.reader.readexactly(8) == b"\x81\x03one\x81\x7e\x01"
+            async with asyncio.TaskGroup() as group:
+                group.create_task(running.proxy.edge.drain(0.1))
+                await eventually(lambda: running.proxy.edge.draining)
+                go.set()
+                assert await client.rest() == b"\x00" + b"x" * 256 + CLOSE_GOING_AWAY
+                await client.close()
+    await asyncio.wait_for(upstream.closed.wait(), 5)
+
+
+async def test_a_socket_in_the_middle_of_a_frame_is_cut_at_last(
+    short_dir: Path, hub: FakeHub, upstream: Upstream
+) -> None:
+    async def half_a_frame(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        writer.write(SWITCH + b"\x81\x05he")
+        await reader.read()
+
+    upstream.script = half_a_frame
+    async with open_proxy(short_dir, hub) as running:
+        running.route(plain_route(upstream.target))
+        async with running.client() as client:
+            await open_tunnel(client)
+            await running.proxy.edge.drain(0.1)
+            assert await client.rest() == b"\x81\x05he"
 
 
 async def test_a_slow_reader_holds_the_writer_back(running: Running, upstream: Upstream) -> None:

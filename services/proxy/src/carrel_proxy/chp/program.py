@@ -142,6 +142,7 @@ def limits_of(options: Options) -> Limits:
         vanished_seconds=60.0,
         handshake_seconds=10.0,
         pause_seconds=options.proxy_timeout or NEVER,
+        leave_seconds=0.4,
     )
 
 

@@ -14,6 +14,7 @@ from carrel_proxy.core.answers import (
     trouble_answer,
 )
 from carrel_proxy.core.body import RequestBody
+from carrel_proxy.core.frames import FrameCounter
 from carrel_proxy.core.head import END, RequestHead, check_partial, parse_request
 from carrel_proxy.core.troubles import trouble_of
 from carrel_proxy.engine.deadlines import NEVER
@@ -348,20 +349,27 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.transport.abort()
 
-    def tunnel(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
-        """Give the connection away to a tunnel."""
+    def tunnel(self, exchange: Exchange, upstream: UpstreamConnection, sent: bytes) -> None:
+        """Give the connection away to a tunnel.
+
+        Args:
+            sent: What the server sent right after the handshake.
+        """
         grant, self.exchange, self.grant = self.grant, None, None
         self.edge.disconnected(self)
         waiting, self._buffer = self._buffer, b""
         if waiting:
             upstream.transport.write(waiting)
         upstream.leave()
+        frames = FrameCounter()
+        frames.count(sent)
         tunnel = Tunnel(
             self.transport,
             upstream.transport,
             route=exchange.route,
             grant=grant,
             deadlines=self.edge.deadlines,
+            frames=frames,
             vanished_seconds=self.edge.limits.vanished_seconds,
             on_end=self.edge.tunnel_ended,
         )

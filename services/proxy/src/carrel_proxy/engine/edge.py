@@ -1,6 +1,7 @@
 """The public side as a whole: what its connections share, and how it starts and ends."""
 
 import asyncio
+import contextlib
 import ipaddress
 import itertools
 import secrets
@@ -44,6 +45,7 @@ class Limits:
     vanished_seconds: float
     handshake_seconds: float
     pause_seconds: float
+    leave_seconds: float = 1.0
 
 
 def limits_of(settings: ProxySettings) -> Limits:
@@ -112,6 +114,7 @@ class Edge:
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(5).encode("ascii")
         self._empty = asyncio.Event()
+        self._no_tunnels = asyncio.Event()
 
     # --- life ---
 
@@ -164,10 +167,22 @@ class Edge:
                 await self._empty.wait()
         except TimeoutError:
             log.info("requests_cut", count=len(self._clients))
-        for tunnel in list(self._tunnels):
-            tunnel.cut()
+        await self._leave_tunnels()
         for client in list(self._clients):
             client.transport.abort()
+
+    async def _leave_tunnels(self) -> None:
+        """End the WebSockets: those whose client can be told so in a moment, and the others."""
+        if not self._tunnels:
+            return
+        self._no_tunnels.clear()
+        for tunnel in list(self._tunnels):
+            tunnel.leave()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.leave_seconds):
+                await self._no_tunnels.wait()
+        for tunnel in list(self._tunnels):
+            tunnel.cut()
 
     # --- connections ---
 
@@ -205,6 +220,8 @@ class Edge:
         if tunnel not in self._tunnels:
             return
         self._tunnels.remove(tunnel)
+        if not self._tunnels:
+            self._no_tunnels.set()
         self.deadlines.discard(tunnel)
         route, counters = tunnel.route, self.counters
         route.sockets -= 1

@@ -344,7 +344,7 @@ class Exchange:
         self._upstream = None
         upstream.conversation = None
         self.client.transport.write(out + data)
-        self.client.tunnel(self, upstream)
+        self.client.tunnel(self, upstream, data)
 
     def upstream_lost(self, error: Exception | None) -> None:
         """The target's connection is gone."""

@@ -23,7 +23,7 @@ def probe_silent_peers(target: socket.socket, seconds: float) -> None:
     """
     if target.family == socket.AF_UNIX:
         return
-    between = max(1, int(seconds / 12))
+    between = _between(seconds)
     before = max(1, int(seconds / 4))
     count = max(1, int((seconds - before) / between) - 1)
     target.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -42,5 +42,9 @@ def notice_vanished(transport: asyncio.Transport, seconds: float) -> None:
     if connected is None or connected.family == socket.AF_UNIX:
         return
     probe_silent_peers(connected, seconds)
-    limit = max(1.0, seconds - seconds / 12)
+    limit = max(1, seconds - 2 * _between(seconds))  # looked at with each probe only
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limit * 1000))
+
+
+def _between(seconds: float) -> int:
+    return max(1, int(seconds / 12))

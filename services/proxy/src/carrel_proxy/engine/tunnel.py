@@ -1,9 +1,14 @@
-"""A WebSocket after its handshake: two connections, bytes from each to the other, nothing read."""
+"""A WebSocket after its handshake: two connections, bytes from each to the other, none changed.
+
+Of what the server sends, the headers of frames are counted: so when the proxy ends it can say so
+with a Close frame, which may be written between two frames only.
+"""
 
 import asyncio
 from collections.abc import Callable
 
 from carrel_proxy.access.verdicts import Grant
+from carrel_proxy.core.frames import CLOSE_GOING_AWAY, FrameCounter
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
 from carrel_proxy.engine.keepalive import notice_vanished
 from carrel_proxy.engine.routes import LiveRoute
@@ -18,6 +23,7 @@ class Tunnel:
     Attributes:
         grant: What lets it be open; None where the proxy does not guard.
         deadline: Set when one direction has ended.
+        frames: Where the frames of the server end.
     """
 
     __slots__ = (
@@ -28,6 +34,7 @@ class Tunnel:
         "client",
         "deadline",
         "deadlines",
+        "frames",
         "grant",
         "route",
         "upstream",
@@ -41,6 +48,7 @@ class Tunnel:
         route: LiveRoute,
         grant: Grant | None,
         deadlines: Deadlines,
+        frames: FrameCounter,
         vanished_seconds: float,
         on_end: Callable[["Tunnel"], None],
     ) -> None:
@@ -50,6 +58,7 @@ class Tunnel:
         self.grant = grant
         self.deadlines = deadlines
         self.deadline = NEVER
+        self.frames = frames
         self._on_end = on_end
         self._ends = 0
         for transport in (client, upstream):
@@ -89,9 +98,28 @@ class Tunnel:
     def timed_out(self) -> None:
         self.cut()
 
+    def leave(self) -> None:
+        """Tell the client between two frames that the proxy goes away. Whoever calls this cuts what
+        is not gone a moment later."""
+        if self.client.is_closing() or self.upstream.is_closing():
+            return
+        if self.frames.left:
+            self.upstream.set_protocol(_LastFrame(self, self.client))
+        else:
+            self.say_goodbye()
+
+    def say_goodbye(self) -> None:
+        """Write the Close frame. The client answers it and closes its connection."""
+        self.client.write(CLOSE_GOING_AWAY)
+        self.client.set_protocol(_Goodbye(self, self.upstream))
+        if self.client.can_write_eof():
+            self.client.write_eof()
+        self.client.resume_reading()
+        self.upstream.set_protocol(asyncio.Protocol())  # its end is no news
+        self.upstream.abort()
+
     def cut(self) -> None:
-        """End both sides now. A Close frame could only be written between two frames, and where
-        those begin is not known here."""
+        """End both sides now."""
         self.client.abort()
         self.upstream.abort()
         self._on_end(self)
@@ -136,4 +164,28 @@ class _ClientEnd(_End):
 
 
 class _UpstreamEnd(_End):
-    pass
+    def data_received(self, data: bytes) -> None:
+        frames = self._tunnel.frames
+        # What `is_one_short_frame` says, without a call: most reads are one.
+        size = len(data)
+        self.count += size
+        if frames.left or size < 2 or data[1] > 125 or size != data[1] + 2:
+            frames.count(data)
+        if not self._other.is_closing():
+            self._other.write(data)
+
+
+class _LastFrame(_UpstreamEnd):
+    def data_received(self, data: bytes) -> None:
+        frames = self._tunnel.frames
+        self._other.write(frames.rest_of_frame(data))
+        if not frames.left:
+            self._tunnel.say_goodbye()
+
+
+class _Goodbye(_ClientEnd):
+    def data_received(self, data: bytes) -> None:
+        pass  # its answer to the Close frame, and what it sent before it read that
+
+    def eof_received(self) -> bool:
+        return False
