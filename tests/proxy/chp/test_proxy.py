@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -247,6 +248,16 @@ async def test_the_error_target_is_asked_and_told_nothing_of_the_client(
     for asked in upstream.requests:
         assert asked.target == "/hub/error/404?url=%2Fnope%3Fa%3D1%26b%3D2"
         assert asked.one("cookie") is None
+
+
+async def test_an_error_target_may_be_on_a_unix_socket(short_dir: Path) -> None:
+    """JupyterHub names its own so when it listens on one."""
+    target = f"http+unix://{quote(str(short_dir / 'hub.sock'), safe='')}/hub/error"
+    async with open_upstream(short_dir / "hub.sock") as hub:
+        hub.respond = lambda _: ok(b"a page")
+        async with running("--error-target", target) as chp, chp.client() as client:
+            assert (await client.ask("/nope")).body == b"a page"
+        assert hub.requests[0].target == "/hub/error/404?url=%2Fnope"
 
 
 async def test_without_its_error_target_it_has_its_own_page() -> None:

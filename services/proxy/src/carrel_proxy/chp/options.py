@@ -210,17 +210,16 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Option
         raise OptionsError("--api-socket takes the place of --api-ip and --api-port")
     if raw.error_target is not None and raw.error_path is not None:
         raise OptionsError("--error-target and --error-path exclude each other")
-    if raw.error_target is not None and not raw.error_target.startswith(("http://", "https://")):
-        raise OptionsError("--error-target is http://... or https://...")
     port = 8000 if raw.port is None else raw.port
     tls = _tls(raw, "", environ.get(PASSPHRASE_VARIABLE))
     if raw.redirect_port is not None and not tls.is_set:
         raise OptionsError("--redirect-port needs --ssl-key and --ssl-cert to redirect to")
-    if raw.default_target is not None:
-        try:
-            read_target(raw.default_target)
-        except BadTargetError as error:
-            raise OptionsError(f"--default-target: {error}") from error
+    for option, url in (
+        ("--default-target", raw.default_target),
+        ("--error-target", raw.error_target),
+    ):
+        if url is not None:
+            _check_target(option, url)
     token = environ.get(TOKEN_VARIABLE) or None
     api_ip = "localhost" if raw.api_ip is None else raw.api_ip
     if token is None and raw.api_socket is None and not _is_local(api_ip):
@@ -264,6 +263,13 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Option
         trusted_peers=(*_LOOPBACK, *(_network(text) for text in raw.trusted_peer)),
         ignored=tuple(_ignored(raw)),
     )
+
+
+def _check_target(option: str, url: str) -> None:
+    try:
+        read_target(url)
+    except BadTargetError as error:
+        raise OptionsError(f"{option}: {error}") from error
 
 
 def _tls(raw: argparse.Namespace, side: str, passphrase: str | None) -> TlsFiles:

@@ -25,6 +25,7 @@ from carrel_proxy.chp.metrics import families as chp_families
 from carrel_proxy.chp.options import TOKEN_VARIABLE, Options, OptionsError, read_options
 from carrel_proxy.chp.pages import TARGET_SECONDS, ErrorPages
 from carrel_proxy.chp.table import ChpTable
+from carrel_proxy.chp.targets import http_url
 from carrel_proxy.control.counted import Counted
 from carrel_proxy.control.metrics import MetricsPage, families, process_families
 from carrel_proxy.core.exposition import render
@@ -64,11 +65,7 @@ class ChpProxy:
         )
         if options.default_target is not None:
             self.table.put("/", {"target": options.default_target})
-        self.pages = ErrorPages(
-            directory=options.error_path,
-            target=options.error_target,
-            client=_error_client(options) if options.error_target is not None else None,
-        )
+        self.pages = _error_pages(options)
         dispatcher = ChpDispatcher(
             self.table,
             rules_of(options),
@@ -146,14 +143,18 @@ def limits_of(options: Options) -> Limits:
     )
 
 
-def _error_client(options: Options) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        verify=sockets.target_tls(options),
-        trust_env=False,
+def _error_pages(options: Options) -> ErrorPages:
+    if options.error_target is None:
+        return ErrorPages(directory=options.error_path)
+    url, unix_socket = http_url(options.error_target)
+    verify = sockets.target_tls(options)
+    client = httpx.AsyncClient(
+        transport=httpx.AsyncHTTPTransport(verify=verify, trust_env=False, uds=unix_socket),
         timeout=TARGET_SECONDS,
         headers={"Accept-Encoding": "identity"},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # one client's for no other
     )
+    return ErrorPages(target=url, client=client)
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:

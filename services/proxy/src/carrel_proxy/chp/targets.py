@@ -57,6 +57,18 @@ def read_target(text: str) -> Target:
     )
 
 
+def http_url(text: str) -> tuple[str, str | None]:
+    """Return a target's URL as HTTP clients take it, and the unix socket that it is asked on.
+
+    Raises:
+        BadTargetError: As `read_target` does.
+    """
+    target = read_target(text)
+    if isinstance(target.address, UnixAddress):
+        return f"http://localhost{target.path.decode('ascii')}", target.address.path
+    return text, None
+
+
 def _address(scheme: str, authority: str) -> Address:
     if "unix" in scheme:
         try:

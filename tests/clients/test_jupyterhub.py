@@ -1,0 +1,116 @@
+"""JupyterHub 6 runs on our proxy by one changed line, and does all that it does on its own."""
+
+from collections.abc import Iterator
+
+import pytest
+from clients import environment
+from clients.jupyterhub import API_TOKEN, JupyterHub, Person
+from clients.kernels import Kernel, open_kernel
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
+
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
+
+CULL_SECONDS = 6
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[JupyterHub]:
+    with JupyterHub() as hub:
+        hub.spawn("alice")
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def kernel(hub: JupyterHub) -> Iterator[Kernel]:
+    """A kernel of alice's, used by a script of hers."""
+    kernel_id = hub.http.post("user/alice/api/kernels").json()["id"]
+    channels = hub.http.base_url.join(f"user/alice/api/kernels/{kernel_id}/channels")
+    url = str(channels.copy_with(scheme="ws"))
+    with open_kernel(url, {"Authorization": f"token {API_TOKEN}"}) as kernel:
+        yield kernel
+
+
+def test_a_browser_signs_in_and_computes(hub: JupyterHub) -> None:
+    """Nothing of JupyterHub's own sign-in is in the proxy's way: it filters no cookie here."""
+    with Person(hub) as alice:
+        page = alice.sign_in("alice", "/user/alice/lab")
+        assert page.url.path == "/user/alice/lab"
+        assert "jupyter-config-data" in page.text
+        alice.cookie("jupyterhub-user-alice", "user/alice/")
+        alice.cookie("jupyterhub-session-id")
+
+        xsrf = alice.cookie("_xsrf", "user/alice/")
+        assert alice.post("user/alice/api/kernels").status_code == 403
+        made = alice.post("user/alice/api/kernels", headers={"X-XSRFToken": xsrf})
+        assert made.status_code == 201
+        path = f"user/alice/api/kernels/{made.json()['id']}/channels?_xsrf={xsrf}"
+        url = str(alice.base_url.join(path).copy_with(scheme="ws"))
+        request = alice.build_request("GET", path)
+        cookies = {"Cookie": request.headers["Cookie"]}
+        with open_kernel(url, cookies) as kernel:
+            assert kernel.run("print(6 * 7)") == "42\n"
+        wanted = Subprotocol("v1.kernel.websocket.jupyter.org")
+        with connect(url, additional_headers=cookies, subprotocols=[wanted], proxy=None) as socket:
+            assert socket.subprotocol == wanted
+
+        alice.get("hub/logout")
+        assert alice.get("user/alice/lab").url.path == "/hub/login"
+
+
+def test_named_servers_get_what_is_theirs(hub: JupyterHub) -> None:
+    hub.spawn("tiny")
+    hub.spawn("tiny", "lab1")
+    assert hub.http.get("user/tiny/lab1/x").text.endswith("/user/tiny/lab1/x")
+    assert {"/", "/user/tiny/", "/user/tiny/lab1/"} <= hub.routes()
+    hub.http.delete("hub/api/users/tiny/server")
+    hub.wait_for(lambda: not hub.server("tiny"), "it does not stop")
+    assert hub.http.get("user/tiny/lab1/x").status_code == 200
+    assert "tiny at" not in hub.http.get("user/tiny/x").text
+
+
+def test_use_is_what_the_hub_hears_of(hub: JupyterHub) -> None:
+    hub.spawn("tinyused")
+    before = hub.server("tinyused")["last_activity"]
+    assert hub.http.get("user/tinyused/").status_code == 200
+    hub.wait_for(
+        lambda: hub.server("tinyused")["last_activity"] > before, "the hub heard of no activity"
+    )
+
+
+def test_a_killed_proxy_comes_back_with_its_routes(hub: JupyterHub, kernel: Kernel) -> None:
+    """JupyterHub looks after it once a second here, and then restores what it knows."""
+    hub.spawn("tinykept")
+    routes, pid = hub.routes(), hub.proxy_pid
+    hub.kill_proxy()
+    hub.wait_for(lambda: hub.answers("user/tinykept/x"), "the proxy does not come back")
+    assert hub.proxy_pid != pid
+    hub.wait_for(lambda: hub.routes() == routes, "routes are missing")
+    assert hub.answers("user/alice/api/status")
+
+
+def test_who_computes_is_spared_and_who_is_idle_is_culled(hub: JupyterHub) -> None:
+    hub.spawn("tinyidle")
+    kernel_id = hub.http.post("user/alice/api/kernels").json()["id"]
+    path = f"user/alice/api/kernels/{kernel_id}/channels"
+    url = str(hub.http.base_url.join(path).copy_with(scheme="ws"))
+    culler = hub.run(
+        *(str(environment.PYTHON), "-m", "jupyterhub_idle_culler"),
+        *(f"--timeout={CULL_SECONDS}", "--cull-every=1", f"--url={hub.url}hub/api"),
+        JUPYTERHUB_API_TOKEN=API_TOKEN,
+    )
+    try:
+        with open_kernel(url, {"Authorization": f"token {API_TOKEN}"}) as kernel:
+            kernel.run("count = 0")
+
+            def culled() -> bool:
+                kernel.run("count += 1")
+                return not hub.server("tinyidle")
+
+            hub.wait_for(culled, "nobody is culled")
+            assert int(kernel.run("print(count)")) > 0
+        assert hub.server("alice")["ready"]
+    finally:
+        culler.terminate()
+        culler.wait(20)
+    assert "/user/tinyidle/" not in hub.routes()

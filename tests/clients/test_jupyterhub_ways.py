@@ -1,0 +1,102 @@
+"""The ways in which JupyterHub may be set up around its proxy, each with a hub of its own."""
+
+import signal
+import subprocess
+
+import pytest
+from clients.jupyterhub import JupyterHub, Person
+from clients.kernels import open_kernel
+
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
+
+UNIX = """
+from urllib.parse import quote
+
+def below(name):
+    return "http+unix://" + quote("{directory}/" + name, safe="")
+
+c.JupyterHub.bind_url = below("public.sock")
+c.JupyterHub.hub_bind_url = below("hub.sock")
+c.ConfigurableHTTPProxy.api_url = below("api.sock")
+"""
+
+INTERNAL_TLS = """
+c.JupyterHub.internal_ssl = True
+c.JupyterHub.internal_certs_location = "{directory}/certificates"
+c.ConfigurableHTTPProxy.api_url = c.ConfigurableHTTPProxy.api_url.replace("http:", "https:")
+"""
+
+
+def ends_cleanly(hub: JupyterHub) -> None:
+    """Stop a hub while its servers run: they, it and the proxy end, and nothing is left."""
+    assert hub.stop() == 0
+    hub.wait_for(lambda: not hub.left(), "something is left", 20)
+
+
+def external_proxy(hub: JupyterHub) -> subprocess.Popen[bytes]:
+    """Start a proxy as somebody would who does not leave that to the hub."""
+    return hub.run(
+        *("carrel-proxy", "--ip", "127.0.0.1", "--port", str(hub.port)),
+        *("--api-ip", "127.0.0.1", "--api-port", str(hub.api_port)),
+    )
+
+
+def test_an_external_proxy_that_restarts_is_given_its_routes_again() -> None:
+    hub = JupyterHub("c.ConfigurableHTTPProxy.should_start = False", base_url="/jup/")
+    proxy = external_proxy(hub)
+    with hub:
+        path = hub.spawn("tiny")
+        assert hub.http.get(f"{path}x").text.endswith("/jup/user/tiny/x")
+        routes = hub.routes()
+        assert routes == {"/jup/", "/jup/user/tiny/"}
+        proxy.send_signal(signal.SIGTERM)
+        assert proxy.wait(20) == 2
+        proxy = external_proxy(hub)
+        hub.wait_for(lambda: hub.answers(f"{path}x"), "the hub does not reconcile")
+        assert hub.routes() == routes
+        assert hub.stop() == 0
+        assert hub.left() != [], "a hub that did not start the proxy must not end it"
+        proxy.send_signal(signal.SIGTERM)
+        assert proxy.wait(20) == 2
+
+
+def test_each_user_has_a_host() -> None:
+    more = 'c.JupyterHub.subdomain_host = "http://hub.test:{port}"'
+    with JupyterHub(more, host="hub.test") as hub, Person(hub) as browser:
+        hub.spawn("tiny")
+        url = f"http://tiny.hub.test:{hub.port}/user/tiny/x"
+        assert hub.http.get(url).text == f"tiny at tiny.hub.test:{hub.port}/user/tiny/x"
+        elsewhere = hub.http.get(url.replace("tiny.hub", "other.hub"))
+        assert "tiny at" not in elsewhere.text
+        assert "tiny at" not in hub.http.get("user/tiny/x").text
+        assert {"/", "tiny.hub.test/user/tiny/"} == hub.routes()
+        page = browser.sign_in("tiny", "/hub/home")
+        assert page.url.path == "/hub/home"
+        assert browser.get("user/tiny/").url.host == "tiny.hub.test"
+        ends_cleanly(hub)
+
+
+def test_everything_listens_on_unix_sockets() -> None:
+    with JupyterHub(UNIX, socket="public.sock") as hub:
+        path = hub.spawn("tiny")
+        assert hub.http.get(f"{path}x").text.startswith("tiny at ")
+        assert (hub.directory / "api.sock").is_socket()
+        nowhere = hub.http.get("hub/no-such-page", headers={"Accept": "text/html"})
+        assert nowhere.status_code == 404
+        ends_cleanly(hub)
+
+
+def test_hub_proxy_and_servers_speak_tls_among_each_other() -> None:
+    """With certificates that JupyterHub makes, asked for and shown on every hop."""
+    with JupyterHub(INTERNAL_TLS) as hub, Person(hub) as alice:
+        hub.spawn("alice")
+        page = alice.sign_in("alice", "/user/alice/lab")
+        assert page.url.path == "/user/alice/lab"
+        xsrf = alice.cookie("_xsrf", "user/alice/")
+        made = alice.post("user/alice/api/kernels", headers={"X-XSRFToken": xsrf})
+        path = f"user/alice/api/kernels/{made.json()['id']}/channels?_xsrf={xsrf}"
+        cookies = alice.build_request("GET", path).headers["Cookie"]
+        url = str(alice.base_url.join(path).copy_with(scheme="ws"))
+        with open_kernel(url, {"Cookie": cookies}) as kernel:
+            assert kernel.run("print(6 * 7)") == "42\n"
+        ends_cleanly(hub)
