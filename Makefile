@@ -37,8 +37,9 @@ types: install-dev ## Check the types
 docs: install-dev ## Write docs/settings.md from the code
 	$(BIN)/python scripts/settings_reference.py
 
-bench: install-dev ## Measure starts, memory and idle load of the embedded default
-	$(BIN)/python tests/bench/embedded.py $(ARGS)
+bench: install-dev ## Measure the proxy beside its peers, then starts and memory of the whole
+	$(BIN)/python tests/bench/proxy.py $(ARGS)
+	$(BIN)/python tests/bench/embedded.py
 
 clean: ## Remove what these targets made: environment, test output, the demo account
 	@scripts/clean
