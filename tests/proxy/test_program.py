@@ -20,6 +20,7 @@ from carrel_proxy.settings import ProxySettings
 from carrel_shared.settings import SettingsError, load_settings
 
 KEY = "k" * 40
+FLEET = {"fleet_ca": "/x.pem", "fleet_cert": "/x.pem", "fleet_key": "/x.pem"}
 COMMAND = [sys.executable, "-m", "carrel_proxy"]
 
 
@@ -158,6 +159,12 @@ def test_a_busy_port_is_named_with_the_way_out(short_dir: Path) -> None:
         ({"trusted_peers": '["nobody"]'}, ["trusted_peers"]),
         ({"metrics_listen": "0.0.0.0:9100"}, ["metrics_listen", "metrics_key"]),
         ({"metrics_listen": "127.0.0.1:9100", "metrics_key": "short"}, ["metrics_key"]),
+        ({"hub_key": "", "hub_url": "unix:/h"}, ["hub_key", "32 characters"]),
+        ({"fleet_ca": "/x.pem"}, ["fleet_ca, fleet_cert and fleet_key belong together"]),
+        ({"mode": "relay"}, ["fleet_ca is not set", 'mode = "relay"']),
+        ({"mode": "relay", **FLEET}, ["hub_url is set", 'mode = "relay"']),
+        ({"mode": "bridge"}, ["mode"]),
+        (FLEET, ["fleet_cert /x.pem", "No such file"]),
     ],
 )
 def test_wrong_settings_are_named_and_end_it_for_good(

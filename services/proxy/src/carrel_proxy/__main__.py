@@ -14,6 +14,7 @@ from carrel_proxy import __version__
 from carrel_proxy.app import run
 from carrel_proxy.chp.options import is_meant
 from carrel_proxy.chp.program import main as chp_main
+from carrel_proxy.mutual_tls import MutualTls, towards_edges, towards_relays
 from carrel_proxy.settings import ProxySettings
 from carrel_proxy.tls import TlsError, public_context
 from carrel_shared.addresses import AddressError, bind_address, parse_address
@@ -50,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings(ProxySettings, options.config, process_environment())
         tls = _tls(settings)
+        _check_fleet(settings)
         _prepare_state(settings.state_dir)
     except SettingsError as error:
         _say(str(error))
@@ -84,12 +86,18 @@ def _bind_metrics(settings: ProxySettings) -> list[socket.socket]:
 
 
 def _tls(settings: ProxySettings) -> ssl.SSLContext | None:
-    if not settings.is_tls:
+    if not settings.certificates:
         return None
     try:
         return public_context(settings.certificates)
     except TlsError as error:
         raise SettingsError(f"tls_cert, tls_key, tls_certificates: {error}") from error
+
+
+def _check_fleet(settings: ProxySettings) -> None:
+    """Say at the start, and not at the first connection, that a file cannot be used."""
+    if settings.fleet is not None:
+        MutualTls(settings.fleet, towards_edges if settings.mode == "relay" else towards_relays)
 
 
 def _prepare_state(directory: Path) -> None:

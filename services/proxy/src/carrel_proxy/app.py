@@ -16,25 +16,30 @@ from carrel_proxy.control.api import create_control_app
 from carrel_proxy.control.counted import Counted
 from carrel_proxy.control.metrics import (
     MetricsPage,
-    families,
-    process_families,
-    table_families,
+    page,
 )
 from carrel_proxy.control.reports import ActivityReporter, Resync
-from carrel_proxy.control.saved import restore, table_file, verdicts_file
+from carrel_proxy.control.saved import (
+    restore_table,
+    restore_verdicts,
+    table_file,
+    verdicts_file,
+)
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.access import Freshness
-from carrel_proxy.core.exposition import render
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.dispatch import Dispatcher
 from carrel_proxy.engine.edge import Edge, limits_of
 from carrel_proxy.engine.routes import RouteOptions
+from carrel_proxy.mutual_tls import MutualTls, towards_relays
+from carrel_proxy.relay.relay import Relay
 from carrel_proxy.settings import ProxySettings
 from carrel_shared.addresses import TcpAddress, parse_address
 from carrel_shared.clock import Clock, SystemClock
 from carrel_shared.service_auth import ASGIApp
 from carrel_shared.serving import Listener, serve
+from carrel_shared.settings import SettingsError
 from carrel_shared.tasks import TaskOwner
 from carrel_shared.wire.routes import Route
 
@@ -52,7 +57,7 @@ class Proxy:
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
-        self.hub = hub or Hub(settings.hub_url, settings.hub_key.get_secret_value(), settings.name)
+        self.hub = hub or hub_of(settings)
         self.tasks = TaskOwner()
         self.counters = Counters()
         self.deadlines = Deadlines(self.clock)
@@ -80,6 +85,7 @@ class Proxy:
             upstream_idle_seconds=settings.upstream_idle_seconds,
             vanished_seconds=settings.vanished_seconds,
             counters=self.counters,
+            fleet=MutualTls(settings.fleet, towards_relays) if settings.fleet else None,
         )
         self.table = Table(self.dispatcher, self.guard, options, default_route(settings))
         self._files = (
@@ -99,18 +105,12 @@ class Proxy:
 
     async def metrics_text(self) -> str:
         """Return the page for Prometheus."""
-        totals = self.counted.totals()
-        return render(
-            (
-                *families(totals),
-                *table_families(self.table.status),
-                *process_families(totals.process),
-            )
-        )
+        return page(self.counted.totals(), self.table.status)
 
     async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
         """Take up what was saved, then accept connections on the public sockets."""
-        restore(self.settings.state_dir, self.table, self.verdicts)
+        restore_table(self.settings.state_dir, self.table)
+        restore_verdicts(self.settings.state_dir, self.verdicts)
         routes, verdicts = self._files
         self.table.on_change = routes.note_change
         self.verdicts.on_change = verdicts.note_change
@@ -140,6 +140,13 @@ class Proxy:
             await file.flush()
 
 
+def hub_of(settings: ProxySettings) -> Hub:
+    """Return the hub that an edge belongs to."""
+    if settings.hub_url is None or settings.hub_key is None:
+        raise SettingsError("hub_url and hub_key are not set")
+    return Hub(settings.hub_url, settings.hub_key.get_secret_value(), settings.name)
+
+
 def default_route(settings: ProxySettings) -> Route | None:
     """Return the route that is in force until the hub has said what is."""
     if settings.default_target is None:
@@ -157,14 +164,14 @@ async def run(
     metrics: list[socket.socket],
 ) -> None:
     """Run a proxy on bound sockets until a signal ends it."""
-    proxy = Proxy(settings)
+    proxy = Relay(settings) if settings.mode == "relay" else Proxy(settings)
     await proxy.start(public, tls)
     listeners = [Listener(proxy.control_app, control)]
     if metrics:
         key = settings.metrics_key.get_secret_value() if settings.metrics_key else None
         listeners.append(Listener(MetricsPage(proxy.metrics_text, key), metrics))
     gc.freeze()  # what is there now stays: no collection need look at it
-    log.info("proxy_listening", bind=settings.bind, tls=tls is not None)
+    log.info("proxy_listening", mode=settings.mode, bind=settings.bind, tls=settings.is_tls)
     try:
         await serve(
             listeners,

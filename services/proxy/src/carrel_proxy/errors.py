@@ -32,8 +32,13 @@ class TargetAwayError(ProxyError):
     status = 503
 
 
+class HostAwayError(TargetAwayError):
+    """The host that a route leads to cannot be reached. What is on it may well be running."""
+
+
 class WrongPeerError(ProxyError):
-    """Another account than the route names is behind a socket. No byte was sent to it."""
+    """Another account than the route names is behind a socket, or it is not its host's relay that
+    answers. No byte was sent."""
 
     status = 502
 

@@ -2,15 +2,22 @@
 
 import ipaddress
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from carrel_proxy.mutual_tls import FleetFiles
 from carrel_proxy.tls import CertificateFiles
 from carrel_shared.addresses import TcpAddress, parse_address
 from carrel_shared.fields import AddressText, BasePath, LogLevel, PeerName, ServiceKey
 from carrel_shared.settings import ServiceSettings
+
+_EDGES_OWN = (
+    *("hub_url", "hub_key", "default_target", "trusted_peers"),
+    *("tls_cert", "tls_key", "tls_certificates"),
+)
+"""What a relay must not have: it holds nothing of the hub's and believes edges alone."""
 
 
 class CertificateSetting(BaseModel):
@@ -28,6 +35,11 @@ class ProxySettings(ServiceSettings):
     table: ClassVar[str] = "proxy"
     model_config = SettingsConfigDict(env_prefix="CARREL_PROXY__")
 
+    mode: Literal["edge", "relay"] = Field(
+        default="edge",
+        description="An edge is what people reach. A relay runs on another host, takes requests"
+        " from edges alone, and hands them to the sockets that its host's agent names.",
+    )
     bind: AddressText = Field(
         default="127.0.0.1:8000",
         description="The public address: host:port or unix:/path. One that other machines can"
@@ -60,9 +72,12 @@ class ProxySettings(ServiceSettings):
         description="This proxy's name, as the hub's settings have it.",
     )
     control_listen: AddressText = Field(
-        description="Where the hub calls this proxy: unix:/path or host:port."
+        description="Where the hub calls this proxy, or its host's agent a relay: unix:/path or"
+        " host:port."
     )
-    control_key: ServiceKey = Field(description="What the hub shows this proxy.")
+    control_key: ServiceKey = Field(
+        description="What the hub shows this proxy, or its host's agent a relay."
+    )
     metrics_listen: AddressText | None = Field(
         default=None,
         description="Where Prometheus reads /metrics: host:port or unix:/path. Off without it. An"
@@ -72,11 +87,26 @@ class ProxySettings(ServiceSettings):
         default=None,
         description="What Prometheus shows as bearer token (`authorization: credentials`).",
     )
-    hub_url: AddressText = Field(
+    hub_url: AddressText | None = Field(
+        default=None,
         description="Where this proxy calls the hub, its `internal_listen`: unix:/path or"
-        " host:port."
+        " host:port. An edge needs it, a relay knows no hub.",
     )
-    hub_key: ServiceKey = Field(description="What this proxy shows the hub.")
+    hub_key: ServiceKey | None = Field(
+        default=None, description="What this proxy shows the hub. An edge needs it."
+    )
+    fleet_ca: Path | None = Field(
+        default=None,
+        description="PEM file with the authority that edges and relays of several hosts know each"
+        " other by. The three fleet files belong together, a relay needs them, and files that have"
+        " changed are read again by themselves.",
+    )
+    fleet_cert: Path | None = Field(
+        default=None,
+        description="PEM file with this proxy's certificate under that authority. An edge's says"
+        " URI:carrel://role/edge, a relay's URI:carrel://host/ID.",
+    )
+    fleet_key: Path | None = Field(default=None, description="PEM file with the key of fleet_cert.")
     state_dir: Path = Field(
         description="Where the routes and verdicts are kept, so that a restart needs no hub."
     )
@@ -188,6 +218,21 @@ class ProxySettings(ServiceSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        files = (self.fleet_ca, self.fleet_cert, self.fleet_key)
+        if None in files and files != (None, None, None):
+            raise ValueError("fleet_ca, fleet_cert and fleet_key belong together: set all or none")
+        needed = ("fleet_ca",) if self.mode == "relay" else ("hub_url", "hub_key")
+        for name in needed:
+            if getattr(self, name) is None:
+                raise ValueError(f'{name} is not set, and mode = "{self.mode}" needs it')
+        if self.mode == "relay":
+            for name in _EDGES_OWN:
+                if getattr(self, name):
+                    raise ValueError(f'{name} is set, and mode = "relay" has no use for it')
+        return self
+
     @property
     def hub_prefix(self) -> str:
         """The hub's own path: `{base}hub/`."""
@@ -203,4 +248,12 @@ class ProxySettings(ServiceSettings):
 
     @property
     def is_tls(self) -> bool:
-        return self.tls_cert is not None or bool(self.tls_certificates)
+        """Whether clients speak TLS; a relay's always do."""
+        return bool(self.certificates) or self.mode == "relay"
+
+    @property
+    def fleet(self) -> FleetFiles | None:
+        """What edges and relays know each other by; None where there is one host only."""
+        if self.fleet_ca is None or self.fleet_cert is None or self.fleet_key is None:
+            return None
+        return FleetFiles(self.fleet_ca, self.fleet_cert, self.fleet_key)

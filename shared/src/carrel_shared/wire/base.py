@@ -8,6 +8,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 ServerId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 """A server's random, immutable id: 12 hex digits. Names are for people, ids for machines."""
 
+HostId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+"""A host's id, as its certificate has it in the URI `carrel://host/ID`."""
+
 Generation = int
 """Counts the starts of one server. A command with a lower generation is stale and refused."""
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from carrel_shared.wire.base import ServerId, WireReply, WireRequest
+from carrel_shared.wire.base import HostId, ServerId, WireReply, WireRequest
 
 HOST = r"^$|^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 """A host as routes are found by: lower case, no port, no trailing dot."""
@@ -46,8 +46,11 @@ class Route(WireRequest):
         prefix: Percent-encoded, a slash at both ends: `/user/alice/`. It matches whole segments.
         host: The only host it is for, in lower case without a port; `*.hub.test` covers all hosts
             one label below that have no route of their own. Empty is any host.
-        targets: `unix:/path` or `http://host:port`; several are replicas of one thing.
+        targets: `unix:/path` or `http://host:port`; several are replicas of one thing. On another
+            host they are `https://host:port`, that host's relay.
         peer_uid: The uid that must be found behind a `unix:` target. None skips the check.
+        host_id: Which host the relay's certificate must name; the hub takes it and the address from
+            its own record of the host, never from the host. None for targets of this host.
         access: None lets everybody through to a target that does its own checks.
         server: True for what users run: neighbours' cookies and origin-wide headers are filtered.
         stock_client_id: The OAuth client of a server without `access` that signs people in itself,
@@ -58,6 +61,7 @@ class Route(WireRequest):
     host: str = Field(default="", pattern=HOST)
     targets: list[str] = Field(min_length=1)
     peer_uid: int | None = None
+    host_id: HostId | None = None
     access: Access | None = None
     server: bool = False
     stock_client_id: str = ""

@@ -36,14 +36,17 @@ def create_control_app(
     connections: Callable[[], int],
     save: Callable[[], Awaitable[None]],
     counted: Counted,
+    *,
+    caller: str = "hub",
 ) -> ASGIApp:
     """Return the control API behind its gate.
 
     Args:
-        key: What the hub must show.
+        key: What the caller must show.
         connections: How many connections clients have open.
         save: Writes what changed. An answer is an acknowledgement, so it comes after that: what
             the hub was told is in force is so after a crash too, a revocation most of all.
+        caller: Who pushes: the hub to edges, the agent of its host to a relay.
     """
     app = FastAPI(title="Carrel proxy control", version=__version__, docs_url=None, redoc_url=None)
 
@@ -113,7 +116,7 @@ def create_control_app(
         return _error(status, "refused", detail)
 
     return ServiceGate(
-        app, keys={"hub": key}, service="carrel-proxy", open_paths=frozenset({HEALTH_PATH})
+        app, keys={caller: key}, service="carrel-proxy", open_paths=frozenset({HEALTH_PATH})
     )
 
 

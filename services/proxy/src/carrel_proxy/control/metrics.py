@@ -13,11 +13,17 @@ from carrel_proxy.core.exposition import (
     counters,
     gauge,
     histogram,
+    render,
 )
 from carrel_shared.wire.counters import ProcessUse, ProxyTotals
 from carrel_shared.wire.routes import TableStatus
 
 PATH = "/metrics"
+
+
+def page(totals: ProxyTotals, status: TableStatus) -> str:
+    """Return all of one proxy's numbers."""
+    return render((*families(totals), *table_families(status), *process_families(totals.process)))
 
 
 def families(totals: ProxyTotals) -> Iterator[Family]:

@@ -78,14 +78,18 @@ def verdicts_file(directory: Path, verdicts: Verdicts) -> SavedFile:
     return SavedFile(directory / "verdicts.json", content)
 
 
-def restore(directory: Path, table: Table, verdicts: Verdicts) -> None:
-    """Take up what was saved. What cannot be read is left out: the hub has it all."""
+def restore_table(directory: Path, table: Table) -> None:
+    """Take up the table that was saved. What cannot be read is left out: who pushes has it all."""
     try:
         table.restore(RouteTable.model_validate_json((directory / "routes.json").read_bytes()))
     except FileNotFoundError:
         pass
     except (OSError, ValidationError, BadTargetError) as error:
         log.error("routes_not_restored", reason=_why(error))
+
+
+def restore_verdicts(directory: Path, verdicts: Verdicts) -> None:
+    """Take up the verdicts that were saved. What cannot be read is asked for again."""
     try:
         verdicts.restore(_VERDICTS.validate_json((directory / "verdicts.json").read_bytes()))
     except FileNotFoundError:

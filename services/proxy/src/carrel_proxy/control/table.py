@@ -1,17 +1,17 @@
 """The route table in force: what the hub last said, and nothing else."""
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import structlog
 
-from carrel_proxy.access.guard import Guard
 from carrel_proxy.core.sites import Sites
-from carrel_proxy.engine.dispatch import Dispatcher
 from carrel_proxy.engine.routes import LiveRoute, RouteOptions
 from carrel_proxy.errors import TableMismatchError
 from carrel_shared.wire.routes import (
     DeleteRoute,
     PutRoute,
+    Revocation,
     Revoke,
     Route,
     RouteChanges,
@@ -27,6 +27,20 @@ def route_key(route: Route | DeleteRoute) -> str:
     return f"{route.host}{route.prefix}"
 
 
+class Serves(Protocol):
+    """What requests are routed by; both dispatchers are."""
+
+    routes: Sites[LiveRoute]
+
+
+class Watches(Protocol):
+    """What ends access; `Guard` says how."""
+
+    def recheck_all(self) -> None: ...
+
+    def revoke(self, revocation: Revocation) -> None: ...
+
+
 class Table:
     """Applies tables and changes, all of one or nothing of it.
 
@@ -39,7 +53,7 @@ class Table:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, guard: Guard, options: RouteOptions, default: Route | None
+        self, dispatcher: Serves, guard: Watches, options: RouteOptions, default: Route | None
     ) -> None:
         self.on_change: Callable[[], None] = lambda: None
         self.on_whole: Callable[[], None] = lambda: None

@@ -6,6 +6,7 @@ from carrel_proxy.core.answers import Reason, Trouble
 from carrel_proxy.errors import (
     BadRequestError,
     BadResponseError,
+    HostAwayError,
     HubAwayError,
     ProxyError,
     TargetAwayError,
@@ -87,6 +88,15 @@ def trouble_of(error: ProxyError, spawn: str | None = None) -> Trouble:
         phrase = HTTPStatus(error.status).phrase
         kind = Reason.TOO_SLOW if error.status == 408 else Reason.REFUSED
         return Trouble(error.status, phrase, f"The request was refused: {reason}.", reason=kind)
+    if isinstance(error, HostAwayError):
+        return Trouble(
+            503,
+            "The host does not answer",
+            "The machine that this server is on cannot be reached just now. The server may be"
+            " running there all the same; try again.",
+            RETRY_SECONDS,
+            reason=Reason.TARGET_AWAY,
+        )
     if isinstance(error, TargetAwayError) and spawn is not None:
         return Trouble(
             503,

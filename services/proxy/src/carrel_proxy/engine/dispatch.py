@@ -35,6 +35,7 @@ from carrel_proxy.core.troubles import (
 )
 from carrel_proxy.core.websocket import Upgrade, requested_upgrade
 from carrel_proxy.engine.exchange import Exchange
+from carrel_proxy.engine.relayed import RelayedExchange
 from carrel_proxy.engine.routes import LiveRoute
 from carrel_proxy.errors import ProxyError
 from carrel_shared.service_auth import clean_request_id
@@ -88,7 +89,8 @@ class Dispatcher:
             client.answer_at_once(head, body, self._nothing_here(head, path))
             return
         rest = below(path, route.depth)
-        exchange = Exchange(client, head, body, route, websocket=websocket, pending=pending)
+        kind = RelayedExchange if route.relayed else Exchange
+        exchange = kind(client, head, body, route, websocket=websocket, pending=pending)
         client.exchange = exchange
         client.waiting()
         if rest is None:

@@ -75,6 +75,12 @@ class Dispatches(Protocol):
     ) -> None: ...
 
 
+class Closes(Protocol):
+    """A listener."""
+
+    def close(self) -> None: ...
+
+
 class Edge:
     """The data plane.
 
@@ -110,7 +116,7 @@ class Edge:
         self._trusted = [ipaddress.ip_network(text) for text in trusted_peers]
         self._clients: set[ClientConnection] = set()
         self._tunnels: set[Tunnel] = set()
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[Closes] = []
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(5).encode("ascii")
         self._empty = asyncio.Event()
@@ -143,6 +149,10 @@ class Edge:
                     ssl_handshake_timeout=handshake,
                 )
             self._servers.append(server)
+
+    def listens(self, listener: Closes) -> None:
+        """Close a listener when the end begins."""
+        self._servers.append(listener)
 
     async def tick(self) -> None:
         """Keep time until cancelled."""

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -13,8 +14,10 @@ from carrel_proxy.core.paths import prefix_segments
 from carrel_proxy.core.troubles import spawn_link
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
+from carrel_proxy.engine.relay_pool import RelayPool
 from carrel_proxy.engine.upstream import Pool, UpstreamConnection
 from carrel_proxy.errors import BadTargetError, TargetAwayError, WrongPeerError
+from carrel_proxy.mutual_tls import MutualTls
 from carrel_shared.addresses import Address, AddressError, TcpAddress, parse_address
 from carrel_shared.wire.routes import Route
 
@@ -26,9 +29,18 @@ LOG_SECONDS = 10.0
 """How often at most a route's trouble is logged; a browser's tabs ask once a second each."""
 
 
+def check_nothing(_route: Route) -> None:
+    """Accept every route."""
+
+
 @dataclass(frozen=True, slots=True)
 class RouteOptions:
-    """What all routes share."""
+    """What all routes share.
+
+    Attributes:
+        fleet: What relays of other hosts are spoken to with; None where there is none.
+        check: Raises `BadTargetError` for a route that this proxy is not to have.
+    """
 
     deadlines: Deadlines
     base_url: str
@@ -37,6 +49,8 @@ class RouteOptions:
     upstream_idle_seconds: float
     counters: Counters
     vanished_seconds: float = 60.0
+    fleet: MutualTls | None = None
+    check: Callable[[Route], None] = check_nothing
 
 
 class LiveRoute:
@@ -58,6 +72,7 @@ class LiveRoute:
         received: Bytes from clients that ended requests and sockets carried.
         sent: Bytes to clients, likewise.
         spawn: The hub's page that starts this server.
+        relayed: It leads to another host, through that one's relay.
     """
 
     __slots__ = (
@@ -73,6 +88,7 @@ class LiveRoute:
         "prefix",
         "prefix_bytes",
         "received",
+        "relayed",
         "reported_at",
         "requests",
         "secret_fields",
@@ -85,7 +101,9 @@ class LiveRoute:
     )
 
     def __init__(self, wire: Route, options: RouteOptions) -> None:
+        options.check(wire)
         self.wire = wire
+        self.relayed = wire.host_id is not None
         self.prefix = wire.prefix
         self.prefix_bytes = wire.prefix.encode("ascii", "replace")  # refused two lines on
         self.segments = prefix_segments(self.prefix_bytes)
@@ -99,18 +117,7 @@ class LiveRoute:
         self.active_at: float | None = None
         self.reported_at: float | None = None
         self.requests = self.sockets = self.received = self.sent = 0
-        self.pools = [
-            Pool(
-                read_target(target),
-                wire.peer_uid,
-                options.deadlines,
-                connect_seconds=options.connect_seconds,
-                idle_seconds=options.upstream_idle_seconds,
-                counters=options.counters,
-                vanished_seconds=options.vanished_seconds,
-            )
-            for target in wire.targets
-        ]
+        self.pools = [_pool(wire, target, options) for target in wire.targets]
         self.several = len(self.pools) > 1
         self._deadlines = options.deadlines
         self._logged = float("-inf")
@@ -163,6 +170,29 @@ class LiveRoute:
             pool.close()
 
 
+def _pool(wire: Route, target: str, options: RouteOptions) -> Pool:
+    if wire.host_id is not None:
+        return RelayPool(
+            read_relay(target),
+            wire.host_id,
+            options.fleet,
+            options.deadlines,
+            connect_seconds=options.connect_seconds,
+            idle_seconds=options.upstream_idle_seconds,
+            counters=options.counters,
+            vanished_seconds=options.vanished_seconds,
+        )
+    return Pool(
+        read_target(target),
+        wire.peer_uid,
+        options.deadlines,
+        connect_seconds=options.connect_seconds,
+        idle_seconds=options.upstream_idle_seconds,
+        counters=options.counters,
+        vanished_seconds=options.vanished_seconds,
+    )
+
+
 def in_order(pools: list[Pool], now: float) -> list[Pool]:
     """Return targets in the order they are tried: the least busy first.
 
@@ -209,6 +239,19 @@ def read_target(text: str) -> Address:
         raise BadTargetError(str(error)) from error
     if isinstance(address, TcpAddress):
         _refuse_odd_hosts(text, address)
+    return address
+
+
+def read_relay(text: str) -> TcpAddress:
+    """Return the address of another host's relay.
+
+    Raises:
+        BadTargetError: If it is not `https://host:port`, or no host's.
+    """
+    scheme, _, rest = text.partition("://")
+    address = read_target(f"http://{rest}") if scheme == "https" else None
+    if not isinstance(address, TcpAddress):
+        raise BadTargetError(f"{text!r}: a target on another host is https://host:port")
     return address
 
 

@@ -12,7 +12,7 @@ from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import ALWAYS, Deadlines
 from carrel_proxy.engine.keepalive import connected_socket, probe_silent_peers
 from carrel_proxy.errors import TargetAwayError, WrongPeerError
-from carrel_shared.addresses import Address, UnixAddress
+from carrel_shared.addresses import Address, TcpAddress, UnixAddress
 
 log = structlog.get_logger(__name__)
 
@@ -128,6 +128,8 @@ class Pool:
         "open",
         "target",
     )
+
+    away_error = TargetAwayError
 
     def __init__(
         self,
@@ -247,15 +249,15 @@ class Pool:
                 return await self._open()
         except (OSError, TimeoutError) as error:
             self.counters.upstream_failed += 1
-            raise TargetAwayError(f"{self.target}: {error or type(error).__name__}") from error
+            raise self.away_error(f"{self.target}: {error or type(error).__name__}") from error
         finally:
             self._opening -= 1
 
     async def _open(self) -> UpstreamConnection:
-        loop = asyncio.get_running_loop()
         if isinstance(self.target, UnixAddress):
             connected = await self._connect_unix(self.target)
             try:
+                loop = asyncio.get_running_loop()
                 _, protocol = await loop.create_unix_connection(
                     lambda: UpstreamConnection(self), sock=connected
                 )
@@ -263,8 +265,14 @@ class Pool:
                 connected.close()
                 raise
             return protocol
+        return await self._connect_tcp(self.target, self._tls)
+
+    async def _connect_tcp(
+        self, target: TcpAddress, tls: ssl.SSLContext | None
+    ) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
         _, protocol = await loop.create_connection(
-            lambda: UpstreamConnection(self), self.target.host, self.target.port, ssl=self._tls
+            lambda: UpstreamConnection(self), target.host, target.port, ssl=tls
         )
         if (under := connected_socket(protocol.transport)) is not None:
             probe_silent_peers(under, self._vanished_seconds)

@@ -1,0 +1,1 @@
+"""The same program on another host: takes requests from edges alone and hands them to sockets."""
