@@ -7,7 +7,7 @@ from typing import Any
 from hub.world import make_settings
 
 from carrel_hub.db.models import Server
-from carrel_hub.routing.desired import desired_routes, hub_route
+from carrel_hub.routing.desired import desired_routes, hub_routes
 from carrel_hub.spawns.paths import server_prefix, wanted_client_id
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -30,7 +30,7 @@ def _server(**values: Any) -> Server:
 
 def test_the_hub_has_the_default_route_below_its_base_url() -> None:
     settings = make_settings(Path("/tmp/x"), base_url="/jup/", listen="127.0.0.1:8081")
-    route = hub_route(settings)
+    (route,) = hub_routes(settings)
     assert (route.prefix, route.targets) == ("/jup/", ["http://127.0.0.1:8081"])
     assert route.access is None
 

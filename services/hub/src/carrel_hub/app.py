@@ -1,6 +1,7 @@
 """The hub's two applications: what the public reaches through proxies, and what services call."""
 
 from fastapi import FastAPI, Request, Response
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from carrel_hub.api import api_router, health_router
@@ -16,6 +17,7 @@ from carrel_hub.settings import HubSettings
 from carrel_hub.web.errors import render_error
 from carrel_hub.web.pages import outside_router
 from carrel_hub.web.pages import router as pages_router
+from carrel_hub.web.users_hosts import create_users_hosts
 from carrel_shared.service_auth import ServiceGate
 
 INTERNAL_HEALTH = "/internal/v1/health"
@@ -26,8 +28,12 @@ def create_public_app(hub: Hub) -> ASGIApp:
     prefix = hub.settings.hub_prefix.rstrip("/")
     api_path = f"{prefix}/api"
     api, pages = _create_api(hub, api_path), _create_pages(hub, prefix)
+    on_users_hosts, places = create_users_hosts(hub), hub.settings.places
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not places.is_hub(Headers(scope=scope).get("host", "")):
+            await on_users_hosts(scope, receive, send)
+            return
         path = scope.get("path", "")
         below_api = path == api_path or path.startswith(f"{api_path}/")
         await (api if below_api else pages)(scope, receive, send)

@@ -1,13 +1,20 @@
 """The hub's settings: the `[hub]` table of `carrel.toml`, or `CARREL_HUB__...`."""
 
+import re
 from pathlib import Path
 from typing import ClassVar, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from carrel_hub.places import Places
 from carrel_shared.fields import AddressText, BasePath, LogLevel, PeerName, ServiceKey
 from carrel_shared.settings import ServiceSettings
+
+_DOMAIN_URL = re.compile(
+    r"https?://(?![0-9.]+[:/])[a-z0-9-]+(\.[a-z0-9-]+)+(:[0-9]{1,5})?/.*", re.IGNORECASE
+)
 
 
 class PeerSettings(BaseModel):
@@ -67,6 +74,12 @@ class HubSettings(ServiceSettings):
         description="The address people use, such as https://hub.example.org/. Without it the hub"
         " goes by what its proxies forward.",
     )
+    user_domains: bool = Field(
+        default=False,
+        description="Give every user a host of their own, one label below that of `public_url`, so"
+        " that browsers keep people's servers apart. Needs a DNS entry and a certificate for all of"
+        " them (*.hub.example.org).",
+    )
     listen: AddressText = Field(
         description="Where proxies bring the public's requests: unix:/path or host:port. Forwarded"
         " headers are believed here, so nobody but proxies may reach it."
@@ -115,6 +128,23 @@ class HubSettings(ServiceSettings):
     )
     log_level: LogLevel = Field(default="info", description="What is logged.")
     log_json: bool = Field(default=False, description="Log JSON lines instead of text.")
+
+    @model_validator(mode="after")
+    def _has_domains_for_users(self) -> "HubSettings":
+        if self.user_domains and not _DOMAIN_URL.fullmatch(self.public_url or ""):
+            raise ValueError(
+                "user_domains needs public_url, with a name that users' hosts can be below, such as"
+                " https://hub.example.org/"
+            )
+        return self
+
+    @property
+    def places(self) -> Places:
+        """Where browsers find what."""
+        if not self.user_domains or self.public_url is None:
+            return Places(self.base_url)
+        parts = urlsplit(self.public_url.lower())
+        return Places(self.base_url, f"{parts.scheme}://{parts.netloc}")
 
     @property
     def hub_prefix(self) -> str:

@@ -20,9 +20,14 @@ class LinkRequest(WireRequest):
 
 
 class LinkReply(WireReply):
-    """The link, relative to the public address. Ten minutes, single use."""
+    """The link, relative to the public address. Ten minutes, single use.
+
+    Attributes:
+        origin: The hub's own, where it is at no other.
+    """
 
     path: str = Field(repr=False)
+    origin: str = ""
     expires_at: Timestamp
 
 

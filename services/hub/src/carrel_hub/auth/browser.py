@@ -57,4 +57,6 @@ def cookie_jar(request: Request) -> CookieJar:
         base_url=settings.base_url,
         hub_prefix=settings.hub_prefix,
         secure=public_origin(request)[0] == "https",
+        domain=settings.places.hub_host or None,
+        own_host=settings.places.are_safe,
     )

@@ -54,19 +54,33 @@ class CookieJar:
         base_url: Path of the whole installation, where servers see the session id.
         hub_prefix: The hub's own path.
         secure: The browser came over https.
+        domain: With one domain per user, the hub's host: what is above all of them.
+        own_host: Nobody else's pages are on the hub's host, so our sign-in is kept to it: a cookie
+            that no other host below the domain can set.
     """
 
     base_url: str
     hub_prefix: str
     secure: bool
+    domain: str | None = None
+    own_host: bool = False
+
+    @property
+    def login_cookie(self) -> str:
+        """The name of the cookie that signs a browser in."""
+        return f"__Host-{LOGIN_COOKIE}" if self.own_host else LOGIN_COOKIE
+
+    @property
+    def login_path(self) -> str:
+        return "/" if self.own_host else self.hub_prefix
 
     def set_login(self, response: Response, value: str, *, max_age: int) -> None:
         """Sign the browser in, for `max_age` seconds."""
         response.set_cookie(
-            LOGIN_COOKIE,
+            self.login_cookie,
             value,
             max_age=max_age,
-            path=self.hub_prefix,
+            path=self.login_path,
             secure=self.secure,
             httponly=True,
             samesite="lax",
@@ -79,6 +93,7 @@ class CookieJar:
             value,
             max_age=max_age,
             path=self.base_url,
+            domain=self.domain,
             secure=self.secure,
             httponly=True,
             samesite="lax",
@@ -98,13 +113,13 @@ class CookieJar:
 
     def clear(self, response: Response) -> None:
         """Forget the browser."""
-        for name, path in (
-            (LOGIN_COOKIE, self.hub_prefix),
-            (SESSION_ID_COOKIE, self.base_url),
-            (XSRF_COOKIE, self.hub_prefix),
+        for name, path, domain in (
+            (self.login_cookie, self.login_path, None),
+            (SESSION_ID_COOKIE, self.base_url, self.domain),
+            (XSRF_COOKIE, self.hub_prefix, None),
         ):
             response.delete_cookie(
-                name, path=path, secure=self.secure, httponly=True, samesite="lax"
+                name, path=path, domain=domain, secure=self.secure, httponly=True, samesite="lax"
             )
 
     def clear_strays(self, response: Response, path: str) -> None:
@@ -112,6 +127,12 @@ class CookieJar:
         parts = path.strip("/").split("/")
         above = {"/", *(f"/{'/'.join(parts[:n])}" for n in range(1, len(parts) + 1))}
         above |= {f"{place}/" for place in above if place != "/"}
-        for name, own in ((LOGIN_COOKIE, self.hub_prefix), (SESSION_ID_COOKIE, self.base_url)):
-            for place in sorted(above - {own}):
-                response.delete_cookie(name, path=place, secure=self.secure)
+        own = {
+            (LOGIN_COOKIE, self.hub_prefix, None),
+            (SESSION_ID_COOKIE, self.base_url, self.domain),
+        }
+        for name in (LOGIN_COOKIE, SESSION_ID_COOKIE):
+            for domain in dict.fromkeys((None, self.domain)):
+                for place in sorted(above):
+                    if (name, place, domain) not in own:
+                        response.delete_cookie(name, path=place, domain=domain, secure=self.secure)

@@ -8,7 +8,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.requests import Request
 from starlette.responses import Response
 
-from carrel_hub.auth.cookies import LOGIN_COOKIE, CookieJar, session_id, single_cookie
+from carrel_hub.auth.browser import cookie_jar
+from carrel_hub.auth.cookies import CookieJar, session_id, single_cookie
 from carrel_hub.auth.digest import MAX_SECRET_LENGTH, digest, new_secret
 from carrel_hub.auth.signing import Signer
 from carrel_hub.context import Hub
@@ -40,7 +41,7 @@ def browser_session_id(signer: Signer, secret: str) -> str:
 
 def login_secret(request: Request, signer: Signer) -> str | None:
     """Return the secret in the browser's login cookie, if the hub signed it."""
-    value = single_cookie(request, LOGIN_COOKIE)
+    value = single_cookie(request, cookie_jar(request).login_cookie)
     if value is None or len(value) > 2 * MAX_SECRET_LENGTH + 1:
         return None
     return signer.verify(_PURPOSE, value)

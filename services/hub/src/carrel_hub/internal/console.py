@@ -45,7 +45,8 @@ async def link(body: LinkRequest, request: Request, hub: HubDep) -> LinkReply:
             actor=CONSOLE_ACTOR,
         )
         new = await create_link(session, hub, user)
-    return LinkReply(path=new.path, expires_at=new.expires_at)
+    origin = hub.settings.places.hub_origin
+    return LinkReply(path=new.path, expires_at=new.expires_at, origin=origin)
 
 
 @router.post("/token")

@@ -6,8 +6,8 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.db.models import Server, User
+from carrel_hub.places import Places
 from carrel_hub.rbac import Actor, Resource, Scope, may
-from carrel_hub.spawns.paths import server_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +30,17 @@ class ServerClient:
         return may(actor, Scope.ACCESS_SERVERS, Resource(self.owner, self.server_name))
 
 
-async def find_client(db: AsyncSession, base_url: str, client_id: str) -> ServerClient | None:
+async def find_client(db: AsyncSession, places: Places, client_id: str) -> ServerClient | None:
     """Return the client of that id."""
-    return await _find(db, base_url, Server.client_id == client_id)
+    return await _find(db, places, Server.client_id == client_id)
 
 
-async def client_of_server(db: AsyncSession, base_url: str, server_id: str) -> ServerClient | None:
+async def client_of_server(db: AsyncSession, places: Places, server_id: str) -> ServerClient | None:
     """Return the client of that server."""
-    return await _find(db, base_url, Server.id == server_id)
+    return await _find(db, places, Server.id == server_id)
 
 
-async def _find(db: AsyncSession, base_url: str, condition: bool) -> ServerClient | None:
+async def _find(db: AsyncSession, places: Places, condition: bool) -> ServerClient | None:
     row = (
         await db.exec(
             select(Server, User).join(User, col(User.id) == col(Server.user_id)).where(condition)
@@ -54,5 +54,5 @@ async def _find(db: AsyncSession, base_url: str, condition: bool) -> ServerClien
         client_id=server.client_id,
         owner=owner.name,
         server_name=server.name,
-        redirect_uri=f"{server_prefix(base_url, owner.name, server.name)}oauth_callback",
+        redirect_uri=f"{places.url(owner.name, server.name)}oauth_callback",
     )

@@ -101,7 +101,7 @@ async def redeem_code(db: AsyncSession, hub: Hub, asked: CodeRedemption) -> Rede
     if used.rowcount != 1:
         await _end_what_was_issued(db, hub, code, user)
         return Redemption(refusal="the code was used before")
-    client = await client_of_server(db, hub.settings.base_url, asked.server_id)
+    client = await client_of_server(db, hub.settings.places, asked.server_id)
     if (refusal := _refusal(hub, asked, code, session, client)) is not None or client is None:
         return Redemption(refusal=refusal or "no such server")
     now = hub.clock.now()
@@ -144,9 +144,10 @@ def _refusal(
         return "the address of the answer is another"
     if not proves(asked.code_verifier, code.challenge):
         return "the code verifier does not fit"
-    if asked.session_id is None or not hmac.compare_digest(
-        digest(asked.session_id), code.session_hash
-    ):
+    if asked.session_id is None:
+        if not hub.settings.places.are_safe:
+            return "the browser does not show its session"
+    elif not hmac.compare_digest(digest(asked.session_id), code.session_hash):
         return "another browser asked for the code"
     return None
 

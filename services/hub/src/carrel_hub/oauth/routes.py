@@ -92,7 +92,7 @@ async def _read(request: Request, hub: Hub) -> tuple[AuthorizeRequest, ServerCli
     try:
         asked = read_request(request.query_params.multi_items())
         async with hub.database.read() as db:
-            client = await find_client(db, hub.settings.base_url, asked.client_id)
+            client = await find_client(db, hub.settings.places, asked.client_id)
         if client is None:
             raise ClientProblemError(
                 "The server that this request is for does not exist (any more)."

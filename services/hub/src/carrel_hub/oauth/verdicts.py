@@ -26,7 +26,7 @@ async def give_verdict(db: AsyncSession, hub: Hub, token_hash: str, server_id: s
     token, user = found
     if not is_good(token, user, hub.clock.now()):
         return NO
-    client = await client_of_server(db, hub.settings.base_url, server_id)
+    client = await client_of_server(db, hub.settings.places, server_id)
     if client is None:
         return NO
     subject = Subject(SubjectKind.TOKEN, user, scopes=scopes_of_token(token, user))

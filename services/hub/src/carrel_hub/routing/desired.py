@@ -3,20 +3,26 @@
 from collections.abc import Iterable
 
 from carrel_hub.db.models import Server
+from carrel_hub.places import Places
 from carrel_hub.settings import HubSettings
-from carrel_hub.spawns.paths import server_prefix
 from carrel_shared.addresses import TcpAddress, parse_address
 from carrel_shared.wire.routes import Access, Route
 
 
-def hub_route(settings: HubSettings) -> Route:
-    """Return the default route: whatever belongs to nobody else is the hub's."""
+def hub_routes(settings: HubSettings) -> list[Route]:
+    """Return the default routes: whatever belongs to nobody else is the hub's.
+
+    With one domain per user that is so on all of their hosts too, where the hub has no pages and
+    sends people to its own.
+    """
     address = parse_address(settings.listen)
     target = f"http://{address}" if isinstance(address, TcpAddress) else str(address)
-    return Route(prefix=settings.base_url, targets=[target])
+    places = settings.places
+    hosts = dict.fromkeys((places.hub_host, places.user_hosts))
+    return [Route(host=host, prefix=settings.base_url, targets=[target]) for host in hosts]
 
 
-def server_route(server: Server, user: str, base_url: str) -> Route:
+def server_route(server: Server, user: str, places: Places) -> Route:
     """Return the route of a server that answers.
 
     Raises:
@@ -25,10 +31,17 @@ def server_route(server: Server, user: str, base_url: str) -> Route:
     if server.address is None:
         raise ValueError(f"server {server.id} has no address")
     return Route(
-        prefix=server_prefix(base_url, user, server.name),
+        host=places.host(user),
+        prefix=places.prefix(user, server.name),
         targets=[server.address],
         peer_uid=server.peer_uid,
-        access=Access(server_id=server.id, client_id=server.client_id, secret=server.secret),
+        access=Access(
+            server_id=server.id,
+            client_id=server.client_id,
+            secret=server.secret,
+            origin=places.origin(user),
+            hub_origin=places.hub_origin,
+        ),
         server=True,
     )
 
@@ -40,9 +53,9 @@ def desired_routes(settings: HubSettings, servers: Iterable[tuple[Server, str]])
         servers: Servers with their users' names. Those without a route number have no route.
     """
     return [
-        hub_route(settings),
+        *hub_routes(settings),
         *(
-            server_route(server, user, settings.base_url)
+            server_route(server, user, settings.places)
             for server, user in servers
             if server.route_number is not None and server.address is not None
         ),
@@ -51,4 +64,5 @@ def desired_routes(settings: HubSettings, servers: Iterable[tuple[Server, str]])
 
 def origin(settings: HubSettings) -> str:
     """Return what all routes are built from: when it changes, every proxy needs the whole table."""
-    return f"{settings.base_url} {settings.listen}"
+    places = settings.places
+    return " ".join(filter(None, (settings.base_url, settings.listen, places.hub_origin)))

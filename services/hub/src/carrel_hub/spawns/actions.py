@@ -11,7 +11,6 @@ from carrel_hub.errors import AgentRefusedError, AgentUnreachableError
 from carrel_hub.events import HUB_ACTOR, agent_actor
 from carrel_hub.routing.reach import reached_number
 from carrel_hub.spawns.outcomes import Outcomes
-from carrel_hub.spawns.paths import server_prefix
 from carrel_hub.spawns.placement import place
 from carrel_hub.spawns.states import State, Step
 from carrel_hub.spawns.transitions import (
@@ -122,7 +121,8 @@ class Actions:
 
     def _spec(self, row: Server, user: User) -> ServerSpec:
         settings = self._hub.settings
-        prefix = server_prefix(settings.base_url, user.name, row.name)
+        places = settings.places
+        prefix = places.prefix(user.name, row.name)
         return ServerSpec(
             server_id=row.id,
             generation=row.generation,
@@ -138,6 +138,7 @@ class Actions:
                 "JUPYTERHUB_USER": user.name,
                 "JUPYTERHUB_SERVER_NAME": row.name,
                 "JUPYTERHUB_BASE_URL": settings.base_url,
+                "JUPYTERHUB_HOST": places.hub_origin,
                 "JUPYTERHUB_SERVICE_PREFIX": prefix,
                 **settings.environment,
             },
@@ -209,7 +210,7 @@ class Actions:
         if report is None:
             async with self._rows.same(row) as (session, current):
                 if current is not None:
-                    await drop_route(session, current, hub.settings.base_url)
+                    await drop_route(session, current, hub.settings.places)
                     finish(
                         session, current, at=self._rows.now(), actor=agent_actor(host), exit_=None
                     )
@@ -254,7 +255,7 @@ class Actions:
                 await begin_stop(
                     session,
                     current,
-                    self._hub.settings.base_url,
+                    self._hub.settings.places,
                     at=self._rows.now(),
                     actor=HUB_ACTOR,
                     reason=summary,

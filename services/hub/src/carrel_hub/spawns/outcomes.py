@@ -56,7 +56,7 @@ class Outcomes:
                     session,
                     current,
                     report,
-                    self._hub.settings.base_url,
+                    self._hub.settings.places,
                     host=host,
                     at=self.now(),
                     actor=agent_actor(host),
@@ -86,7 +86,7 @@ class Outcomes:
     async def fail(self, row: Server, cause: str, summary: str) -> None:
         async with self.same(row) as (session, current):
             if current is not None:
-                await drop_route(session, current, self._hub.settings.base_url)
+                await drop_route(session, current, self._hub.settings.places)
                 fail_start(
                     session,
                     current,

@@ -46,7 +46,7 @@ async def receive_report(hub: Hub, name: str, report: AgentReport) -> AgentRepor
                     session,
                     row,
                     server,
-                    hub.settings.base_url,
+                    hub.settings.places,
                     host=name,
                     at=hub.clock.now(),
                     actor=agent_actor(name),

@@ -99,7 +99,7 @@ async def request_stop(
     if row.state in ENDED or row.state == State.STOPPING:
         return row
     at = hub.clock.now()
-    await begin_stop(session, row, hub.settings.base_url, at=at, actor=actor, reason=reason)
+    await begin_stop(session, row, hub.settings.places, at=at, actor=actor, reason=reason)
     if row.host is None:
         finish(session, row, at=at, actor=actor, exit_=None)
     await session.flush()

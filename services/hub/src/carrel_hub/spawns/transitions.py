@@ -12,9 +12,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.db.models import Server, User
 from carrel_hub.events import HUB_ACTOR, record, server_subject
+from carrel_hub.places import Places
 from carrel_hub.routing.changes import append_change
 from carrel_hub.routing.desired import server_route
-from carrel_hub.spawns.paths import server_prefix
 from carrel_hub.spawns.states import ASK_SECONDS, State, Target
 from carrel_shared.wire.routes import DeleteRoute, PutRoute
 from carrel_shared.wire.servers import ExitReport, ServerReport, ServerState
@@ -67,7 +67,7 @@ def begin_start(session: AsyncSession, row: Server, *, at: datetime, actor: str)
 async def begin_stop(
     session: AsyncSession,
     row: Server,
-    base_url: str,
+    places: Places,
     *,
     at: datetime,
     actor: str,
@@ -88,17 +88,18 @@ async def begin_stop(
     row.request_id = structlog.contextvars.get_contextvars().get("request_id") or row.request_id
     session.add(row)
     tell(session, row, "server.stop_requested", at=at, actor=actor, message=reason)
-    await drop_route(session, row, base_url)
+    await drop_route(session, row, places)
 
 
-async def drop_route(session: AsyncSession, row: Server, base_url: str) -> None:
+async def drop_route(session: AsyncSession, row: Server, places: Places) -> None:
     """Take a server's route away, if it has one."""
     if row.route_number is None:
         return
     row.route_number = None
     session.add(row)
-    prefix = server_prefix(base_url, await owner_name(session, row), row.name)
-    await append_change(session, DeleteRoute(prefix=prefix))
+    owner = await owner_name(session, row)
+    route = DeleteRoute(host=places.host(owner), prefix=places.prefix(owner, row.name))
+    await append_change(session, route)
 
 
 async def owner_name(session: AsyncSession, row: Server) -> str:
@@ -156,7 +157,7 @@ async def apply_report(
     session: AsyncSession,
     row: Server,
     report: ServerReport,
-    base_url: str,
+    places: Places,
     *,
     host: str,
     at: datetime,
@@ -171,11 +172,11 @@ async def apply_report(
         return False
     alive = report.state in (ServerState.STARTING, ServerState.READY, ServerState.STOPPING)
     if report.generation > row.generation:
-        return await _meet_newer(session, row, report, base_url, host=host, at=at, actor=actor)
+        return await _meet_newer(session, row, report, places, host=host, at=at, actor=actor)
     if report.state in (ServerState.STOPPED, ServerState.FAILED):
         if row.state in (State.STOPPED, State.FAILED):
             return False
-        await drop_route(session, row, base_url)
+        await drop_route(session, row, places)
         finish(session, row, at=at, actor=actor, exit_=report.exit)
         return True
     if report.state == ServerState.UNKNOWN:
@@ -188,7 +189,7 @@ async def apply_report(
         await begin_stop(
             session,
             row,
-            base_url,
+            places,
             at=at,
             actor=HUB_ACTOR,
             reason="It came up after it was given up.",
@@ -198,7 +199,7 @@ async def apply_report(
         return False
     if report.state == ServerState.STARTING:
         return _note_starting(session, row, report, at=at, actor=actor)
-    return await _note_ready(session, row, report, base_url, at=at, actor=actor)
+    return await _note_ready(session, row, report, places, at=at, actor=actor)
 
 
 def lose_sight(session: AsyncSession, row: Server, *, at: datetime, reason: str) -> bool:
@@ -250,7 +251,7 @@ async def _note_ready(
     session: AsyncSession,
     row: Server,
     report: ServerReport,
-    base_url: str,
+    places: Places,
     *,
     at: datetime,
     actor: str,
@@ -270,7 +271,7 @@ async def _note_ready(
     row.attempts, row.next_attempt_at = 0, None
     session.add(row)
     tell(session, row, "server.answers", at=at, actor=actor)
-    route = server_route(row, await owner_name(session, row), base_url)
+    route = server_route(row, await owner_name(session, row), places)
     row.route_number = await append_change(session, PutRoute(route=route))
     session.add(row)
     return True
@@ -280,7 +281,7 @@ async def _meet_newer(
     session: AsyncSession,
     row: Server,
     report: ServerReport,
-    base_url: str,
+    places: Places,
     *,
     host: str,
     at: datetime,
@@ -295,7 +296,7 @@ async def _meet_newer(
     session.add(row)
     if report.state in (ServerState.STOPPED, ServerState.FAILED, ServerState.UNKNOWN):
         return True
-    await drop_route(session, row, base_url)
+    await drop_route(session, row, places)
     row.target, row.state, row.host = Target.RUNNING, State.UNKNOWN, host
     row.secret, row.address, row.peer_uid = "", None, None
     row.progress_message = "It runs from before the database was restored; stop it to start anew"

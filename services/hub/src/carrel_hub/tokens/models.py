@@ -4,13 +4,13 @@ from typing import Any
 
 from carrel_hub.auth.subjects import scopes_of_token
 from carrel_hub.db.models import Token, User
+from carrel_hub.places import Places
 from carrel_hub.rbac import Members
-from carrel_hub.spawns.paths import server_prefix
 from carrel_hub.users.models import timestamp
 
 
 def token_model(
-    token: Token, user: User, members: Members, *, base_url: str, server: tuple[str, str] | None
+    token: Token, user: User, members: Members, *, places: Places, server: tuple[str, str] | None
 ) -> dict[str, Any]:
     """Return a token without its secret.
 
@@ -20,7 +20,7 @@ def token_model(
     """
     client = "JupyterHub"
     if server is not None:
-        client = f"Server at {server_prefix(base_url, *server)}"
+        client = f"Server at {places.prefix(*server)}"
     elif token.client_id is not None:
         client = token.client_id
     return {

@@ -171,7 +171,7 @@ async def _models(
             token,
             user,
             members,
-            base_url=hub.settings.base_url,
+            places=hub.settings.places,
             server=None if server_name is None else (owner_name, server_name),
         )
         for token, owner_name, server_name in rows

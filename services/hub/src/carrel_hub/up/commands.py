@@ -58,8 +58,8 @@ def run_link(arguments: Namespace, environ: Mapping[str, str]) -> int:
             demo=False,
             uid_of=lambda name: account.uid if (account := find_account(name)) else None,
         )
-    path = found.console().link(user=person.name, account=person.account)
-    say(sign_in_text(person.name, f"{found.record.origin}{path}"))
+    link = found.console().link(user=person.name, account=person.account)
+    say(sign_in_text(person.name, link.at(found.record.origin)))
     return 0
 
 

@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,22 @@ def _expected_shape() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A sign-in link.
+
+    Attributes:
+        origin: Where the hub is, if it answers nowhere else.
+    """
+
+    path: str = field(repr=False)
+    origin: str = ""
+
+    def at(self, origin: str) -> str:
+        """Return the whole address, at `origin` unless the hub is elsewhere."""
+        return f"{self.origin or origin}{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
 class Notebook:
     """A notebook server that is not stopped."""
 
@@ -92,8 +108,8 @@ class HubConsole:
         self._socket = socket_path
         self._key = key
 
-    def link(self, *, user: str, account: str | None) -> str:
-        """Have a one-time sign-in link made; return its path below the origin. It is a secret.
+    def link(self, *, user: str, account: str | None) -> Link:
+        """Have a one-time sign-in link made. It is a secret.
 
         Raises:
             UpError: If the hub refuses or does not answer.
@@ -101,7 +117,7 @@ class HubConsole:
         body = {"user": user, "account": account, "admin": True}
         reply = self._ask("POST", "/internal/v1/console/link", body)
         with _expected_shape():
-            return str(reply["path"])
+            return Link(str(reply["path"]), str(reply.get("origin", "")))
 
     def notebooks(self) -> list[Notebook]:
         """Return the servers that are not stopped.

@@ -16,7 +16,7 @@ from carrel_hub.up.accounts import (
     find_account,
     own_account,
 )
-from carrel_hub.up.console import HubConsole, Notebook
+from carrel_hub.up.console import HubConsole, Link, Notebook
 from carrel_hub.up.errors import UpError
 from carrel_hub.up.keys import load_or_make_keys
 from carrel_hub.up.launch import Watched
@@ -248,13 +248,14 @@ class _Run:
 
     def _print_ready(self) -> None:
         self._log.print_new()
-        say(f"\nCarrel is running at {self._options.url}")
+        link, problem = Link(""), ""
         try:
-            path = self._console.link(user=self._person.name, account=self._person.account)
+            link = self._console.link(user=self._person.name, account=self._person.account)
         except UpError as error:
-            say(f"No sign-in link could be made: {error}")
-        else:
-            say(sign_in_text(self._person.name, f"{self._options.origin}{path}"))
+            problem = f"No sign-in link could be made: {error}"
+        origin = link.origin or self._options.origin
+        say(f"\nCarrel is running at {origin}{self._options.base_url}")
+        say(problem or sign_in_text(self._person.name, link.at(origin)))
         say(f"Another link: {self._link_command}      Stop: Ctrl-C\n")
 
     def _stop_notebooks(self) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from carrel_hub.db.models import Server, User
 from carrel_hub.rbac import NO_MEMBERS, Actor, Members, Resource, Scope, may
 from carrel_hub.settings import HubSettings
-from carrel_hub.spawns.paths import progress_path, server_prefix
+from carrel_hub.spawns.paths import progress_path
 from carrel_hub.spawns.states import ENDED, State
 
 USER_KEYS: Mapping[Scope, tuple[str, ...]] = {
@@ -92,7 +92,7 @@ def user_model(
         "user_info": None,
         "roles": ["admin", "user"] if user.admin else ["user"],
         "groups": list(groups),
-        "server": server_prefix(settings.base_url, user.name) if ready else None,
+        "server": settings.places.url(user.name) if ready else None,
         "pending": None if default is None else pending(default),
         "created": timestamp(user.created),
         "last_activity": timestamp(user.last_activity),
@@ -104,7 +104,7 @@ def user_model(
 
 def server_model(user: User, row: Server, actor: Actor, settings: HubSettings) -> dict[str, Any]:
     """Return a server as `actor` may see it."""
-    url = server_prefix(settings.base_url, user.name, row.name)
+    url = settings.places.url(user.name, row.name)
     progress_url = progress_path(settings.base_url, user.name, row.name)
     waits = pending(row)
     ready = row.state == State.READY
@@ -142,5 +142,7 @@ def pending(row: Server) -> str | None:
 def _absolute(settings: HubSettings, path: str) -> str | None:
     if settings.public_url is None:
         return None
+    if not path.startswith("/"):  # it is a whole address already
+        return path
     parts = urlsplit(settings.public_url)
     return f"{parts.scheme}://{parts.netloc}{path}"

@@ -18,8 +18,7 @@ from carrel_hub.deps import HubDep
 from carrel_hub.errors import InvalidRequestError
 from carrel_hub.events import user_actor
 from carrel_hub.rbac import Scope, authorise
-from carrel_hub.routing.desired import hub_route
-from carrel_hub.spawns.paths import server_prefix
+from carrel_hub.routing.desired import hub_routes
 from carrel_hub.spawns.service import request_stop_all
 from carrel_hub.users.bodies import json_body
 from carrel_hub.users.paging import page_reply, read_page
@@ -60,11 +59,13 @@ async def get_routes(request: Request, hub: HubDep, subject: SubjectDep) -> JSON
     )
     async with hub.database.read() as session:
         rows = (await session.exec(statement)).all()
-    default = hub_route(settings)
-    routes = {default.prefix: _route(default.prefix, default.targets[0], {"hub": True})}
+    routes = {}
+    for hub_route in hub_routes(settings):
+        spec = f"{hub_route.host}{hub_route.prefix}"
+        routes[spec] = _route(spec, hub_route.targets[0], {"hub": True})
     for name, address, user in rows:
-        prefix = server_prefix(settings.base_url, user, name)
-        routes[prefix] = _route(prefix, str(address), {"user": user, "server_name": name})
+        spec = settings.places.host(user) + settings.places.prefix(user, name)
+        routes[spec] = _route(spec, str(address), {"user": user, "server_name": name})
     names = sorted(routes)
     if page.described:
         names = names[page.offset : page.offset + page.limit]

@@ -8,7 +8,7 @@ from typing import Any
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Server, User
 from carrel_hub.errors import InvalidRequestError, NotFoundError
-from carrel_hub.spawns.paths import server_prefix
+from carrel_hub.places import Places
 from carrel_hub.spawns.states import State
 
 KEEPALIVE_SECONDS = 8.0
@@ -48,7 +48,7 @@ async def progress_stream(hub: Hub, user: User, row: Server) -> AsyncIterator[by
             if current is None or hub.wakeups.stopping:
                 return
             if current.generation != generation or current.state not in _UNDER_WAY:
-                yield frame(final_event(current, user, hub.settings.base_url, generation))
+                yield frame(final_event(current, user, hub.settings.places, generation))
                 return
             now = (current.progress, current.progress_message)
             if now != told:
@@ -61,10 +61,10 @@ async def progress_stream(hub: Hub, user: User, row: Server) -> AsyncIterator[by
             await watch.wait(LOOK_SECONDS)
 
 
-def final_event(row: Server, user: User, base_url: str, generation: int) -> dict[str, Any]:
+def final_event(row: Server, user: User, places: Places, generation: int) -> dict[str, Any]:
     """Return the event that ends a stream about one generation of a server. Pure."""
     if row.generation == generation and row.state in (State.READY, State.UNKNOWN):
-        url = server_prefix(base_url, user.name, row.name)
+        url = places.url(user.name, row.name)
         shown = html.escape(url)
         return {
             "progress": 100,

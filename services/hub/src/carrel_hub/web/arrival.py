@@ -16,7 +16,21 @@ from carrel_hub.web.page_route import redirect
 def wanted_next(request: Request) -> str | None:
     """Return where the request wants to go on, if that is a place of ours."""
     scheme, host = public_origin(request)
-    return safe_next(request.query_params.get("next"), scheme=scheme, host=host)
+    places = hub_of(request).settings.places
+    wanted = request.query_params.get("next")
+    if wanted is not None and places.hub_origin:
+        origin, slash, rest = _split_origin(wanted)
+        if places.is_users(origin):
+            wanted = slash + rest
+    found = safe_next(wanted, scheme=scheme, host=host)
+    return None if found is None else places.located(found)
+
+
+def _split_origin(address: str) -> tuple[str, str, str]:
+    """Return an address's origin, and its path in two pieces."""
+    scheme, separator, rest = address.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority}".lower(), slash, path
 
 
 def default_next(hub: Hub, user: User) -> str:

@@ -1,8 +1,12 @@
 """What every page says to the browser about what it may do. Pure."""
 
 
-def page_headers(hub_prefix: str) -> dict[str, str]:
+def page_headers(hub_prefix: str, user_origins: str = "") -> dict[str, str]:
     """Return the headers of every page.
+
+    Args:
+        user_origins: Where forms may lead to beside our own origin: browsers hold the redirects
+            that answer a form, on to somebody's server, against the policy as well.
 
     Nothing inline runs, nothing comes from elsewhere, nobody frames a page, and a window that a
     neighbour opens shares nothing with it (`Cross-Origin-Opener-Policy`).
@@ -15,7 +19,7 @@ def page_headers(hub_prefix: str) -> dict[str, str]:
         "script-src 'self'",
         "img-src 'self'",
         "connect-src 'self'",
-        "form-action 'self'",
+        f"form-action 'self' {user_origins}".rstrip(),
         "base-uri 'none'",
     )
     return {

@@ -15,7 +15,6 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import Server, User
 from carrel_hub.events import user_actor
 from carrel_hub.rbac import Scope, may
-from carrel_hub.spawns.paths import server_prefix
 from carrel_hub.spawns.service import find_server, request_stop
 from carrel_hub.web.arrival import default_next, wanted_next
 from carrel_hub.web.page_route import (
@@ -156,7 +155,7 @@ def _card(hub: Hub, place: Place) -> Card:
         owner=place.owner.name,
         has_account=place.owner.account is not None,
         view=view(place.row, now=hub.clock.now()),
-        open_url=server_prefix(hub.settings.base_url, place.owner.name, place.name),
+        open_url=place.url(hub),
         start_url=place.page(hub, "spawn"),
         stop_url=place.page(hub, "stop"),
         why_url=place.page(hub, "spawn-pending"),

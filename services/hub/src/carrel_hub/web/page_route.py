@@ -48,7 +48,9 @@ class PageRoute(APIRoute):
                 )
             except RequestValidationError:
                 response = render_error(request, 400, "The request is not one this page takes.")
-            for name, value in page_headers(hub_of(request).settings.hub_prefix).items():
+            settings = hub_of(request).settings
+            headers = page_headers(settings.hub_prefix, settings.places.user_origins)
+            for name, value in headers.items():
                 response.headers.setdefault(name, value)
             return response
 

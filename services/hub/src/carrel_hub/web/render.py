@@ -70,5 +70,8 @@ def render(
     return HTMLResponse(
         environment().get_template(template).render(known),
         status_code=status,
-        headers={**page_headers(settings.hub_prefix), **(headers or {})},
+        headers={
+            **page_headers(settings.hub_prefix, settings.places.user_origins),
+            **(headers or {}),
+        },
     )

@@ -9,7 +9,7 @@ from carrel_hub.db.models import Server, User
 from carrel_hub.errors import InvalidRequestError, NotFoundError
 from carrel_hub.rbac import Resource, Scope, authorise
 from carrel_hub.rbac.decisions import NOT_FOUND
-from carrel_hub.spawns.paths import escape_name, server_prefix
+from carrel_hub.spawns.paths import escape_name
 from carrel_hub.spawns.service import find_server
 from carrel_hub.users.accounts import find_user
 
@@ -31,8 +31,8 @@ class Place:
     row: Server | None
 
     def url(self, hub: Hub) -> str:
-        """Return the path the server answers below."""
-        return server_prefix(hub.settings.base_url, self.owner.name, self.name)
+        """Return where browsers find the server."""
+        return hub.settings.places.url(self.owner.name, self.name)
 
     def page(self, hub: Hub, kind: str) -> str:
         """Return the path of the hub's page of that kind (`spawn`, `spawn-pending`, `stop`)."""

@@ -78,7 +78,7 @@ async def answer(request: Request, *, below: str) -> Response:
     if wants_json(request, rest) or request.method not in READING:
         return api_reply(hub, owner)
     # The way back from signing in cannot be walked a second time.
-    goal = place.url(hub) if rest[:1] == ["oauth_callback"] else f"{hub.settings.base_url}{uri}"
+    goal = place.url(hub) if rest[:1] == ["oauth_callback"] else _public(hub, uri)
     next_query = urlencode({"next": goal})
     if shown.changing or shown.state == State.FAILED:
         return redirect(f"{place.page(hub, 'spawn-pending')}?{next_query}", status=303)
@@ -109,7 +109,8 @@ def json_reply(status: int, message: str) -> JSONResponse:
 
 def api_reply(hub: Hub, owner: str) -> JSONResponse:
     """Say to a program that the server is not running, and where it is started."""
-    start = f"{hub.settings.hub_prefix}spawn/{quote(owner, safe='@~')}"
+    settings = hub.settings
+    start = f"{settings.places.hub_origin}{settings.hub_prefix}spawn/{quote(owner, safe='@~')}"
     return json_reply(424, f"The server of {owner} is not running. Start it at {start}")
 
 
@@ -142,4 +143,9 @@ async def _back_to_server(hub: Hub, path: str, query: str) -> Response:
         await asyncio.sleep(min(2**count, 10))
     fields = [(key, value) for key, value in fields if key != "redirects"]
     fields.append(("redirects", str(count + 1)))
-    return redirect(f"{hub.settings.base_url}{path}?{urlencode(fields)}")
+    return redirect(_public(hub, f"{path}?{urlencode(fields)}"))
+
+
+def _public(hub: Hub, uri: str) -> str:
+    """Return where browsers find `user/NAME/...`."""
+    return hub.settings.places.located(f"{hub.settings.base_url}{uri}")

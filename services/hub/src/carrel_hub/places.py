@@ -1,0 +1,111 @@
+"""Where things are for browsers: paths, and with one domain per user hosts. Pure.
+
+The hub is on the host of its public address, and each user's servers are on a host one label below
+that. To a browser those are different origins, so what runs on one person's server cannot act in
+the pages of another's.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from carrel_hub.spawns.paths import escape_name, server_prefix
+
+_SAFE_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_NOT_IN_LABEL = re.compile(r"[^a-z0-9]+")
+_HASH_DIGITS = 20
+
+
+def label_of(name: str) -> str:
+    """Return the label of a user's host (RFC 1123 2.1). No two names have the same.
+
+    It is the name where that is a label, is no number and has no `--` in it. Others get `u-`, what
+    can be read of the name, and a hash: always with a `--`, so it is never somebody's name.
+    """
+    if _SAFE_LABEL.fullmatch(name) and not name.isdigit() and "--" not in name:
+        return name
+    readable = _NOT_IN_LABEL.sub("", name.lower())[:8]
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_DIGITS]
+    return f"u-{readable}--{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Paths and addresses, as the settings have them.
+
+    Attributes:
+        base_url: The path of the whole installation.
+        hub_origin: Scheme, host and port of the hub; empty when all share one host, and addresses
+            are paths.
+    """
+
+    base_url: str
+    hub_origin: str = ""
+
+    @property
+    def hub_host(self) -> str:
+        """The hub's host, as routes have it; empty when all share one."""
+        return urlsplit(self.hub_origin).hostname or ""
+
+    @property
+    def user_hosts(self) -> str:
+        """All users' hosts, as routes have it."""
+        return f"*.{self.hub_host}" if self.hub_origin else ""
+
+    @property
+    def user_origins(self) -> str:
+        """All users' origins, as a content security policy has them."""
+        scheme, separator, authority = self.hub_origin.partition("://")
+        return f"{scheme}{separator}*.{authority}" if self.hub_origin else ""
+
+    @property
+    def are_safe(self) -> bool:
+        """Whether each user has a host of their own, with TLS: cookies can be kept to one host."""
+        return self.hub_origin.startswith("https:")
+
+    def host(self, user: str) -> str:
+        """Return a user's host, as routes have it; empty when all share one."""
+        return f"{label_of(user)}.{self.hub_host}" if self.hub_origin else ""
+
+    def origin(self, user: str) -> str:
+        """Return scheme, host and port of a user's servers; empty when all share one."""
+        scheme, separator, authority = self.hub_origin.partition("://")
+        return f"{scheme}{separator}{label_of(user)}.{authority}" if self.hub_origin else ""
+
+    def prefix(self, user: str, server_name: str = "") -> str:
+        """Return the path a server answers below."""
+        return server_prefix(self.base_url, user, server_name)
+
+    def url(self, user: str, server_name: str = "") -> str:
+        """Return where browsers find a server: a path, or with a host of its own an address."""
+        return self.origin(user) + self.prefix(user, server_name)
+
+    def located(self, path: str) -> str:
+        """Return where browsers find a path of this installation.
+
+        Args:
+            path: Of the hub or of a server, with query and fragment.
+        """
+        home = f"{self.base_url}user/"
+        if not self.hub_origin or not path.startswith(home):
+            return path
+        name = re.split(r"[/?#]", path.removeprefix(home), maxsplit=1)[0]
+        user = unquote(name)
+        return self.origin(user) + path if escape_name(user) == name and user else path
+
+    def is_hub(self, host: str) -> bool:
+        """Whether a `Host` is the hub's own. Without hosts of users' own, every one is."""
+        name = host.partition(":")[0].lower().removesuffix(".")
+        return not self.hub_origin or name == self.hub_host
+
+    def is_users(self, origin: str) -> bool:
+        """Whether an origin is one of the users'."""
+        scheme, separator, authority = self.hub_origin.partition("://")
+        ending = f".{authority}"
+        label = origin.removeprefix(f"{scheme}{separator}").removesuffix(ending)
+        return bool(
+            self.hub_origin
+            and origin == f"{scheme}{separator}{label}{ending}"
+            and _SAFE_LABEL.fullmatch(label)
+        )
