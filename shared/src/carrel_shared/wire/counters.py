@@ -9,6 +9,8 @@ from carrel_shared.wire.routes import TableStatus
 class FirstByteTimes(WireReply):
     """How long forwarded requests took from their head to the head of their answer.
 
+    Where there are many, 200 a second are timed.
+
     Attributes:
         bounds: Upper bounds in seconds, ascending; the last of `counts` is what is above all.
         counts: Requests for each bound, each counted once.

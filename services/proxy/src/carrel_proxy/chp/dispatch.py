@@ -57,9 +57,12 @@ class ChpDispatcher:
             metrics.requests_ws += 1
         else:
             metrics.requests_web += 1
-        began = perf_counter()
-        route = self.match(head)
-        metrics.find_target_for_req.observe(perf_counter() - began)
+        if client.edge.timings > 0:
+            began = perf_counter()
+            route = self.match(head)
+            metrics.find_target_for_req.observe(perf_counter() - began)
+        else:
+            route = self.match(head)
         exchange = ChpExchange(
             self,
             client,

@@ -13,7 +13,7 @@ RECENT = 1000
 _QUANTILES = (0.01, 0.05, 0.5, 0.9, 0.95, 0.99, 0.999)
 _STATUSES = 600
 _SUMMARIES = {
-    "find_target_for_req": "Seconds to find a request's route",
+    "find_target_for_req": "Seconds to find a request's route; 200 a second at most are timed",
     "last_activity_updating": "Seconds to note a route's use; that is an assignment here, so none",
 }
 

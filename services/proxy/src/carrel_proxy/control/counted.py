@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from carrel_proxy.access.verdicts import Verdicts
-from carrel_proxy.engine.counters import FIRST_BYTE_BOUNDS, STATUS_CLASSES
+from carrel_proxy.engine.counters import FIRST_BYTE_BOUNDS
 from carrel_proxy.engine.edge import Edge
 from carrel_proxy.engine.exchange import Exchange
 from carrel_proxy.engine.process import process_use
@@ -33,7 +33,7 @@ class Counted:
         return ProxyTotals(
             since=self._since,
             requests={
-                kind: dict(zip(STATUS_CLASSES, numbers, strict=True))
+                kind: _by_class(numbers)
                 for kind, numbers in (
                     ("read", counters.reads),
                     ("write", counters.writes),
@@ -111,6 +111,14 @@ class Counted:
             received, sent = found.get(one.route, (0, 0))
             found[one.route] = (received + one.received, sent + one.sent)
         return found
+
+
+def _by_class(by_status: list[int]) -> dict[str, int]:
+    """Return numbers by the first digit of the status: few, whatever targets answer."""
+    found = {"none": by_status[0]}
+    for digit in range(1, 6):
+        found[f"{digit}xx"] = sum(by_status[digit * 100 : digit * 100 + 100])
+    return found
 
 
 def merge_totals(many: Iterable[ProxyTotals]) -> ProxyTotals:

@@ -64,7 +64,7 @@ def families(totals: ProxyTotals) -> Iterator[Family]:
     )
     yield histogram(
         "carrel_proxy_first_byte_seconds",
-        "From the head of a forwarded request to the head of its answer.",
+        "From the head of a forwarded request to that of its answer; up to 200 a second.",
         totals.first_byte.bounds,
         totals.first_byte.counts,
         totals.first_byte.seconds,

@@ -15,15 +15,20 @@ class RequestBody:
         surplus: What came after its end, which begins the next request.
     """
 
-    __slots__ = ("_expects_continue", "_left", "_reader", "_sent", "done", "surplus")
+    __slots__ = ("_expects_continue", "_left", "_length", "_reader", "_sent", "done", "surplus")
 
     def __init__(self, head: RequestHead) -> None:
         self._reader = ChunkReader() if head.chunked else None
-        self._left = head.length or 0
+        self._left = self._length = head.length or 0
         self._sent = 0
         self._expects_continue = head.expects_continue
         self.done = not head.has_body
         self.surplus = b""
+
+    @property
+    def taken(self) -> int:
+        """Bytes that went on so far."""
+        return self._length - self._left if self._reader is None else self._sent
 
     @property
     def ready(self) -> bool:

@@ -1,8 +1,8 @@
 """What the data plane counts. Plain numbers that grow, on objects that the code has in hand.
 
 Counting is on the path of every request, so there are no labels to look up, no locks (one loop
-counts) and no calls but one at a request's end. What is under way is not in these numbers: whoever
-reads them adds what the open exchanges and tunnels hold (`carrel_proxy.control.counted`).
+counts) and, for a plain GET, no calls. What is under way is not in these numbers: whoever reads
+them adds what the open exchanges and tunnels hold (`carrel_proxy.control.counted`).
 """
 
 from bisect import bisect_left
@@ -11,17 +11,17 @@ from collections import Counter
 FIRST_BYTE_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Seconds. The loop's clock is good to a millisecond, so finer ones would say nothing."""
 
-STATUS_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
-"""By the first digit of the status; 0 is a request whose client left before an answer began."""
+_STATUSES = 600
 
-SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+_SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 
 
 class Counters:
     """Since the start of this process. `carrel_shared.wire.counters` says what each name means.
 
     Attributes:
-        reads: Ended requests with a method that changes nothing, by `STATUS_CLASSES`.
+        reads: Ended requests with a method that changes nothing, by status; 0 is one whose client
+            left before an answer began.
         writes: All others but WebSocket handshakes, likewise.
         upgrades: WebSocket handshakes, likewise.
         own: Answers of the proxy's own by reason.
@@ -54,9 +54,9 @@ class Counters:
     )
 
     def __init__(self) -> None:
-        self.reads = [0] * len(STATUS_CLASSES)
-        self.writes = [0] * len(STATUS_CLASSES)
-        self.upgrades = [0] * len(STATUS_CLASSES)
+        self.reads = [0] * _STATUSES
+        self.writes = [0] * _STATUSES
+        self.upgrades = [0] * _STATUSES
         self.own: Counter[str] = Counter()
         self.first_byte = [0] * (len(FIRST_BYTE_BOUNDS) + 1)
         self.first_byte_seconds = 0.0
@@ -76,6 +76,15 @@ class Counters:
         self.verdict_asks = 0
         self.verdict_hits = 0
         self.verdict_misses = 0
+
+    def ended(self, method: bytes, status: int, *, websocket: bool) -> None:
+        """A request ended that was no plain GET."""
+        if websocket:
+            self.upgrades[status] += 1
+        elif method in _SAFE_METHODS:
+            self.reads[status] += 1
+        else:
+            self.writes[status] += 1
 
     def answer_began(self, seconds: float) -> None:
         """A target's answer began so long after its request."""

@@ -24,7 +24,6 @@ from carrel_proxy.core.head import (
 from carrel_proxy.core.headers import response_bytes, response_fields
 from carrel_proxy.core.troubles import GATEWAY_TIMEOUT, trouble_of
 from carrel_proxy.core.websocket import check_accepted
-from carrel_proxy.engine.counters import SAFE_METHODS
 from carrel_proxy.engine.deadlines import NEVER
 from carrel_proxy.engine.routes import LiveRoute
 from carrel_proxy.engine.upstream import UpstreamConnection
@@ -65,8 +64,7 @@ class Exchange:
         keep_alive: After this response the client may send another request.
         answered: The client has been sent the beginning of a final response.
         over: Nothing more happens here.
-        began: When its head was there, by the loop's clock.
-        received: Bytes of its body so far.
+        began: When its head was there, by the loop's clock; 0 if nobody needs to know.
         sent: Bytes of the response's body so far.
     """
 
@@ -92,7 +90,6 @@ class Exchange:
         "head",
         "keep_alive",
         "over",
-        "received",
         "route",
         "sent",
         "websocket",
@@ -116,8 +113,7 @@ class Exchange:
         self.keep_alive = False
         self.answered = False
         self.over = False
-        self.began = client.edge.time()
-        self.received = len(pending)
+        self.began = edge.time() if (edge := client.edge).timings > 0 else 0.0
         self.sent = 0
         self._pending = pending
         self._upstream: UpstreamConnection | None = None
@@ -132,6 +128,11 @@ class Exchange:
         self._interim = 0
         self._status = 0
         self._held_back = False
+
+    @property
+    def received(self) -> int:
+        """Bytes of the request's body so far."""
+        return self.body.taken if self.body is not None else 0
 
     @property
     def request_done(self) -> bool:
@@ -187,7 +188,6 @@ class Exchange:
         except BadRequestError as error:
             self.fail(error)
             return
-        self.received += len(out)
         self.route.active_at = self.client.edge.deadlines.now
         if self._upstream is None:
             self._pending += out
@@ -265,7 +265,8 @@ class Exchange:
             return
         self._kind = kind = response_body(head, self.head.method)
         self._status = head.status
-        self.client.edge.counters.answer_began(self.client.edge.time() - self.began)
+        if self.began:
+            self.client.edge.answer_began(self.began)
         self.keep_alive = (
             self.head.keep_alive
             and (self.body is None or self.body.done)
@@ -338,9 +339,9 @@ class Exchange:
         check_accepted(head, self.head.special[b"sec-websocket-key"][0])
         upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
         out = response_bytes(head, upgrade, self.route.fence)
-        self._status = 101
+        self.client.edge.counters.upgrades[101] += 1
+        self.route.requests += 1
         self.over = True
-        self._account()
         self._upstream = None
         upstream.conversation = None
         self.client.transport.write(out + data)
@@ -489,26 +490,20 @@ class Exchange:
 
     def _let_go(self, *, reusable: bool) -> None:
         self.over = True
-        self._account()
+        counters, route = self.client.edge.counters, self.route
+        if self.head.method == b"GET" and not self.websocket:
+            counters.reads[self._status] += 1
+        else:
+            counters.ended(self.head.method, self._status, websocket=self.websocket)
+        route.requests += 1
+        if sent := self.sent:
+            route.sent += sent
+            counters.sent += sent
+        if self.body is not None:
+            route.received += self.body.taken
+            counters.received += self.body.taken
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             if self._held_back and reusable and not upstream.transport.is_closing():
                 upstream.transport.resume_reading()
             upstream.release(reusable=reusable)
-
-    def _account(self) -> None:
-        """Count what has ended."""
-        counters, route = self.client.edge.counters, self.route
-        if self.websocket:
-            ended = counters.upgrades
-        elif self.head.method in SAFE_METHODS:
-            ended = counters.reads
-        else:
-            ended = counters.writes
-        ended[self._status // 100] += 1
-        route.requests += 1
-        route.sent += self.sent
-        counters.sent += self.sent
-        if self.received:
-            route.received += self.received
-            counters.received += self.received
