@@ -182,8 +182,8 @@ class Client:
 
 
 @asynccontextmanager
-async def connect(port: int) -> AsyncIterator[Client]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def connect(port: int, *, local: str = "127.0.0.1") -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(local, 0))
     client = Client(reader, writer)
     try:
         yield client

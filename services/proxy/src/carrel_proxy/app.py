@@ -84,6 +84,7 @@ class Proxy:
             connect_seconds=settings.connect_seconds,
             upstream_idle_seconds=settings.upstream_idle_seconds,
             vanished_seconds=settings.vanished_seconds,
+            most_connections=settings.max_connections_per_route,
             counters=self.counters,
             fleet=MutualTls(settings.fleet, towards_relays) if settings.fleet else None,
         )

@@ -36,6 +36,12 @@ class HostAwayError(TargetAwayError):
     """The host that a route leads to cannot be reached. What is on it may well be running."""
 
 
+class BusyError(ProxyError):
+    """There is no room for another connection to this target. No byte was sent to it."""
+
+    status = 503
+
+
 class WrongPeerError(ProxyError):
     """Another account than the route names is behind a socket, or it is not its host's relay that
     answers. No byte was sent."""

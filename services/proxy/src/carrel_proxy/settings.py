@@ -175,6 +175,18 @@ class ProxySettings(ServiceSettings):
     max_fields: int = Field(
         default=100, ge=10, description="Number of a request's header fields at most."
     )
+    max_connections_per_address: int = Field(
+        default=2000,
+        ge=0,
+        description="How many connections one address may have at a time in each worker; 0 is no"
+        " limit. An IPv6 address is counted by its /64; `trusted_peers` and unix sockets are not.",
+    )
+    max_connections_per_route: int = Field(
+        default=2000,
+        ge=0,
+        description="How many connections to one server may be in use at a time in each worker; 0"
+        " is no limit.",
+    )
     max_verdicts: int = Field(
         default=20_000, ge=100, description="How many sign-ins are remembered at most."
     )

@@ -61,6 +61,7 @@ class ChpRoute(LiveRoute):
         self._deadlines = deadlines
         self._logged = float("-inf")
         self.last_head = None
+        self.most_connections = 0
 
     @property
     def active_at(self) -> float | None:

@@ -6,6 +6,7 @@ from carrel_proxy.core.answers import Reason, Trouble
 from carrel_proxy.errors import (
     BadRequestError,
     BadResponseError,
+    BusyError,
     HostAwayError,
     HubAwayError,
     ProxyError,
@@ -61,6 +62,12 @@ SIGN_IN_REFUSED = Trouble(
     " again.",
     reason=Reason.SIGN_IN_FAILED,
 )
+BUSY = Trouble(
+    503,
+    "Too much at once",
+    "There are too many connections to this server just now. Close a few of its tabs, or wait.",
+    RETRY_SECONDS,
+)
 GATEWAY_TIMEOUT = Trouble(
     504,
     "No answer yet",
@@ -88,6 +95,8 @@ def trouble_of(error: ProxyError, spawn: str | None = None) -> Trouble:
         phrase = HTTPStatus(error.status).phrase
         kind = Reason.TOO_SLOW if error.status == 408 else Reason.REFUSED
         return Trouble(error.status, phrase, f"The request was refused: {reason}.", reason=kind)
+    if isinstance(error, BusyError):
+        return BUSY
     if isinstance(error, HostAwayError):
         return Trouble(
             503,

@@ -5,6 +5,7 @@ So a client that pipelines gets its answers in order and holds no more than a bo
 """
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from carrel_proxy.access.verdicts import Grant
@@ -16,7 +17,7 @@ from carrel_proxy.core.answers import (
 from carrel_proxy.core.body import RequestBody
 from carrel_proxy.core.frames import FrameCounter
 from carrel_proxy.core.head import END, RequestHead, check_partial, parse_request
-from carrel_proxy.core.troubles import trouble_of
+from carrel_proxy.core.troubles import BUSY, trouble_of
 from carrel_proxy.engine.deadlines import NEVER
 from carrel_proxy.engine.exchange import Exchange
 from carrel_proxy.engine.tunnel import Tunnel
@@ -41,6 +42,7 @@ class ClientConnection(asyncio.Protocol):
         deadline: When the phase it is in has taken too long.
         exchange: The request under way.
         grant: What lets that request pass, where the proxy guards.
+        counted_as: What its address is counted as; empty where it is not.
         peer: The address it comes from.
         trusted: That is a proxy whose word counts.
         https: It is TLS.
@@ -59,6 +61,7 @@ class ClientConnection(asyncio.Protocol):
         "_paused",
         "_skipped_line",
         "_stalled",
+        "counted_as",
         "deadline",
         "edge",
         "exchange",
@@ -95,10 +98,18 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.peer, self.trusted = self.edge.peer_of(self.transport)
+        self.peer, self.trusted, self.counted_as = self.edge.peer_of(self.transport)
         self.https = self.transport.get_extra_info("sslcontext") is not None
         self.deadline = self.edge.deadlines.now + self.edge.limits.head_seconds
-        self.edge.connected(self)
+        reason = self.edge.connected(self)
+        if reason is not None:
+            self._turn_away(reason)
+
+    def _turn_away(self, reason: str) -> None:
+        self.edge.note_turned_away(self, reason)
+        answer = trouble_answer(replace(BUSY, message=f"Just now {reason}."), page=False)
+        self.answer(answer, keep_alive=False, head_only=False)
+        self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -367,6 +378,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport,
             upstream.transport,
             route=exchange.route,
+            counted_as=self.counted_as,
             grant=grant,
             deadlines=self.edge.deadlines,
             frames=frames,

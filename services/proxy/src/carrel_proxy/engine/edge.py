@@ -16,6 +16,7 @@ import structlog
 from carrel_proxy.access.verdicts import Grant
 from carrel_proxy.core.body import RequestBody
 from carrel_proxy.core.head import HeadLimits, RequestHead
+from carrel_proxy.engine.caps import Caps, counted_as, most_connections
 from carrel_proxy.engine.client import ClientConnection
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 0.5
 TIMED_A_TICK = 100
+LOG_SECONDS = 10.0
 _BACKLOG = 2048
 
 
@@ -47,6 +49,7 @@ class Limits:
     handshake_seconds: float
     pause_seconds: float
     leave_seconds: float = 1.0
+    connections_per_address: int = 0
 
 
 def limits_of(settings: ProxySettings) -> Limits:
@@ -61,6 +64,7 @@ def limits_of(settings: ProxySettings) -> Limits:
         vanished_seconds=settings.vanished_seconds,
         handshake_seconds=settings.handshake_seconds,
         pause_seconds=settings.pause_seconds or NEVER,
+        connections_per_address=settings.max_connections_per_address,
     )
 
 
@@ -122,6 +126,8 @@ class Edge:
         self._clients: set[ClientConnection] = set()
         self._tunnels: set[Tunnel] = set()
         self._servers: list[Closes] = []
+        self._caps = Caps(most_connections(), limits.connections_per_address)
+        self._logged = float("-inf")
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(5).encode("ascii")
         self._empty = asyncio.Event()
@@ -201,31 +207,51 @@ class Edge:
 
     # --- connections ---
 
-    def peer_of(self, transport: asyncio.Transport) -> tuple[bytes, bool]:
-        """Return a client's address, and whether it is a proxy we believe."""
-        name = transport.get_extra_info("peername")
-        if isinstance(name, tuple):
-            address = str(name[0])
-        else:  # a unix socket's peer is on this machine; a TCP peer that is gone has no address
-            address = "0.0.0.0" if name is None else "127.0.0.1"
-        if not self._trusted:
-            return address.encode("ascii"), False
-        ip = ipaddress.ip_address(address.partition("%")[0])
-        return address.encode("ascii"), any(ip in network for network in self._trusted)
+    def peer_of(self, transport: asyncio.Transport) -> tuple[bytes, bool, bytes]:
+        """Return a client's address, whether it is a proxy we believe, and what it is counted as.
 
-    def connected(self, client: ClientConnection) -> None:
+        Proxies and peers on unix sockets bring many people's connections.
+        """
+        name = transport.get_extra_info("peername")
+        if not isinstance(name, tuple):
+            # A unix socket's peer is on this machine; a TCP peer that is gone has no address.
+            address = b"0.0.0.0" if name is None else b"127.0.0.1"
+            return address, self._is_trusted(address), b""
+        address = str(name[0]).encode("ascii")
+        trusted = self._is_trusted(address)
+        return address, trusted, b"" if trusted else counted_as(address)
+
+    def _is_trusted(self, address: bytes) -> bool:
+        if not self._trusted:
+            return False
+        ip = ipaddress.ip_address(address.partition(b"%")[0].decode("ascii"))
+        return any(ip in network for network in self._trusted)
+
+    def connected(self, client: ClientConnection) -> str | None:
+        """Take note of a client; the reason if there is no room for it."""
         self._clients.add(client)
         self.deadlines.add(client)
         self.counters.connections += 1
+        return self._caps.enter(client.counted_as)
+
+    def note_turned_away(self, client: ClientConnection, reason: str) -> None:
+        """Log that a client was turned away, unless that was just done."""
+        if self.deadlines.now - self._logged >= LOG_SECONDS:
+            self._logged = self.deadlines.now
+            log.warning("connection_turned_away", peer=client.peer.decode("ascii"), reason=reason)
 
     def disconnected(self, client: ClientConnection) -> None:
-        self._clients.discard(client)
+        if client not in self._clients:
+            return
+        self._clients.remove(client)
+        self._caps.leave(client.counted_as)
         self.deadlines.discard(client)
         self.half_closed.discard(client)
         self._note_empty()
 
     def tunnel_opened(self, tunnel: Tunnel) -> None:
         self._tunnels.add(tunnel)
+        self._caps.enter(tunnel.counted_as)
         self.deadlines.add(tunnel)
         self.counters.sockets += 1
         tunnel.route.sockets += 1
@@ -235,6 +261,7 @@ class Edge:
         if tunnel not in self._tunnels:
             return
         self._tunnels.remove(tunnel)
+        self._caps.leave(tunnel.counted_as)
         if not self._tunnels:
             self._no_tunnels.set()
         self.deadlines.discard(tunnel)

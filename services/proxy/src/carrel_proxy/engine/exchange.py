@@ -30,6 +30,7 @@ from carrel_proxy.engine.upstream import UpstreamConnection
 from carrel_proxy.errors import (
     BadRequestError,
     BadResponseError,
+    BusyError,
     ProxyError,
     TargetAwayError,
     WrongPeerError,
@@ -158,7 +159,7 @@ class Exchange:
     async def _connect(self) -> None:
         try:
             upstream = await self.route.connect()
-        except (TargetAwayError, WrongPeerError) as error:
+        except (TargetAwayError, WrongPeerError, BusyError) as error:
             self.fail(error)
             return
         if self.over:

@@ -16,7 +16,7 @@ from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.relay_pool import RelayPool
 from carrel_proxy.engine.upstream import Pool, UpstreamConnection
-from carrel_proxy.errors import BadTargetError, TargetAwayError, WrongPeerError
+from carrel_proxy.errors import BadTargetError, BusyError, TargetAwayError, WrongPeerError
 from carrel_proxy.mutual_tls import MutualTls
 from carrel_shared.addresses import Address, AddressError, TcpAddress, parse_address
 from carrel_shared.wire.routes import Route
@@ -49,6 +49,7 @@ class RouteOptions:
     upstream_idle_seconds: float
     counters: Counters
     vanished_seconds: float = 60.0
+    most_connections: int = 0
     fleet: MutualTls | None = None
     check: Callable[[Route], None] = check_nothing
 
@@ -62,6 +63,7 @@ class LiveRoute:
         prefix_bytes: The prefix as the hub has it, which is how cookies are scoped.
         fence: What keeps a user's server apart from its neighbours; None for everything else.
         door: How browsers sign in to it; None where the proxy does not guard.
+        most_connections: How many may be in use at once; 0 is no limit.
         secret_fields: The line that tells the server that it is the proxy who asks.
         active_at: When it was last used, by the data plane's clock; None when never.
         reported_at: What of that the hub was told.
@@ -84,6 +86,7 @@ class LiveRoute:
         "door",
         "fence",
         "last_head",
+        "most_connections",
         "pools",
         "prefix",
         "prefix_bytes",
@@ -118,6 +121,7 @@ class LiveRoute:
         self.reported_at: float | None = None
         self.requests = self.sockets = self.received = self.sent = 0
         self.pools = [_pool(wire, target, options) for target in wire.targets]
+        self.most_connections = options.most_connections
         self.several = len(self.pools) > 1
         self._deadlines = options.deadlines
         self._logged = float("-inf")
@@ -137,7 +141,12 @@ class LiveRoute:
         Raises:
             TargetAwayError: If no target answers.
             WrongPeerError: If somebody else answers in a target's place.
+            BusyError: If this route has as many connections as one may have.
         """
+        busy = self.sockets + sum(pool.busy for pool in self.pools)
+        if self.most_connections and busy >= self.most_connections:
+            self.note_trouble("route_full", f"{busy} connections")
+            raise BusyError(f"{busy} connections to {self.prefix}")
         failure: TargetAwayError | WrongPeerError = TargetAwayError("there is no target")
         now = self._deadlines.now
         for pool in in_order(self.pools, now) if self.several else self.pools:

@@ -21,6 +21,7 @@ class Tunnel:
     """Both ends of an open WebSocket.
 
     Attributes:
+        counted_as: What its client's address is counted as.
         grant: What lets it be open; None where the proxy does not guard.
         deadline: Set when one direction has ended.
         frames: Where the frames of the server end.
@@ -32,6 +33,7 @@ class Tunnel:
         "_from_upstream",
         "_on_end",
         "client",
+        "counted_as",
         "deadline",
         "deadlines",
         "frames",
@@ -46,6 +48,7 @@ class Tunnel:
         upstream: asyncio.Transport,
         *,
         route: LiveRoute,
+        counted_as: bytes,
         grant: Grant | None,
         deadlines: Deadlines,
         frames: FrameCounter,
@@ -55,6 +58,7 @@ class Tunnel:
         self.client = client
         self.upstream = upstream
         self.route = route
+        self.counted_as = counted_as
         self.grant = grant
         self.deadlines = deadlines
         self.deadline = NEVER

@@ -1,6 +1,7 @@
 """Connections to targets: opened, checked, kept for the next request, for one route alone."""
 
 import asyncio
+import errno
 import socket
 import ssl
 import struct
@@ -11,7 +12,7 @@ import structlog
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import ALWAYS, Deadlines
 from carrel_proxy.engine.keepalive import connected_socket, probe_silent_peers
-from carrel_proxy.errors import TargetAwayError, WrongPeerError
+from carrel_proxy.errors import BusyError, TargetAwayError, WrongPeerError
 from carrel_shared.addresses import Address, TcpAddress, UnixAddress
 
 log = structlog.get_logger(__name__)
@@ -25,6 +26,7 @@ LONGEST_EJECTED_SECONDS = 60.0
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7)
 _FULL_BACKLOG_SECONDS = 0.02
+_NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL))
 
 
 class Conversation(Protocol):
@@ -242,6 +244,7 @@ class Pool:
         Raises:
             TargetAwayError: If nobody answers.
             WrongPeerError: If somebody answers who is not the one.
+            BusyError: If this machine has no descriptor or no port left.
         """
         self._opening += 1
         try:
@@ -249,6 +252,8 @@ class Pool:
                 return await self._open()
         except (OSError, TimeoutError) as error:
             self.counters.upstream_failed += 1
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                raise BusyError(f"{self.target}: {error}") from error
             raise self.away_error(f"{self.target}: {error or type(error).__name__}") from error
         finally:
             self._opening -= 1
