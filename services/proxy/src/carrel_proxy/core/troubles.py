@@ -67,6 +67,7 @@ BUSY = Trouble(
     "Too much at once",
     "There are too many connections to this server just now. Close a few of its tabs, or wait.",
     RETRY_SECONDS,
+    reason=Reason.CAPPED,
 )
 GATEWAY_TIMEOUT = Trouble(
     504,
