@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PINS = ROOT / "requirements" / "clients.txt"
 HOME = ROOT / ".clients"
 PYTHON = HOME / "venv" / "bin" / "python"
+CODE_SERVER = "code-server@4.100.3"
 
 
 def make() -> Path:
@@ -32,11 +34,38 @@ def make() -> Path:
     return PYTHON
 
 
+def make_code_server() -> Path:
+    """Make code-server, unless it is there; its JavaScript is packaged, one module is compiled.
+
+    Returns:
+        The script that Node runs.
+    """
+    home = HOME / "code-server"
+    entry = home / "node_modules" / "code-server"
+    HOME.mkdir(exist_ok=True)
+    with (HOME / "lock-code-server").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stamp = home / "made-from"
+        if not stamp.exists() or stamp.read_text() != CODE_SERVER:
+            shutil.rmtree(home, ignore_errors=True)
+            home.mkdir()
+            quiet = ["--no-audit", "--no-fund", "--loglevel=error"]
+            _run("npm", "install", "--ignore-scripts", *quiet, "--prefix", str(home), CODE_SERVER)
+            _run(
+                "npm", "rebuild", "argon2", "--prefix", str(home), npm_config_build_from_source="1"
+            )
+            editor = str(entry / "lib" / "vscode")
+            _run("npm", "install", "--omit=dev", "--ignore-scripts", *quiet, "--prefix", editor)
+            stamp.write_text(CODE_SERVER)
+    return entry / "out" / "node" / "entry.js"
+
+
 def search_path() -> str:
     """Return a PATH on which the clients come first, then what this tree installs."""
     return f"{PYTHON.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run(*command: str, **variables: str) -> None:
+    environ = {**os.environ, **variables}
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
