@@ -96,6 +96,12 @@ def test_a_websocket_is_forwarded_as_one() -> None:
     assert not [line for line in lines if line.startswith("x-forwarded-host")]
 
 
+def test_a_custom_host_replaces_the_clients() -> None:
+    lines = sent(rules=Rules(custom=((b"host", b"inner.test"), (b"X-One", b"1"))))
+    assert [line for line in lines if line.lower().startswith("host:")] == ["Host: inner.test"]
+    assert "x-forwarded-host: hub.test:8443" in lines
+
+
 def test_custom_headers_replace_the_clients() -> None:
     rules = Rules(custom=((b"X-One", b"1"), (b"Authorization", b"token fixed")))
     lines = sent("x-ONE: client", "X-Two: 2", "Authorization: token mine", rules=rules)

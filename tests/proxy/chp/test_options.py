@@ -103,7 +103,7 @@ def test_what_means_nothing_here_is_accepted_and_said(arguments: list[str]) -> N
         (["--default-target", "ftp://h"], "--default-target"),
         (["--custom-header", "nonsense"], "--custom-header"),
         (["--custom-header", "A: b\r\nC: d"], "--custom-header"),
-        (["--custom-header", "Host: other"], "--custom-header"),
+        (["--custom-header", "Host: an other"], "--custom-header"),
         (["--trusted-peer", "nobody"], "--trusted-peer"),
     ],
 )

@@ -122,7 +122,10 @@ async def test_the_default_target_is_the_root(upstream: Upstream) -> None:
     "shown",
     [
         {},
-        *({"Authorization": f"{text}"} for text in ("token", f"Bearer {TOKEN}", f"token {TOKEN}x")),
+        *(
+            {"Authorization": f"{text}"}
+            for text in ("token", f"Bearer {TOKEN}", f"token {TOKEN}x", TOKEN)
+        ),
     ],
 )
 async def test_the_token_is_asked_for_before_anything(chp: Chp, shown: dict[str, str]) -> None:
@@ -182,6 +185,13 @@ async def test_idle_routes_are_told_from_used_ones(chp: Chp, upstream: Upstream)
         answer = await chp.api.get(ROUTES, params={name: "2026-01-01T00:30:00Z"})
         assert list(answer.json()) == ["/idle"]
     assert len((await chp.api.get(ROUTES, params={"inactive_since": ""})).json()) == 2
+    for text, count in (("2026", 0), ("2026-02", 2), ("2027", 2)):
+        assert len((await chp.api.get(ROUTES, params={"inactive_since": text})).json()) == count
+
+
+async def test_blanks_around_the_token_do_not_matter(chp: Chp) -> None:
+    async with api_client(chp.proxy, {"Authorization": f"token  {TOKEN} "}) as caller:
+        assert (await caller.get(ROUTES)).status_code == 200
 
 
 async def test_hosts_are_routed_before_paths(upstream: Upstream) -> None:

@@ -38,7 +38,7 @@ class RoutesApi:
 
     def __init__(self, table: ChpTable, token: str | None, metrics: Metrics) -> None:
         self._table = table
-        self._shown = b"token " + token.encode("utf-8") if token is not None else None
+        self._token = token.encode("utf-8") if token is not None else None
         self._metrics = metrics
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -81,10 +81,13 @@ class RoutesApi:
         return 200, route.shown()
 
     def _check(self, headers: list[tuple[bytes, bytes]]) -> None:
-        if self._shown is None:
+        if self._token is None:
             return
         values = [value for name, value in headers if name == b"authorization"]
-        if len(values) != 1 or not hmac.compare_digest(values[0], self._shown):
+        scheme, _, shown = (
+            values[0].strip().partition(b" ") if len(values) == 1 else (b"", b"", b"")
+        )
+        if scheme != b"token" or not hmac.compare_digest(shown.lstrip(), self._token):
             raise _Refusal(403)
 
     def _list(self, query: bytes) -> dict[str, dict[str, Any]]:

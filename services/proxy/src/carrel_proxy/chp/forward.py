@@ -78,6 +78,9 @@ def _fields(
     """Return all fields to send, CRLF before each."""
     overridden = {name.lower() for name, _ in rules.custom}
     special = {name: values for name, values in head.special.items() if name not in overridden}
+    custom = [field for field in rules.custom if field[0].lower() != b"host"]
+    if b"host" in overridden:
+        host = next(value for name, value in rules.custom if name.lower() == b"host")
     fields = [(b"Host", host)]
     if b"cookie" in special:
         fields.append((b"Cookie", b"; ".join(special[b"cookie"])))
@@ -89,7 +92,7 @@ def _fields(
         fields += _forwarded(head, sender, overridden, websocket=websocket)
     elif sender.trusted:
         fields += [(name, value) for name in _FORWARDED for value in special.get(name, ())]
-    fields += rules.custom
+    fields += custom
     plain = passing_fields(head)
     if overridden:
         plain = without_fields(plain, overridden)

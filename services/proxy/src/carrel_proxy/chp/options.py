@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from carrel_proxy import __version__
 from carrel_proxy.chp.targets import read_target
+from carrel_proxy.core.head import is_host
 from carrel_proxy.errors import BadTargetError
 
 TOKEN_VARIABLE = "CONFIGPROXY_AUTH_TOKEN"  # noqa: S105 - its name
@@ -23,7 +24,7 @@ _ASKS = frozenset(("--version", "-V", "--help", "-h"))
 _LEVELS = {"debug": "debug", "info": "info", "warn": "warning", "error": "error"}
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
 _FORBIDDEN_CUSTOM = frozenset(
-    ("connection", "content-length", "host", "transfer-encoding", "upgrade", "te", "trailer")
+    ("connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer")
 )
 
 
@@ -296,6 +297,8 @@ def _custom_header(text: str) -> tuple[str, str]:
         raise OptionsError(f"--custom-header {name!r}: expected Name: value")
     if name.lower() in _FORBIDDEN_CUSTOM:
         raise OptionsError(f"--custom-header {name!r}: this field is the proxy's own")
+    if name.lower() == "host" and not is_host(value.encode("ascii")):
+        raise OptionsError(f"--custom-header {name!r}: {value!r} is no host")
     return name, value
 
 

@@ -1,5 +1,6 @@
 """The routes that the REST API keeps: as they were posted, and as requests are matched by them."""
 
+import re
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -200,10 +201,12 @@ def format_time(moment: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Read a moment; without a zone it is UTC.
+    """Read a moment in ISO 8601, a year or a month being its beginning; without a zone it is UTC.
 
     Raises:
         ValueError: If it is none.
     """
+    if re.fullmatch(r"[0-9]{4}(-[0-9]{2})?", text):
+        text += "-01-01"[len(text) - 4 :]
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html
+from http import HTTPStatus
 
 _STYLE = """
 :root{color-scheme:light dark;--ground:#f6f5f2;--card:#fff;--ink:#22201c;--soft:#6b665d;
@@ -42,6 +43,13 @@ def error_page(status: int, title: str, message: str, action: tuple[str, str] | 
         '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f'<p class="status">{status}</p>\n<h1>{html.escape(title)}</h1>\n'
+        f'<p class="status">{status} {_phrase(status)}</p>\n<h1>{html.escape(title)}</h1>\n'
         f"<p>{html.escape(message)}</p>{link}\n</main>\n</body>\n</html>\n"
     ).encode()
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
