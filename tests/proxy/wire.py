@@ -1,6 +1,7 @@
 """Raw HTTP for tests: no library that would tidy up what a test sends or sees."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -108,14 +109,17 @@ class Upstream:
 
 
 @asynccontextmanager
-async def open_upstream(path: Path | None = None) -> AsyncIterator[Upstream]:
+async def open_upstream(
+    path: Path | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Upstream]:
     upstream = Upstream("")
     if path is not None:
         server: asyncio.AbstractServer = await asyncio.start_unix_server(upstream.serve, path)
         upstream.target = f"unix:{path}"
     else:
-        server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
-        upstream.target = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, ssl=tls)
+        scheme = "http" if tls is None else "https"
+        upstream.target = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield upstream
     finally:

@@ -1,6 +1,8 @@
 """The command line that configurable-http-proxy has."""
 
+import ssl
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +58,63 @@ def test_ports_follow_the_public_one() -> None:
     assert options("--socket", "/run/p.sock").api_port == 8001
 
 
+def test_a_socket_takes_the_place_of_addresses() -> None:
+    read = options("--api-socket", "/p", "--api-port", "1", "--api-ip", "127.0.0.1")
+    assert read.api_socket == "/p"
+    assert read.ignored[0][0] == "--api-ip, --api-port"
+
+
+def test_of_what_is_said_twice_the_last_counts() -> None:
+    read = options("--port=1", "--port=2", "--custom-header", "A: 1", "--custom-header", "a:2")
+    assert read.port == 2
+    assert read.custom_headers == (("a", "2"),)
+
+
+@pytest.mark.parametrize(
+    ("given", "level"), [("DEBUG", "debug"), ("Warn", "warning"), ("verbose", "debug")]
+)
+def test_levels_are_read_in_any_case(given: str, level: str) -> None:
+    assert options("--log-level", given).log_level == level
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("TLSv1_2", ssl.TLSVersion.TLSv1_2),
+        ("TLSv1_2_method", ssl.TLSVersion.TLSv1_2),
+        ("TLSv1_3", ssl.TLSVersion.TLSv1_3),
+        ("TLS", None),
+        ("SSLv23", None),
+        ("TLSv1_1", None),
+    ],
+)
+def test_protocols_are_named_as_node_names_them(name: str, version: ssl.TLSVersion | None) -> None:
+    read = options("--ssl-protocol", name)
+    assert (read.tls.version, read.api_tls.version) == (version, version)
+    assert bool(read.ignored) is (name == "TLSv1_1")
+
+
+def test_the_token_may_be_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("s3cret\n")
+    assert options(environ={"CONFIGPROXY_AUTH_TOKEN_FILE": str(file)}).token == "s3cret"
+    for content, more, word in (
+        ("s3cret", TOKEN, "exclude"),
+        (" \n", {}, "empty"),
+        (None, {}, "No such file"),
+    ):
+        if content is None:
+            file.unlink()
+        else:
+            file.write_text(content)
+        with pytest.raises(OptionsError, match=word):
+            options(environ={"CONFIGPROXY_AUTH_TOKEN_FILE": str(file), **more})
+
+
+def test_no_time_to_be_kept_alive_is_the_usual_time() -> None:
+    assert limits_of(options("--keep-alive-timeout", "0")).idle_seconds == 5
+
+
 def test_the_star_and_warn_are_read() -> None:
     read = options("--ip=*", "--log-level=warn")
     assert read.ip == "*"
@@ -81,6 +140,8 @@ def test_custom_headers_are_trimmed() -> None:
         ["--ssl-allow-rc4"],
         ["--ssl-dhparam", "/x"],
         ["--storage-backend", "redis"],
+        ["--log-level", "loud"],
+        ["--ssl-ciphers", "ALL:@SECLEVEL=0"],
     ],
 )
 def test_what_means_nothing_here_is_accepted_and_said(arguments: list[str]) -> None:
@@ -95,7 +156,8 @@ def test_what_means_nothing_here_is_accepted_and_said(arguments: list[str]) -> N
         (["--port", "x"], "port"),
         (["--port", "65536"], "port"),
         (["--socket", "/p", "--port", "1"], "--socket"),
-        (["--api-socket", "/p", "--api-port", "1"], "--api-socket"),
+        (["--ssl-protocol", "TLSv9"], "--ssl-protocol"),
+        (["--ssl-request-cert=true"], "--ssl-request-cert"),
         (["--error-target", "http://h", "--error-path", "/p"], "exclude"),
         (["--error-target", "h"], "--error-target"),
         (["--redirect-port", "80"], "--ssl-key"),

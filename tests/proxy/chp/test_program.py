@@ -1,71 +1,12 @@
 """The program in the other one's place: how it starts and ends."""
 
 import http.client
-import os
 import signal
-import socket
 import ssl
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, sleep
 
-COMMAND = [sys.executable, "-m", "carrel_proxy"]
-TOKEN = "only-the-hub-knows"
-
-
-def environment(token: str = TOKEN) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "CONFIGPROXY_AUTH_TOKEN": token}
-
-
-def run(*arguments: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env=environment(token),
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def running(*arguments: str, port: int) -> Iterator[subprocess.Popen[str]]:
-    command = [*COMMAND, "--ip", "127.0.0.1", "--port", str(port), *arguments]
-    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = monotonic() + 10
-        while process.poll() is None and monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except ConnectionRefusedError:
-                sleep(0.02)
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(10)
-        if process.stderr is not None:
-            process.stderr.close()
-
-
-def status_of(connection: http.client.HTTPConnection, path: str, token: str = "") -> int:
-    headers = {"Authorization": f"token {token}"} if token else {}
-    connection.request("GET", path, headers=headers)
-    answer = connection.getresponse()
-    answer.read()
-    connection.close()
-    return answer.status
+from proxy.chp.program import TOKEN, free_port, run, running, status_of
 
 
 def test_it_serves_and_ends_as_the_other_does(short_dir: Path) -> None:

@@ -5,6 +5,8 @@ Pure but for the help and version texts that argparse prints.
 
 import argparse
 import ipaddress
+import re
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +18,33 @@ from carrel_proxy.core.head import is_host
 from carrel_proxy.errors import BadTargetError
 
 TOKEN_VARIABLE = "CONFIGPROXY_AUTH_TOKEN"  # noqa: S105 - its name
+TOKEN_FILE_VARIABLE = "CONFIGPROXY_AUTH_TOKEN_FILE"  # noqa: S105 - its name
 PASSPHRASE_VARIABLE = "CONFIGPROXY_SSL_KEY_PASSPHRASE"  # noqa: S105 - its name
 API_PASSPHRASE_VARIABLE = "CONFIGPROXY_API_SSL_KEY_PASSPHRASE"  # noqa: S105 - its name
 
 _OWN = ("--config", "--generate-config")
 _ASKS = frozenset(("--version", "-V", "--help", "-h"))
-_LEVELS = {"debug": "debug", "info": "info", "warn": "warning", "error": "error"}
+_LEVELS = {
+    "silly": "debug",
+    "debug": "debug",
+    "verbose": "debug",
+    "http": "info",
+    "info": "info",
+    "warn": "warning",
+    "warning": "warning",
+    "error": "error",
+}
+_KEEP_ALIVE_SECONDS = 5.0
+
+# Names of Node's, without their `_method`. None is what is spoken anyway.
+_PROTOCOLS = {
+    "TLS": None,
+    "SSLv23": None,
+    "TLSv1_2": ssl.TLSVersion.TLSv1_2,
+    "TLSv1_3": ssl.TLSVersion.TLSv1_3,
+}
+_OLD_PROTOCOLS = ("SSLv2", "SSLv3", "TLSv1", "TLSv1_1")
+_FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
 _FORBIDDEN_CUSTOM = frozenset(
     ("connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer")
@@ -37,16 +60,16 @@ class TlsFiles:
     """What one side's TLS is made of.
 
     Attributes:
-        request_cert: Ask the other side for a certificate.
-        reject_unauthorized: Refuse a side whose certificate `ca` does not vouch for.
+        request_cert: Accept nobody who shows no certificate that `ca` vouches for.
+        version: The only version of TLS to speak; None for all that are safe.
     """
 
     key: Path | None = None
     cert: Path | None = None
     ca: Path | None = None
     request_cert: bool = False
-    reject_unauthorized: bool = False
     ciphers: str | None = None
+    version: ssl.TLSVersion | None = None
     passphrase: str | None = field(default=None, repr=False)
 
     @property
@@ -128,19 +151,15 @@ def _milliseconds(text: str) -> float:
     return int(text) / 1000
 
 
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() in ("true", "1")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="carrel-proxy",
         allow_abbrev=False,
         description="Carrel's proxy, run in the place of configurable-http-proxy 5.3. With --config"
         " FILE or CARREL_PROXY__ variables it is Carrel's own proxy instead.",
-        epilog=f"{TOKEN_VARIABLE} holds the token that callers of the REST API show.",
+        epilog=f"{TOKEN_VARIABLE} holds the token that callers of the REST API show, or"
+        f" {TOKEN_FILE_VARIABLE} names a file with it. {PASSPHRASE_VARIABLE} and"
+        f" {API_PASSPHRASE_VARIABLE} open the keys.",
     )
     add = parser.add_argument
     add("-V", "--version", action="version", version=f"carrel-proxy {__version__}")
@@ -153,15 +172,15 @@ def _parser() -> argparse.ArgumentParser:
     for side, words in (("", "public"), ("api-", "the API's"), ("client-", "targets'")):
         for part in ("key", "cert", "ca"):
             add(f"--{side}ssl-{part}", type=Path, metavar="FILE", help=f"{words} TLS: PEM file")
-        flag = {"nargs": "?", "const": True, "default": False, "type": _boolean}
-        add(f"--{side}ssl-request-cert", **flag, help=f"{words} TLS: ask for a certificate")  # type: ignore[arg-type]
+        asks = "targets always show theirs" if side == "client-" else "demand a good one"
+        add(f"--{side}ssl-request-cert", action="store_true", help=f"{words} TLS: {asks}")
         add(
             f"--{side}ssl-reject-unauthorized",
-            **flag,  # type: ignore[arg-type]
-            help=f"{words} TLS: refuse one that is not vouched for",
+            action="store_true",
+            help="ignored: a certificate that is not vouched for is always refused",
         )
-    add("--ssl-protocol", metavar="NAME", help="ignored: TLS 1.2 and newer are spoken")
-    add("--ssl-ciphers", metavar="LIST", help="ciphers of the public TLS up to 1.2")
+    add("--ssl-protocol", metavar="NAME", help="TLSv1_2 or TLSv1_3: speak that alone")
+    add("--ssl-ciphers", metavar="LIST", help="ciphers of TLS 1.2, public and the API's")
     add("--ssl-allow-rc4", action="store_true", help="ignored: RC4 is broken")
     add("--ssl-dhparam", metavar="FILE", help="ignored: ECDHE is used")
     add("--default-target", metavar="URL", help="where requests go that no route covers")
@@ -182,10 +201,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--metrics-ip", default="", help="address of the metrics")
     add("--metrics-port", type=_number, help="port of the metrics; off without it")
     add("--metrics-socket", metavar="PATH", help="unix socket of the metrics")
-    add("--log-level", choices=tuple(_LEVELS), default="info", help="what is logged (info)")
+    add("--log-level", default="info", help="debug, info, warn or error (info)")
     add("--timeout", type=_milliseconds, metavar="MS", help="clients may be silent so long")
     add("--proxy-timeout", type=_milliseconds, metavar="MS", help="targets, likewise")
-    add("--keep-alive-timeout", type=_milliseconds, default=5.0, metavar="MS", help="(5000)")
+    add("--keep-alive-timeout", type=_milliseconds, metavar="MS", help="(5000)")
     add("--storage-backend", metavar="M", help="ignored: routes are kept in memory")
     add(
         "--trusted-peer",
@@ -207,8 +226,6 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Option
     raw = _parser().parse_args(list(arguments))
     if raw.socket is not None and (raw.ip is not None or raw.port is not None):
         raise OptionsError("--socket takes the place of --ip and --port: give one or the other")
-    if raw.api_socket is not None and (raw.api_ip is not None or raw.api_port is not None):
-        raise OptionsError("--api-socket takes the place of --api-ip and --api-port")
     if raw.error_target is not None and raw.error_path is not None:
         raise OptionsError("--error-target and --error-path exclude each other")
     port = 8000 if raw.port is None else raw.port
@@ -221,7 +238,7 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Option
     ):
         if url is not None:
             _check_target(option, url)
-    token = environ.get(TOKEN_VARIABLE) or None
+    token = _token(environ)
     api_ip = "localhost" if raw.api_ip is None else raw.api_ip
     if token is None and raw.api_socket is None and not _is_local(api_ip):
         raise OptionsError(
@@ -254,13 +271,13 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Option
         auto_rewrite=raw.auto_rewrite,
         change_origin=raw.change_origin,
         protocol_rewrite=raw.protocol_rewrite,
-        custom_headers=tuple(_custom_header(text) for text in raw.custom_header),
+        custom_headers=_custom_headers(raw.custom_header),
         insecure=raw.insecure,
         host_routing=raw.host_routing,
-        log_level=_LEVELS[raw.log_level],
+        log_level=_LEVELS.get(raw.log_level.lower(), "info"),
         timeout=raw.timeout or None,
         proxy_timeout=raw.proxy_timeout or None,
-        keep_alive=raw.keep_alive_timeout,
+        keep_alive=raw.keep_alive_timeout or _KEEP_ALIVE_SECONDS,
         trusted_peers=(*_LOOPBACK, *(_network(text) for text in raw.trusted_peer)),
         ignored=tuple(_ignored(raw)),
     )
@@ -283,17 +300,52 @@ def _tls(raw: argparse.Namespace, side: str, passphrase: str | None) -> TlsFiles
         cert=cert,
         ca=getattr(raw, f"{side}ssl_ca"),
         request_cert=getattr(raw, f"{side}ssl_request_cert"),
-        reject_unauthorized=getattr(raw, f"{side}ssl_reject_unauthorized"),
-        ciphers=raw.ssl_ciphers if not side else None,
+        ciphers=raw.ssl_ciphers or None,
+        version=_version(raw.ssl_protocol),
         passphrase=passphrase,
     )
+
+
+def _version(name: str | None) -> ssl.TLSVersion | None:
+    name = (name or "TLS").removesuffix("_method")
+    if name not in _PROTOCOLS and name not in _OLD_PROTOCOLS:
+        known = ", ".join((*_PROTOCOLS, *_OLD_PROTOCOLS))
+        raise OptionsError(f"--ssl-protocol {name!r}: expected one of {known}")
+    return _PROTOCOLS.get(name)
+
+
+def _token(environ: Mapping[str, str]) -> str | None:
+    """Return the API's token, which may be in a file as containers have their secrets."""
+    token, path = environ.get(TOKEN_VARIABLE) or None, environ.get(TOKEN_FILE_VARIABLE)
+    if not path:
+        return token
+    if token is not None:
+        raise OptionsError(f"{TOKEN_VARIABLE} and {TOKEN_FILE_VARIABLE} exclude each other")
+    try:
+        token = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise OptionsError(f"{TOKEN_FILE_VARIABLE} {path}: {reason}") from error
+    if not token:
+        raise OptionsError(f"{TOKEN_FILE_VARIABLE} {path}: the file is empty")
+    return token
+
+
+def _custom_headers(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return the fields to add; of those with one name the last counts."""
+    headers = [_custom_header(text) for text in texts]
+    return tuple({name.lower(): (name, value) for name, value in headers}.values())
 
 
 def _custom_header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     name, value = name.strip(), value.strip()
-    is_token = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
-    if not colon or not is_token or not value.isascii() or not value.isprintable():
+    if (
+        not colon
+        or not _FIELD_NAME.fullmatch(name)
+        or not value.isascii()
+        or not value.isprintable()
+    ):
         raise OptionsError(f"--custom-header {name!r}: expected Name: value")
     if name.lower() in _FORBIDDEN_CUSTOM:
         raise OptionsError(f"--custom-header {name!r}: this field is the proxy's own")
@@ -320,14 +372,20 @@ def _is_local(ip: str) -> bool:
 
 def _ignored(raw: argparse.Namespace) -> list[tuple[str, str]]:
     notes = []
-    if raw.ssl_protocol is not None:
+    if (raw.ssl_protocol or "").removesuffix("_method") in _OLD_PROTOCOLS:
         notes.append(("--ssl-protocol", "TLS 1.2 and newer are spoken, nothing older"))
+    if "@SECLEVEL" in (raw.ssl_ciphers or ""):
+        notes.append(("--ssl-ciphers", "@SECLEVEL is left out: it could let in what is broken"))
+    if raw.log_level.lower() not in _LEVELS:
+        notes.append(("--log-level", "there is no such level; it is info"))
     if raw.ssl_allow_rc4:
         notes.append(("--ssl-allow-rc4", "RC4 is broken"))
     if raw.ssl_dhparam is not None:
         notes.append(("--ssl-dhparam", "keys are agreed on with ECDHE, which needs no file"))
     if raw.storage_backend is not None:
         notes.append(("--storage-backend", "it names a Node module; routes are kept in memory"))
-    if raw.redirect_port is not None and raw.port == 80:
-        notes.append(("--redirect-port", "the public port is 80"))
+    if raw.redirect_port is not None and (raw.port == 80 or raw.socket is not None):
+        notes.append(("--redirect-port", "the public side is port 80 or a socket"))
+    if raw.api_socket is not None and (raw.api_ip is not None or raw.api_port is not None):
+        notes.append(("--api-ip, --api-port", "--api-socket takes their place"))
     return notes

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
+from typing import Any
 
 import httpx
 import structlog
 import uvloop
 
-from carrel_proxy.chp import sockets
+from carrel_proxy.chp import sockets, tls
 from carrel_proxy.chp.api import HttpsRedirect, RoutesApi
 from carrel_proxy.chp.dispatch import ChpDispatcher
 from carrel_proxy.chp.forward import Rules
@@ -59,7 +60,7 @@ class ChpProxy:
         self.table = ChpTable(
             deadlines,
             clock,
-            tls=functools.cache(lambda: sockets.target_tls(options)),
+            tls=functools.cache(lambda: tls.target_tls(options)),
             host_routing=options.host_routing,
             counters=self.counters,
         )
@@ -96,9 +97,11 @@ class ChpProxy:
             )
         )
 
-    async def start(self, public: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
+    async def start(
+        self, public: Sequence[socket.socket], public_tls: ssl.SSLContext | None
+    ) -> None:
         """Accept connections on the public sockets."""
-        await self.edge.listen(public, tls)
+        await self.edge.listen(public, public_tls)
         self.tasks.start(self.edge.tick(), name="tick")
 
     async def stop(self) -> None:
@@ -147,7 +150,7 @@ def _error_pages(options: Options) -> ErrorPages:
     if options.error_target is None:
         return ErrorPages(directory=options.error_path)
     url, unix_socket = http_url(options.error_target)
-    verify = sockets.target_tls(options)
+    verify = tls.target_tls(options)
     client = httpx.AsyncClient(
         transport=httpx.AsyncHTTPTransport(verify=verify, trust_env=False, uds=unix_socket),
         timeout=TARGET_SECONDS,
@@ -163,9 +166,9 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         try:
             options = read_options(arguments, environ)
             configure_logging("proxy", level=options.log_level)
-            public_tls = sockets.public_tls(options)
-            sockets.target_tls(options)
-            api_options = sockets.api_tls(options.api_tls)
+            public_tls = tls.public_tls(options)
+            tls.target_tls(options)
+            api_tls = tls.api_tls(options)
             public = sockets.bind_public(options)
             api = sockets.bind_api(options)
             metrics = sockets.bind_metrics(options)
@@ -183,8 +186,15 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         if options.token is None:
             log.warning("api_open", reason=f"{TOKEN_VARIABLE} is not set")
         extra = Extra(metrics, redirect)
-        uvloop.run(run(options, public, api, extra, public_tls, api_options))
+        uvloop.run(run(options, public, api, extra, public_tls, api_tls))
     return ENDED_BY_SIGNAL
+
+
+def api_listener_options(context: ssl.SSLContext | None) -> dict[str, Any]:
+    """Return what makes a listener of uvicorn's speak TLS; nothing for plain HTTP."""
+    if context is None:
+        return {}
+    return {"ssl_context_factory": lambda _config, _default: context}
 
 
 class Extra:
@@ -201,11 +211,11 @@ async def run(
     api: list[socket.socket],
     extra: Extra,
     public_tls: ssl.SSLContext | None,
-    api_options: dict[str, object],
+    api_tls: ssl.SSLContext | None,
 ) -> None:
     """Run a proxy on bound sockets until a signal ends it."""
     proxy = ChpProxy(options)
-    listeners = [Listener(proxy.api, api, dict(api_options))]
+    listeners = [Listener(proxy.api, api, api_listener_options(api_tls))]
     if extra.metrics:
         listeners.append(Listener(MetricsPage(proxy.metrics_text), extra.metrics))
     if extra.redirect:

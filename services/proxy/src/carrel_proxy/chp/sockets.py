@@ -1,12 +1,10 @@
-"""The addresses that are listened on, and TLS on each side."""
+"""The addresses that are listened on."""
 
 import errno
 import socket
-import ssl
 from pathlib import Path
 
-from carrel_proxy.chp.options import Options, OptionsError, TlsFiles
-from carrel_proxy.tls import CertificateFiles, TlsError, public_context
+from carrel_proxy.chp.options import Options
 from carrel_shared.addresses import AddressError, TcpAddress, UnixAddress, bind_address
 
 _EVERYBODY_MAY_CONNECT = 0o666
@@ -37,7 +35,7 @@ def bind_metrics(options: Options) -> list[socket.socket]:
 
 def bind_redirect(options: Options) -> list[socket.socket]:
     """Return the sockets of the redirect to HTTPS; none where it makes no sense."""
-    if options.redirect_port is None or options.port == 80:
+    if options.redirect_port is None or options.port == 80 or options.socket is not None:
         return []
     return _tcp(options.ip, options.redirect_port)
 
@@ -78,78 +76,3 @@ def _v6_only(ip: str, port: int) -> socket.socket | None:
 
 
 _NO_IPV6 = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
-
-
-def public_tls(options: Options) -> ssl.SSLContext | None:
-    """Return what the public side speaks TLS with; None for plain HTTP.
-
-    Raises:
-        OptionsError: If a file cannot be used.
-    """
-    files = options.tls
-    wanted = ssl.CERT_NONE
-    if files.request_cert:
-        wanted = ssl.CERT_REQUIRED if files.reject_unauthorized else ssl.CERT_OPTIONAL
-    if files.key is None or files.cert is None:
-        return None
-    try:
-        return public_context(
-            [CertificateFiles(files.cert, files.key, files.passphrase)],
-            ciphers=files.ciphers,
-            client_ca=files.ca,
-            client_certificates=wanted,
-        )
-    except TlsError as error:
-        raise OptionsError(f"--ssl-key, --ssl-cert, --ssl-ca, --ssl-ciphers: {error}") from error
-
-
-def api_tls(files: TlsFiles) -> dict[str, object]:
-    """Return the options that make the API's listener speak TLS; none for plain HTTP.
-
-    Raises:
-        OptionsError: If a file cannot be used.
-    """
-    if not files.is_set:
-        return {}
-    _load(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), files, "--api-ssl")
-    wanted = ssl.CERT_NONE
-    if files.request_cert:
-        wanted = ssl.CERT_REQUIRED if files.reject_unauthorized else ssl.CERT_OPTIONAL
-    return {
-        "ssl_keyfile": str(files.key),
-        "ssl_certfile": str(files.cert),
-        "ssl_keyfile_password": files.passphrase,
-        "ssl_ca_certs": str(files.ca) if files.ca is not None else None,
-        "ssl_cert_reqs": int(wanted),
-    }
-
-
-def target_tls(options: Options) -> ssl.SSLContext:
-    """Return what targets are spoken to with over TLS. They are verified unless told otherwise.
-
-    Raises:
-        OptionsError: If a file cannot be used.
-    """
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
-    context.set_alpn_protocols(["http/1.1"])
-    _load(context, options.client_tls, "--client-ssl")
-    if options.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _load(context: ssl.SSLContext, files: TlsFiles, option: str) -> None:
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    password = files.passphrase or ""
-    if files.cert is not None and files.key is not None:
-        try:
-            context.load_cert_chain(files.cert, files.key, password=lambda: password)
-        except (OSError, ssl.SSLError) as error:
-            reason = error.strerror or "not a matching pair, or the passphrase is wrong"
-            raise OptionsError(f"{option}-key, {option}-cert: {reason}") from error
-    if files.ca is not None:
-        try:
-            context.load_verify_locations(files.ca)
-        except (OSError, ssl.SSLError) as error:
-            raise OptionsError(f"{option}-ca: {error.strerror or 'no certificate'}") from error
