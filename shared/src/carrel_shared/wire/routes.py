@@ -75,12 +75,15 @@ class Revocation(WireRequest):
         token_hash: SHA-256 (hex) of a token that was revoked.
         user: Everything of this user, and everything others may do as that user.
         server_id: Everybody's access to this server is decided anew.
+        ask_first: What is open may stay until the hub was asked, which may allow it still. Always
+            so for a server.
     """
 
     session_hash: str | None = None
     token_hash: str | None = None
     user: str | None = None
     server_id: ServerId | None = None
+    ask_first: bool = False
 
 
 class PutRoute(WireRequest):

@@ -12,6 +12,7 @@ from carrel_hub.db.models import Group, User, UserGroup
 from carrel_hub.errors import ConflictError, InvalidRequestError
 from carrel_hub.events import record
 from carrel_hub.rbac import Extent
+from carrel_hub.routing.changes import decide_anew
 from carrel_hub.users.paging import Page
 
 
@@ -99,13 +100,17 @@ async def remove_members(
     )
     names = [user.name for user in users]
     record(session, "group.left", actor, group_subject(group.name), at=at, data={"users": names})
+    await decide_anew(session, [user.id for user in users])
 
 
 async def delete_group(session: AsyncSession, group: Group, *, at: datetime, actor: str) -> None:
     """Delete a group. Its users stay."""
+    members = select(UserGroup.user_id).where(UserGroup.group_id == group.id)
+    owners = (await session.exec(members)).all()
     await session.exec(delete(Group).where(col(Group.id) == group.id))
     record(session, "group.deleted", actor, group_subject(group.name), at=at)
     session.expunge(group)
+    await decide_anew(session, owners)
 
 
 async def member_names(session: AsyncSession, groups: Sequence[Group]) -> dict[int, list[str]]:

@@ -11,6 +11,7 @@ from carrel_hub.auth.subjects import (
 )
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Token, User
+from carrel_hub.groups.membership import members_for
 from carrel_hub.oauth.clients import client_of_server
 from carrel_shared.wire.access import Verdict, Visitor
 
@@ -29,7 +30,9 @@ async def give_verdict(db: AsyncSession, hub: Hub, token_hash: str, server_id: s
     client = await client_of_server(db, hub.settings.places, server_id)
     if client is None:
         return NO
-    subject = Subject(SubjectKind.TOKEN, user, scopes=scopes_of_token(token, user))
+    members = await members_for(db, token.scopes)
+    scopes = scopes_of_token(token, user, members)
+    subject = Subject(SubjectKind.TOKEN, user, scopes=scopes, members=members)
     return verdict_for(token, user, allow=client.opens_to(subject))
 
 

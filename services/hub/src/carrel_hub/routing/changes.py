@@ -6,6 +6,7 @@ counter at 12 finds every change up to 12.
 """
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import delete, update
@@ -13,7 +14,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.db.engine import ROUTES_CHANGED
-from carrel_hub.db.models import RouteChange, RouteCounter
+from carrel_hub.db.models import RouteChange, RouteCounter, Server
 from carrel_shared.wire.routes import Change, Revocation, Revoke
 
 KEPT_CHANGES = 2000
@@ -88,3 +89,15 @@ async def append_change(session: AsyncSession, change: Change) -> int:
 async def revoke(session: AsyncSession, revocation: Revocation) -> int:
     """Take access away in every proxy, in the transaction that takes it away in the database."""
     return await append_change(session, Revoke(revocation=revocation))
+
+
+async def decide_anew(session: AsyncSession, owners: Iterable[int | None]) -> None:
+    """Have every proxy ask again who may use these users' servers. Call it last.
+
+    What is open stays open for those who still may.
+    """
+    statement = select(Server.id).where(
+        col(Server.user_id).in_(list(owners)), col(Server.route_number).is_not(None)
+    )
+    for server_id in (await session.exec(statement)).all():
+        await revoke(session, Revocation(server_id=server_id))

@@ -65,7 +65,7 @@ async def set_admin(
     kind = "user.made_admin" if admin else "user.no_longer_admin"
     record(session, kind, actor, user_actor(user.name), at=hub.clock.now())
     if not admin:
-        await revoke(session, Revocation(user=user.name))
+        await revoke(session, Revocation(user=user.name, ask_first=True))
 
 
 async def forget_access(session: AsyncSession, user: User) -> None:

@@ -161,13 +161,12 @@ class Guard:
     def revoke(self, revocation: Revocation) -> None:
         """Apply a revocation at once: to verdicts, and to what is open.
 
-        Where a server's access is decided anew, its connections are asked about first, since most
-        of them may stay; where something ended, they are cut.
+        Where access is decided anew, connections are asked about first, since most of them may
+        stay; where something ended, they are cut.
         """
         self._counters.revocations += 1
         self._verdicts.revoke(revocation)
-        about_server = revocation.server_id is not None
-        if not about_server:
+        if revocation.server_id is None and not revocation.ask_first:
             self.cut(lambda grant: grant.ends_with(revocation))
         keys = {grant.key for grant in self.open_grants() if grant.ends_with(revocation)}
         for key in keys:
