@@ -8,26 +8,22 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import httpx
 from clients import environment
+from clients.edge import START_SECONDS, Edge
 from clients.stand_in_hub import StandInHub
 
 import carrel_agent.process.exec_config
-from carrel_shared.service_auth import service_headers
-from carrel_shared.wire.routes import Access, Route, RouteTable
-from support.installation import free_port
+from carrel_shared.wire.routes import Access, Route
 from support.processes import kill_leftovers, wait_until
 
 APPS = Path(__file__).with_name("apps")
 EXEC_CONFIG = Path(carrel_agent.process.exec_config.__file__).parent
-KEY = "k" * 40
-START_SECONDS = 90
 
 
 class Street:
@@ -40,10 +36,9 @@ class Street:
     def __init__(self, applications: dict[str, list[str]]) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="cst-", dir="/tmp"))
         self.hub = StandInHub()
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}/"
-        self._routes: list[Route] = []
-        self._number = 0
+        self.edge = Edge(self.directory, hub=self.hub.public, hub_internal=self.hub.internal)
+        self.url = self.edge.url
+        self._stack = ExitStack()
         self._processes: list[subprocess.Popen[bytes]] = []
         servers = {
             name: {"command": command, "timeout": 60, "launcher_entry": {"enabled": False}}
@@ -54,9 +49,9 @@ class Street:
         config.write_text(json.dumps({"ServerProxy": {"servers": servers}}))
 
     def __enter__(self) -> Self:
-        self.hub.__enter__()
         try:
-            self._start_proxy()
+            self._stack.enter_context(self.hub)
+            self._stack.enter_context(self.edge)
         except BaseException:
             self.clean()
             raise
@@ -72,20 +67,6 @@ class Street:
             print(self.log())
         self.clean()
 
-    def _start_proxy(self) -> None:
-        settings = {
-            "BIND": f"127.0.0.1:{self.port}",
-            "DEFAULT_TARGET": f"http://{self.hub.public}",
-            "CONTROL_LISTEN": f"unix:{self.directory}/control.sock",
-            "CONTROL_KEY": KEY,
-            "HUB_URL": self.hub.internal,
-            "HUB_KEY": KEY,
-            "STATE_DIR": f"{self.directory}/proxy",
-        }
-        variables = {f"CARREL_PROXY__{name}": value for name, value in settings.items()}
-        self._run([sys.executable, "-m", "carrel_proxy"], variables)
-        wait_until(lambda: self._answers("hub/as/nobody"), START_SECONDS, self.log)
-
     def move_in(self, people: dict[str, str]) -> None:
         """Start people's servers, by name and server id, and route them; they answer then."""
         for name in people:
@@ -96,7 +77,7 @@ class Street:
             access = Access(
                 server_id=server_id, client_id=f"jupyterhub-user-{name}", secret=_secret(name)
             )
-            self.route(
+            self.edge.route(
                 Route(
                     prefix=f"/user/{name}/",
                     targets=[f"unix:{path}"],
@@ -132,19 +113,6 @@ class Street:
     def _socket(self, name: str) -> Path:
         return self.directory / f"{name}.sock"
 
-    def route(self, route: Route) -> None:
-        """Add a route to those in force."""
-        self._routes.append(route)
-        self._number += 1
-        table = RouteTable(epoch="e", number=self._number, routes=self._routes)
-        transport = httpx.HTTPTransport(uds=f"{self.directory}/control.sock")
-        with httpx.Client(transport=transport, base_url="http://proxy") as control:
-            content = table.model_dump_json()
-            reply = control.put(
-                "/control/v1/table", content=content, headers=service_headers(KEY, "street")
-            )
-        assert reply.status_code == 200, reply.text
-
     def _run(self, command: list[str], variables: dict[str, str], keep: int | None = None) -> None:
         with (self.directory / "log").open("ab") as log:
             process = subprocess.Popen(
@@ -158,12 +126,6 @@ class Street:
                 start_new_session=True,
             )
         self._processes.append(process)
-
-    def _answers(self, path: str) -> bool:
-        try:
-            return httpx.get(self.url + path, trust_env=False).status_code == 200
-        except httpx.TransportError:
-            return False
 
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")[-20_000:]
@@ -183,7 +145,7 @@ class Street:
             for _ in range(5):
                 if not kill_leftovers(self.directory):
                     break
-            self.hub.__exit__(None, None, None)
+            self._stack.close()
             shutil.rmtree(self.directory, ignore_errors=True)
 
 

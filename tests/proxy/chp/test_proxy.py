@@ -157,6 +157,23 @@ async def test_a_unix_socket_is_a_target(chp: Chp, short_dir: Path) -> None:
         assert (await client.ask("/a")).body == b"ok"
 
 
+async def test_cookies_pass_both_ways_as_they_are(chp: Chp, upstream: Upstream) -> None:
+    """JupyterHub and its servers keep them apart themselves, by path and by signature."""
+    lines = [
+        "Set-Cookie: jupyterhub-user-alice=t; Path=/; Domain=hub.test",
+        "Set-Cookie: jupyterhub-session-id=1; Path=/",
+        "Service-Worker-Allowed: /",
+    ]
+    upstream.respond = lambda _: ok(b"", *lines)
+    await chp.add("/user/alice", upstream.target)
+    sent = "jupyterhub-session-id=1; jupyterhub-user-bob=2; jupyterhub-user-bob=3; $V=1; =x"
+    async with chp.client() as client:
+        answer = await client.ask("/user/alice/", f"Cookie: {sent}")
+    assert [f"Set-Cookie: {value}" for value in answer.all("set-cookie")] == lines[:2]
+    assert answer.one("service-worker-allowed") == "/"
+    assert upstream.requests[0].one("cookie") == sent
+
+
 async def test_health_needs_no_route(chp: Chp) -> None:
     async with chp.client() as client:
         assert json.loads((await client.ask("/_chp_healthz")).body) == {"status": "OK"}
