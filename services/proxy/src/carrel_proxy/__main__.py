@@ -105,8 +105,8 @@ def _prepare_state(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"state_dir {directory}: {error.strerror}") from error
-    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-        raise SettingsError(f"state_dir {directory}: this account may not write there")
+    if not os.access(directory, os.R_OK | os.X_OK):
+        raise SettingsError(f"state_dir {directory}: this account may not read there")
 
 
 def _raise_descriptor_limit() -> None:

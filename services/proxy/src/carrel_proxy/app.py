@@ -19,12 +19,7 @@ from carrel_proxy.control.metrics import (
     page,
 )
 from carrel_proxy.control.reports import ActivityReporter, Resync
-from carrel_proxy.control.saved import (
-    restore_table,
-    restore_verdicts,
-    table_file,
-    verdicts_file,
-)
+from carrel_proxy.control.saved import SavedTable, SavedVerdicts
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.access import Freshness
 from carrel_proxy.engine.counters import Counters
@@ -89,10 +84,9 @@ class Proxy:
             fleet=MutualTls(settings.fleet, towards_relays) if settings.fleet else None,
         )
         self.table = Table(self.dispatcher, self.guard, options, default_route(settings))
-        self._files = (
-            table_file(settings.state_dir, self.table),
-            verdicts_file(settings.state_dir, self.verdicts),
-        )
+        self._saved_table = SavedTable(settings.state_dir, self.table)
+        self._saved_verdicts = SavedVerdicts(settings.state_dir, self.verdicts)
+        self._files = (self._saved_table, self._saved_verdicts)
         self.counted = Counted(self.edge, self.clock, self.verdicts)
         self._resync = Resync(self.hub, self.table)
         self._activity = ActivityReporter(self.hub, self.table, self.clock)
@@ -110,11 +104,7 @@ class Proxy:
 
     async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
         """Take up what was saved, then accept connections on the public sockets."""
-        restore_table(self.settings.state_dir, self.table)
-        restore_verdicts(self.settings.state_dir, self.verdicts)
-        routes, verdicts = self._files
-        self.table.on_change = routes.note_change
-        self.verdicts.on_change = verdicts.note_change
+        self.restore()
         self.table.on_whole = self._resync.note_whole_table
         self.table.on_gap = self._resync.note_gap
         self.deadlines.each_tick.append(self.guard.sweep)
@@ -124,6 +114,11 @@ class Proxy:
         self.tasks.start(self.edge.tick(), name="tick")
         self.tasks.start(self._resync.run(), name="resync")
         self.tasks.start(self._activity.run(), name="activity")
+
+    def restore(self) -> None:
+        """Take up what was saved, and save from now on."""
+        self._saved_table.restore()
+        self._saved_verdicts.restore()
 
     async def stop(self) -> None:
         """Let running requests finish, say what is still to be said, save what is to be kept."""
@@ -135,10 +130,14 @@ class Proxy:
         await self.tasks.close()
         await self.hub.close()
 
-    async def save(self) -> None:
-        """Write what has changed and is to survive this process."""
-        for file in self._files:
-            await file.flush()
+    @property
+    def is_saved(self) -> bool:
+        """Whether what is in force would be so after a crash."""
+        return all(file.ok for file in self._files)
+
+    async def save(self) -> bool:
+        """Write what has changed and is to survive this process; False if that is not possible."""
+        return all([await file.flush() for file in self._files])
 
 
 def hub_of(settings: ProxySettings) -> Hub:

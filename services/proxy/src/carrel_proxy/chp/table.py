@@ -52,7 +52,6 @@ class ChpRoute(LiveRoute):
         self.access = None
         self.fence = None
         self.secret_fields = b""
-        self.spawn = None
         self.pools = pools
         self.several = False
         self.requests = self.sockets = self.received = self.sent = 0
@@ -63,6 +62,11 @@ class ChpRoute(LiveRoute):
         self._logged = float("-inf")
         self.last_head = None
         self.most_connections = 0
+
+    @property
+    def spawn(self) -> str | None:
+        """Nothing here knows how to start what is behind a route."""
+        return None
 
     @property
     def active_at(self) -> float | None:

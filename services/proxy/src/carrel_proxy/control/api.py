@@ -1,8 +1,6 @@
 """The control API: how the hub tells this proxy what is in force."""
 
-import gc
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response
@@ -12,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from carrel_proxy import __version__
 from carrel_proxy.control.counted import Counted
-from carrel_proxy.control.table import Table
+from carrel_proxy.control.table import Table, large_heap_grows
 from carrel_proxy.errors import BadTargetError, TableMismatchError
 from carrel_shared.service_auth import ASGIApp, ServiceGate
 from carrel_shared.wire.counters import ProxyCounters
@@ -34,7 +32,7 @@ def create_control_app(
     table: Table,
     key: str,
     connections: Callable[[], int],
-    save: Callable[[], Awaitable[None]],
+    save: Callable[[], Awaitable[bool]],
     counted: Counted,
     *,
     caller: str = "hub",
@@ -54,15 +52,16 @@ def create_control_app(
     async def put_table(request: Request) -> Response:
         body = await _body(request)
         with large_heap_grows():
-            status = table.put(_parse(RouteTable, body))
+            status = table.put(_parse(RouteTable, body), body)
         await save()
         return _json(status)
 
     @app.post("/control/v1/changes", response_model=TableStatus)
     async def post_changes(request: Request) -> Response:
-        changes = _parse(RouteChanges, await _body(request))
+        body = await _body(request)
+        changes = _parse(RouteChanges, body)
         try:
-            status = table.change(changes)
+            status = table.change(changes, body)
         except TableMismatchError:
             return _json(table.status, 409)
         await save()
@@ -118,20 +117,6 @@ def create_control_app(
     return ServiceGate(
         app, keys={caller: key}, service="carrel-proxy", open_paths=frozenset({HEALTH_PATH})
     )
-
-
-@contextmanager
-def large_heap_grows() -> Iterator[None]:
-    """Keep the collector from going through a large table again and again while it is built.
-
-    What is there afterwards stays for long, so later collections need not look at it either.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 async def _body(request: Request) -> bytes:

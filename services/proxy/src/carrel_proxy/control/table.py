@@ -1,6 +1,8 @@
 """The route table in force: what the hub last said, and nothing else."""
 
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 import structlog
@@ -47,7 +49,8 @@ class Table:
     A route that stays as it is keeps its connections.
 
     Attributes:
-        on_change: Called when there is something new to save.
+        keep_whole: Called with the JSON of a whole table that was taken, to save it.
+        keep_change: Called with the JSON of changes that were applied.
         on_whole: Called when a whole table was taken.
         on_gap: Called when changes did not fit.
     """
@@ -55,7 +58,8 @@ class Table:
     def __init__(
         self, dispatcher: Serves, guard: Watches, options: RouteOptions, default: Route | None
     ) -> None:
-        self.on_change: Callable[[], None] = lambda: None
+        self.keep_whole: Callable[[bytes], None] = lambda _: None
+        self.keep_change: Callable[[bytes], None] = lambda _: None
         self.on_whole: Callable[[], None] = lambda: None
         self.on_gap: Callable[[], None] = lambda: None
         self._dispatcher = dispatcher
@@ -99,16 +103,20 @@ class Table:
             ],
         )
 
-    def put(self, table: RouteTable) -> TableStatus:
+    def put(self, table: RouteTable, record: bytes = b"") -> TableStatus:
         """Take a whole table. Revocations may have been missed, so all access is checked again.
+
+        Args:
+            record: The JSON that the table was read from, if it was.
 
         Raises:
             BadTargetError: If a route cannot be used. The table is then as it was.
         """
         self._take(table)
+        log.info("table_taken", number=table.number, routes=len(table.routes))
         self._guard.recheck_all()
         self.on_whole()
-        self.on_change()
+        self.keep_whole(record or table.model_dump_json().encode())
         return self.status
 
     def restore(self, table: RouteTable) -> None:
@@ -133,18 +141,37 @@ class Table:
         for key, route in before.items():
             if routes.get(key) is not route:
                 route.close()
-        log.info("table_taken", number=table.number, routes=len(routes))
 
-    def change(self, changes: RouteChanges) -> TableStatus:
+    def change(self, changes: RouteChanges, record: bytes = b"") -> TableStatus:
         """Apply the changes that follow this table.
+
+        Args:
+            record: The JSON that the changes were read from, if they were.
 
         Raises:
             TableMismatchError: If they follow another one.
             BadTargetError: If a route cannot be used. The table is then as it was.
         """
-        if (changes.epoch, changes.base) != (self._epoch, self._number) or not self._epoch:
+        try:
+            self._apply(changes, self._guard.revoke)
+        except TableMismatchError:
             log.info("gap_found", number=self._number, base=changes.base)
             self.on_gap()
+            raise
+        self.keep_change(record or changes.model_dump_json().encode())
+        return self.status
+
+    def restore_change(self, changes: RouteChanges) -> None:
+        """Take up changes that were saved. What they revoked, the saved verdicts lack already.
+
+        Raises:
+            TableMismatchError: If they do not follow.
+            BadTargetError: If a route cannot be used.
+        """
+        self._apply(changes, lambda _: None)
+
+    def _apply(self, changes: RouteChanges, revoke: Callable[[Revocation], None]) -> None:
+        if (changes.epoch, changes.base) != (self._epoch, self._number) or not self._epoch:
             raise TableMismatchError("these changes do not follow the table in force")
         made = {
             id(change): LiveRoute(change.route, self._options)
@@ -157,10 +184,8 @@ class Table:
             elif isinstance(change, DeleteRoute):
                 self._delete_route(change)
             elif isinstance(change, Revoke):
-                self._guard.revoke(change.revocation)
+                revoke(change.revocation)
         self._number = changes.number
-        self.on_change()
-        return self.status
 
     def _put_route(self, route: LiveRoute) -> None:
         before = self._routes.get(route_key(route.wire))
@@ -203,3 +228,17 @@ class Table:
             if route.access is not None:
                 found[route.access.server_id] = route.active_at
         return found
+
+
+@contextmanager
+def large_heap_grows() -> Iterator[None]:
+    """Keep the collector from going through a large table again and again while it is built.
+
+    What is there afterwards stays for long, so later collections need not look at it either.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

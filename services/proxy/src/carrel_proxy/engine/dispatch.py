@@ -88,6 +88,8 @@ class Dispatcher:
         if route is None:
             client.answer_at_once(head, body, self._nothing_here(head, path))
             return
+        if not route.awake:
+            route.wake()
         rest = below(path, route.depth)
         kind = RelayedExchange if route.relayed else Exchange
         exchange = kind(client, head, body, route, websocket=websocket, pending=pending)

@@ -28,6 +28,10 @@ _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]*")
 LOG_SECONDS = 10.0
 """How often at most a route's trouble is logged; a browser's tabs ask once a second each."""
 
+_NEVER_LOGGED = float("-inf")
+_PLAIN_UNIX = re.compile(r"unix:/[\x21-\x7e]{1,106}")
+"""Most targets by far; what is read in no other way need not be read until it is used."""
+
 
 def check_nothing(_route: Route) -> None:
     """Accept every route."""
@@ -57,6 +61,10 @@ class RouteOptions:
 class LiveRoute:
     """One route in force.
 
+    Of thousands few are used at a time, and each must be cheap to take: what only requests need is
+    made by `wake`, before the first of them. Until then it is not there, so nobody can take a
+    sleeping route for one without a guard.
+
     Attributes:
         segments: The prefix, decoded.
         depth: Their number.
@@ -69,19 +77,22 @@ class LiveRoute:
         reported_at: What of that the hub was told.
         last_head: The last response head, as it came and as it was read.
         several: There are several targets, any of which will do.
+        awake: It has been used: `door`, `fence`, `pools` and `secret_fields` are there.
+        pools: One for each target, in no order.
         requests: Those that have ended.
         sockets: Open WebSockets.
         received: Bytes from clients that ended requests and sockets carried.
         sent: Bytes to clients, likewise.
-        spawn: The hub's page that starts this server.
         relayed: It leads to another host, through that one's relay.
     """
 
     __slots__ = (
         "_deadlines",
         "_logged",
+        "_options",
         "access",
         "active_at",
+        "awake",
         "depth",
         "door",
         "fence",
@@ -99,7 +110,6 @@ class LiveRoute:
         "sent",
         "several",
         "sockets",
-        "spawn",
         "wire",
     )
 
@@ -108,24 +118,42 @@ class LiveRoute:
         self.wire = wire
         self.relayed = wire.host_id is not None
         self.prefix = wire.prefix
-        self.prefix_bytes = wire.prefix.encode("ascii", "replace")  # refused two lines on
+        self.prefix_bytes = wire.prefix.encode("ascii", "replace")  # refused in the next line
         self.segments = prefix_segments(self.prefix_bytes)
         self.depth = len(self.segments)
         self.access = wire.access
-        self.fence = _fence(wire, self.prefix_bytes)
-        self.door = open_door(wire.access, wire.prefix, options.hub_prefix) if wire.access else None
-        self.secret_fields = _secret_fields(wire)
-        hub = self.door.hub if self.door else options.hub_prefix
-        self.spawn = spawn_link(hub, options.base_url, wire.prefix) if wire.server else None
         self.active_at: float | None = None
         self.reported_at: float | None = None
         self.requests = self.sockets = self.received = self.sent = 0
-        self.pools = [_pool(wire, target, options) for target in wire.targets]
         self.most_connections = options.most_connections
-        self.several = len(self.pools) > 1
-        self._deadlines = options.deadlines
-        self._logged = float("-inf")
+        self.several = len(wire.targets) > 1
+        self.awake = False
         self.last_head: tuple[bytes, ResponseHead] | None = None
+        self._options = options
+        self._deadlines = options.deadlines
+        self._logged = _NEVER_LOGGED
+        _check(wire)
+
+    def wake(self) -> None:
+        """Make what requests need."""
+        wire, options, access = self.wire, self._options, self.access
+        self.fence = _fence(wire, self.prefix_bytes)
+        self.door = open_door(access, wire.prefix, options.hub_prefix) if access else None
+        self.secret_fields = (
+            b"X-Carrel-Secret: %b\r\n" % access.secret.encode("ascii")
+            if access and access.secret
+            else b""
+        )
+        self.pools = [_pool(wire, target, options) for target in wire.targets]
+        self.awake = True
+
+    @property
+    def spawn(self) -> str | None:
+        """The hub's page that starts this server."""
+        if not self.wire.server:
+            return None
+        hub = self.door.hub if self.door else self._options.hub_prefix
+        return spawn_link(hub, self._options.base_url, self.prefix)
 
     def take(self) -> UpstreamConnection | None:
         """Return a connection that waits for use, or None."""
@@ -175,8 +203,9 @@ class LiveRoute:
 
     def close(self) -> None:
         """Keep no connections from now on. Requests under way go on to their end."""
-        for pool in self.pools:
-            pool.close()
+        if self.awake:
+            for pool in self.pools:
+                pool.close()
 
 
 def _pool(wire: Route, target: str, options: RouteOptions) -> Pool:
@@ -211,26 +240,30 @@ def in_order(pools: list[Pool], now: float) -> list[Pool]:
 
 
 def _fence(wire: Route, prefix: bytes) -> Fence | None:
-    client_id = wire.stock_client_id
     if not wire.server:
-        if client_id:
-            raise BadTargetError(f"{wire.prefix!r}: stock_client_id is for servers only")
         return None
-    if client_id and wire.access is not None:
-        raise BadTargetError(f"{wire.prefix!r}: the proxy signs people in, or the server does")
-    if client_id and not _COOKIE_NAME.fullmatch(client_id):
-        raise BadTargetError(f"{wire.prefix!r}: stock_client_id is no name of a cookie")
     own_host = bool(wire.host)
-    return Fence(b"/" if own_host else prefix, client_id.encode("ascii"), own_host)
+    return Fence(b"/" if own_host else prefix, wire.stock_client_id.encode("ascii"), own_host)
 
 
-def _secret_fields(wire: Route) -> bytes:
+def _check(wire: Route) -> None:
+    """Refuse what could not be used; what is fine costs little, for there are thousands."""
+    for target in wire.targets:
+        if wire.host_id is not None:
+            read_relay(target)
+        elif _PLAIN_UNIX.fullmatch(target) is None:
+            read_target(target)
     secret = wire.access.secret if wire.access is not None else ""
-    if not secret:
-        return b""
-    if not secret.isascii() or not secret.isprintable():
+    if secret and not (secret.isascii() and secret.isprintable()):
         raise BadTargetError(f"{wire.prefix!r}: the secret does not fit into a header field")
-    return b"X-Carrel-Secret: %b\r\n" % secret.encode("ascii")
+    if not (client_id := wire.stock_client_id):
+        return
+    if not wire.server:
+        raise BadTargetError(f"{wire.prefix!r}: stock_client_id is for servers only")
+    if wire.access is not None:
+        raise BadTargetError(f"{wire.prefix!r}: the proxy signs people in, or the server does")
+    if not _COOKIE_NAME.fullmatch(client_id):
+        raise BadTargetError(f"{wire.prefix!r}: stock_client_id is no name of a cookie")
 
 
 def read_target(text: str) -> Address:

@@ -73,6 +73,8 @@ class RelayDispatcher:
         if route is None:
             client.answer_at_once(head, body, _trouble(503, AWAY))
             return
+        if not route.awake:
+            route.wake()
         exchange = RelayExchange(client, head, body, route, websocket=websocket, pending=pending)
         client.exchange = exchange
         client.waiting()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from carrel_proxy.control.api import create_control_app
 from carrel_proxy.control.counted import Counted
 from carrel_proxy.control.metrics import page
-from carrel_proxy.control.saved import restore_table, table_file
+from carrel_proxy.control.saved import SavedTable
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.head import HeadLimits
 from carrel_proxy.engine.counters import Counters
@@ -65,7 +65,7 @@ class Relay:
         )
         self.table = Table(self.dispatcher, _NobodysAccess(), options, None)
         self.counted = Counted(self.edge, self.clock)
-        self._file = table_file(settings.state_dir, self.table)
+        self._file = SavedTable(settings.state_dir, self.table)
 
     @property
     def control_app(self) -> ASGIApp:
@@ -85,8 +85,7 @@ class Relay:
 
     async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
         """Take up the table that was saved, then accept connections of edges."""
-        restore_table(self.settings.state_dir, self.table)
-        self.table.on_change = self._file.note_change
+        self._file.restore()
         for listening in sockets:
             self.edge.listens(Gate(self.edge, self._tls, listening))
         self.tasks.start(self._file.run(), name="save")
@@ -98,8 +97,8 @@ class Relay:
         await self._save()
         await self.tasks.close()
 
-    async def _save(self) -> None:
-        await self._file.flush()
+    async def _save(self) -> bool:
+        return await self._file.flush()
 
 
 class _NobodysAccess:
