@@ -68,12 +68,12 @@ async def test_what_outgrows_the_table_is_written_anew(
     async with open_proxy(short_dir, hub) as running:
         running.route()
         for number in range(1, 100):
-            put(running, number, f"/{number}/")
+            put(running, number, "/one/", f"http://127.0.0.1:{number}")
             assert await running.proxy.save()
-        assert len(read_lines(file.read_bytes())[0]) < 20
+        assert file.stat().st_size < 5000
     async with open_proxy(short_dir, hub) as running:
         assert running.proxy.table.status.number == 100
-        assert running.proxy.table.status.routes == 99
+        assert running.proxy.table.routes["/one/"].wire.targets == ["http://127.0.0.1:99"]
 
 
 async def test_a_file_that_cannot_be_read_is_no_obstacle(short_dir: Path, hub: FakeHub) -> None:

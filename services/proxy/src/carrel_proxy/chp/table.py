@@ -54,6 +54,7 @@ class ChpRoute(LiveRoute):
         self.secret_fields = b""
         self.pools = pools
         self.several = False
+        self.awake = True
         self.requests = self.sockets = self.received = self.sent = 0
         self._clock = clock
         self._monotonic = clock.monotonic
