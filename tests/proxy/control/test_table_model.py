@@ -5,6 +5,7 @@ import json
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -22,18 +23,20 @@ from carrel_shared.wire.routes import (
     PutRoute,
     Revocation,
     Revoke,
+    Route,
     RouteChanges,
     RouteTable,
 )
 
-SEGMENT = st.sampled_from(["user", "a", "b", "%7Ec", "d.e"])
+SEGMENT = st.sampled_from(["user", "a", "b", "%7Ec", "~c", "d.e"])
 PREFIX = st.lists(SEGMENT, max_size=3).map(lambda parts: "".join(f"/{one}" for one in parts) + "/")
-ROUTES = st.dictionaries(PREFIX, st.integers(1, 9), max_size=6)
+KEY = st.tuples(st.sampled_from(["", "", "a.test", "*.test"]), PREFIX)
+ROUTES = st.dictionaries(KEY, st.integers(1, 9), max_size=6)
 CHANGES = st.lists(
     st.one_of(
-        st.tuples(PREFIX, st.integers(1, 9)),
-        st.tuples(PREFIX, st.none()),
-        st.just(("revoke", None)),
+        st.tuples(KEY, st.integers(1, 9)),
+        st.tuples(KEY, st.none()),
+        st.none(),
     ),
     max_size=4,
 )
@@ -53,18 +56,32 @@ PATHS = [
     )
 ]
 
-Prefixes = dict[str, int]
+HOSTS = {"a.test": ("a.test", "*.test", ""), "b.test": ("*.test", ""), "c.d.test": ("",)}
+
+Key = tuple[str, str]
+Routes = dict[Key, int]
 
 
 def plain(text: str) -> str:
     return text.replace("%7E", "~").replace("%7e", "~").replace("%61", "a")
 
 
-def longest(routes: Prefixes, path: str) -> int | None:
+def longest(routes: Routes, host: str, path: str) -> int | None:
     """Find a route as somebody would who has all day."""
     whole = plain(path).rstrip("/") + "/"
-    fitting = [prefix for prefix in routes if whole.startswith(plain(prefix))]
-    return routes[max(fitting, key=len)] if fitting else None
+    for name in HOSTS[host]:
+        fitting = [key for key in routes if key[0] == name and whole.startswith(plain(key[1]))]
+        if fitting:
+            return routes[max(fitting, key=lambda key: len(plain(key[1])))]
+    return None
+
+
+def known(key: Key) -> Key:
+    return (key[0], plain(key[1]))
+
+
+def wire(key: Key, port: int) -> Route:
+    return plain_route(f"http://127.0.0.1:{port}", key[1], host=key[0])
 
 
 @dataclass
@@ -74,8 +91,8 @@ class Scenario:
     directory: Path
     epoch: int = 0
     number: int = 0
-    routes: Prefixes = field(default_factory=dict)
-    history: dict[tuple[str, int], Prefixes] = field(default_factory=lambda: {("", 0): {}})
+    routes: Routes = field(default_factory=dict)
+    history: dict[tuple[str, int], Routes] = field(default_factory=lambda: {("", 0): {}})
 
     def start(self) -> None:
         self.hub = FakeHub().client()
@@ -89,29 +106,31 @@ class Scenario:
     def acknowledged(self) -> None:
         self.history[str(self.epoch), self.number] = dict(self.routes)
 
-    async def table(self, routes: Prefixes) -> None:
+    async def table(self, routes: Routes) -> None:
         self.epoch += 1
         self.number += 1
-        self.routes = dict(routes)
-        wires = [plain_route(f"http://127.0.0.1:{n}", prefix) for prefix, n in routes.items()]
+        self.routes = {known(key): port for key, port in routes.items()}
+        wires = [wire(key, port) for key, port in routes.items()]
         table = RouteTable(epoch=str(self.epoch), number=self.number, routes=wires)
         self.proxy.table.put(table)
         assert await self.proxy.save()
         self.acknowledged()
 
-    async def changes(self, steps: list[tuple[str, int | None]]) -> None:
+    async def changes(self, steps: list[tuple[Key, int | None] | None]) -> None:
         if not self.epoch:
             return
         made: list[Change] = []
-        for prefix, port in steps:
-            if prefix == "revoke":
+        for step in steps:
+            if step is None:
                 made.append(Revoke(revocation=Revocation(user="alice")))
-            elif port is None:
-                made.append(DeleteRoute(prefix=prefix))
-                self.routes.pop(prefix, None)
+                continue
+            key, port = step
+            self.routes.pop(known(key), None)
+            if port is None:
+                made.append(DeleteRoute(host=key[0], prefix=key[1]))
             else:
-                made.append(PutRoute(route=plain_route(f"http://127.0.0.1:{port}", prefix)))
-                self.routes[prefix] = port
+                made.append(PutRoute(route=wire(key, port)))
+                self.routes[known(key)] = port
         base, self.number = self.number, self.number + len(made)
         self.proxy.table.change(
             RouteChanges(epoch=str(self.epoch), base=base, number=self.number, changes=made)
@@ -147,13 +166,14 @@ class Scenario:
     def check(self) -> None:
         status = self.proxy.table.status
         assert (int(status.epoch or 0), status.number) == (self.epoch, self.number)
-        assert {r.prefix: r.targets for r in self.proxy.table.snapshot().routes} == {
-            prefix: [f"http://127.0.0.1:{port}"] for prefix, port in self.routes.items()
-        }
-        for path in PATHS:
-            found = self.proxy.dispatcher.routes.match(path.encode())
+        assert {
+            known((route.host, route.prefix)): route.targets
+            for route in self.proxy.table.snapshot().routes
+        } == {key: wire(key, port).targets for key, port in self.routes.items()}
+        for host, path in product(HOSTS, PATHS):
+            found = self.proxy.dispatcher.routes.match(host.encode(), path.encode())
             port = None if found is None else int(found.wire.targets[0].rpartition(":")[2])
-            assert port == longest(self.routes, path), path
+            assert port == longest(self.routes, host, path), (host, path)
 
 
 @settings(deadline=None)

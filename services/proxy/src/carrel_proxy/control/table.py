@@ -7,6 +7,7 @@ from typing import Protocol
 
 import structlog
 
+from carrel_proxy.core.paths import one_spelling
 from carrel_proxy.core.sites import Sites
 from carrel_proxy.engine.routes import LiveRoute, RouteOptions
 from carrel_proxy.errors import TableMismatchError
@@ -26,7 +27,8 @@ log = structlog.get_logger(__name__)
 
 def route_key(route: Route | DeleteRoute) -> str:
     """Return what tells a route from others: its host, if it has one, and its prefix."""
-    return f"{route.host}{route.prefix}"
+    prefix = route.prefix
+    return f"{route.host}{prefix if '%' not in prefix else one_spelling(prefix)}"
 
 
 class Serves(Protocol):

@@ -6,6 +6,7 @@ crosses a segment, `%7E` and `~` are the same user, and what applications do bel
 """
 
 import re
+from urllib.parse import quote, unquote_to_bytes
 
 from carrel_proxy.errors import BadPathError, BadTargetError
 
@@ -70,6 +71,11 @@ def prefix_segments(prefix: bytes) -> list[bytes]:
         return [decode_segment(segment) for segment in segments]
     except BadPathError as error:
         raise BadTargetError(f"{prefix!r}: {error.reason}") from error
+
+
+def one_spelling(prefix: str) -> str:
+    """Return a prefix spelled so that two that mean the same are the same text."""
+    return quote(unquote_to_bytes(prefix), safe="/!$&'()*+,-.:=@_~")
 
 
 def below(path: bytes, depth: int) -> bytes | None:
