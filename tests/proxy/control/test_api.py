@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from time import perf_counter
 
 import httpx
 import pytest
@@ -207,20 +206,17 @@ async def test_a_new_secret_goes_with_the_next_request(
     assert secrets == [SECRET, "second"]
 
 
-async def test_twenty_thousand_routes_are_taken_quickly(
-    running: Running, api: httpx.AsyncClient
+async def test_twenty_thousand_routes_are_taken_and_kept(
+    running: Running, api: httpx.AsyncClient, short_dir: Path
 ) -> None:
     routes = [
         guarded_route(f"unix:/run/carrel/s/{n:012x}/http.sock", f"/user/user{n}/", f"{n:012x}")
         for n in range(20_000)
     ]
-    content = table(*routes)
-    before = perf_counter()
-    assert (await api.put("/control/v1/table", content=content)).json()["routes"] == 20_000
-    first = perf_counter() - before
-    before = perf_counter()
-    await api.put("/control/v1/table", content=table(*routes[1:], number=2))
-    print(f"first {first:.3f} s, again {perf_counter() - before:.3f} s")
-    assert first < 1.5  # several times what it takes on a quiet machine
-    async with running.client() as client:
-        assert (await client.ask("/user/user12345/", "Accept: */*")).status == 403
+    assert (await api.put("/control/v1/table", content=table(*routes))).json()["routes"] == 20_000
+    again = await api.put("/control/v1/table", content=table(*routes[1:], number=2))
+    assert again.json()["routes"] == 19_999
+    async with open_proxy(short_dir, FakeHub()) as restarted:
+        found = restarted.proxy.dispatcher.routes.match(b"hub.test", b"/user/user777/lab")
+        assert found is not None
+        assert found.wire == routes[777]
