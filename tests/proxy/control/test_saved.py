@@ -50,10 +50,10 @@ async def test_a_change_is_saved_by_a_line(short_dir: Path, hub: FakeHub) -> Non
     file = short_dir / "routes.journal"
     async with open_proxy(short_dir, hub) as running:
         running.route(*(plain_route("unix:/nowhere", f"/{n}/") for n in range(100)))
-        assert await running.proxy.save()
+        assert await running.proxy.saved.flush()
         before = file.read_bytes()
         put(running, 1, "/new/")
-        assert await running.proxy.save()
+        assert await running.proxy.saved.flush()
         assert file.read_bytes().startswith(before)
         assert len(file.read_bytes()) - len(before) < 300
         # Saved before it ends: who is killed now has it too.
@@ -69,7 +69,7 @@ async def test_what_outgrows_the_table_is_written_anew(
         running.route()
         for number in range(1, 100):
             put(running, number, "/one/", f"http://127.0.0.1:{number}")
-            assert await running.proxy.save()
+            assert await running.proxy.saved.flush()
         assert file.stat().st_size < 5000
     async with open_proxy(short_dir, hub) as running:
         assert running.proxy.table.status.number == 100
@@ -127,25 +127,25 @@ async def test_a_disk_that_takes_nothing_stops_nothing(
     async with open_upstream() as upstream:
         async with open_proxy(short_dir, hub) as running:
             running.route(plain_route(upstream.target, "/a/"))
-            assert await running.proxy.save()
+            assert await running.proxy.saved.flush()
         with refusing_disk(short_dir, number):
             async with open_proxy(short_dir, hub) as running, running.client() as client:
                 assert (await client.ask("/a/")).status == 200
                 put(running, 1, "/b/", upstream.target)
-                assert not await running.proxy.save()
+                assert not await running.proxy.saved.flush()
                 assert (await client.ask("/b/")).status == 200
                 running.number = 2
                 running.route(plain_route(upstream.target, "/c/"))
-                assert not await running.proxy.save()
-                assert not running.proxy.is_saved
+                assert not await running.proxy.saved.flush()
+                assert not running.proxy.saved.ok
                 assert (await client.ask("/c/")).status == 200
         # It was ended while its disk took nothing, so what it knew last is what it had saved.
         async with open_proxy(short_dir, hub) as running:
             assert running.proxy.table.status.number == 1
             put(running, 1, "/b/", upstream.target)
             with refusing_disk(short_dir, number):
-                assert not await running.proxy.save()
-            await eventually(lambda: running.proxy.is_saved)  # without another change
+                assert not await running.proxy.saved.flush()
+            await eventually(lambda: running.proxy.saved.ok)  # without another change
         async with open_proxy(short_dir, hub) as running:
             assert running.proxy.table.status.number == 2
 
@@ -161,11 +161,11 @@ async def test_verdicts_that_cannot_be_brought_up_to_date_are_not_kept(
     ):
         running.route(guarded_route(upstream.target))
         assert (await client.ask("/user/alice/", *TOKEN)).status == 200
-        assert await running.proxy.save()
+        assert await running.proxy.saved.flush()
         revoked = Revoke(revocation=Revocation(user="alice"))
         running.proxy.table.change(RouteChanges(epoch="e", base=1, number=2, changes=[revoked]))
         with refusing_disk(short_dir, errno.ENOSPC):
-            assert not await running.proxy.save()
+            assert not await running.proxy.saved.flush()
             assert not (short_dir / "verdicts.json").exists()
 
 

@@ -100,7 +100,7 @@ class Scenario:
         self.proxy.restore()
 
     async def end(self) -> None:
-        await self.proxy.save()
+        await self.proxy.saved.flush()
         await self.hub.close()
 
     def acknowledged(self) -> None:
@@ -113,7 +113,7 @@ class Scenario:
         wires = [wire(key, port) for key, port in routes.items()]
         table = RouteTable(epoch=str(self.epoch), number=self.number, routes=wires)
         self.proxy.table.put(table)
-        assert await self.proxy.save()
+        assert await self.proxy.saved.flush()
         self.acknowledged()
 
     async def changes(self, steps: list[tuple[Key, int | None] | None]) -> None:
@@ -135,7 +135,7 @@ class Scenario:
         self.proxy.table.change(
             RouteChanges(epoch=str(self.epoch), base=base, number=self.number, changes=made)
         )
-        assert await self.proxy.save()
+        assert await self.proxy.saved.flush()
         self.acknowledged()
 
     async def gap(self, off: int) -> None:

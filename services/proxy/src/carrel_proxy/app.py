@@ -19,7 +19,7 @@ from carrel_proxy.control.metrics import (
     page,
 )
 from carrel_proxy.control.reports import ActivityReporter, Resync
-from carrel_proxy.control.saved import SavedTable, SavedVerdicts
+from carrel_proxy.control.saved import SavedFiles, SavedTable, SavedVerdicts
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.access import Freshness
 from carrel_proxy.engine.counters import Counters
@@ -86,7 +86,7 @@ class Proxy:
         self.table = Table(self.dispatcher, self.guard, options, default_route(settings))
         self._saved_table = SavedTable(settings.state_dir, self.table)
         self._saved_verdicts = SavedVerdicts(settings.state_dir, self.verdicts)
-        self._files = (self._saved_table, self._saved_verdicts)
+        self.saved = SavedFiles(self._saved_table, self._saved_verdicts)
         self.counted = Counted(self.edge, self.clock, self.verdicts)
         self._resync = Resync(self.hub, self.table)
         self._activity = ActivityReporter(self.hub, self.table, self.clock)
@@ -94,9 +94,7 @@ class Proxy:
     @property
     def control_app(self) -> ASGIApp:
         key = self.settings.control_key.get_secret_value()
-        return create_control_app(
-            self.table, key, lambda: self.edge.connections, self.save, self.counted
-        )
+        return create_control_app(self.table, key, self.edge, self.saved, self.counted)
 
     async def metrics_text(self) -> str:
         """Return the page for Prometheus."""
@@ -109,8 +107,7 @@ class Proxy:
         self.table.on_gap = self._resync.note_gap
         self.deadlines.each_tick.append(self.guard.sweep)
         await self.edge.listen(sockets, tls)
-        for file in self._files:
-            self.tasks.start(file.run(), name="save")
+        self.tasks.start(self.saved.run(), name="save")
         self.tasks.start(self.edge.tick(), name="tick")
         self.tasks.start(self._resync.run(), name="resync")
         self.tasks.start(self._activity.run(), name="activity")
@@ -126,18 +123,9 @@ class Proxy:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_REPORT_SECONDS):
                 await self._activity.report()
-        await self.save()
+        await self.saved.flush()
         await self.tasks.close()
         await self.hub.close()
-
-    @property
-    def is_saved(self) -> bool:
-        """Whether what is in force would be so after a crash."""
-        return all(file.ok for file in self._files)
-
-    async def save(self) -> bool:
-        """Write what has changed and is to survive this process; False if that is not possible."""
-        return all([await file.flush() for file in self._files])
 
 
 def hub_of(settings: ProxySettings) -> Hub:

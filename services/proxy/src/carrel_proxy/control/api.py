@@ -1,6 +1,5 @@
 """The control API: how the hub tells this proxy what is in force."""
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response
@@ -10,7 +9,9 @@ from starlette.exceptions import HTTPException
 
 from carrel_proxy import __version__
 from carrel_proxy.control.counted import Counted
+from carrel_proxy.control.saved import SavedFiles
 from carrel_proxy.control.table import Table, large_heap_grows
+from carrel_proxy.engine.edge import Edge
 from carrel_proxy.errors import BadTargetError, TableMismatchError
 from carrel_shared.service_auth import ASGIApp, ServiceGate
 from carrel_shared.wire.counters import ProxyCounters
@@ -31,8 +32,8 @@ M = TypeVar("M", bound=BaseModel)
 def create_control_app(
     table: Table,
     key: str,
-    connections: Callable[[], int],
-    save: Callable[[], Awaitable[bool]],
+    edge: Edge,
+    saved: SavedFiles,
     counted: Counted,
     *,
     caller: str = "hub",
@@ -41,9 +42,8 @@ def create_control_app(
 
     Args:
         key: What the caller must show.
-        connections: How many connections clients have open.
-        save: Writes what changed. An answer is an acknowledgement, so it comes after that: what
-            the hub was told is in force is so after a crash too, a revocation most of all.
+        saved: Written before an answer, which is an acknowledgement: what the hub was told is in
+            force is so after a crash too, a revocation most of all.
         caller: Who pushes: the hub to edges, the agent of its host to a relay.
     """
     app = FastAPI(title="Carrel proxy control", version=__version__, docs_url=None, redoc_url=None)
@@ -53,7 +53,7 @@ def create_control_app(
         body = await _body(request)
         with large_heap_grows():
             status = table.put(_parse(RouteTable, body), body)
-        await save()
+        await saved.flush()
         return _json(status)
 
     @app.post("/control/v1/changes", response_model=TableStatus)
@@ -64,7 +64,7 @@ def create_control_app(
             status = table.change(changes, body)
         except TableMismatchError:
             return _json(table.status, 409)
-        await save()
+        await saved.flush()
         return _json(status)
 
     @app.get("/control/v1/table", response_model=RouteTable)
@@ -96,7 +96,8 @@ def create_control_app(
 
     @app.get(HEALTH_PATH)
     async def get_health() -> dict[str, str | int]:
-        return {"status": "ok", "connections": connections()}
+        status = "draining" if edge.draining else "ok"
+        return {"status": status, "connections": edge.connections, "saved": saved.ok}
 
     @app.exception_handler(BadTargetError)
     async def bad_target(_request: Request, error: Exception) -> Response:

@@ -221,6 +221,28 @@ class SavedVerdicts(Saved):
             raise
 
 
+class SavedFiles:
+    """All that one proxy keeps."""
+
+    def __init__(self, *files: Saved) -> None:
+        self._files = files
+
+    @property
+    def ok(self) -> bool:
+        """Whether what is in force would be so after a crash."""
+        return all(file.ok for file in self._files)
+
+    async def flush(self) -> bool:
+        """Write what has changed; False if that is not possible."""
+        return all([await file.flush() for file in self._files])
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for file in self._files:
+                group.create_task(file.run())
+
+
 def _why(error: Exception) -> str:
     """Say what is wrong with a file, but nothing of what is in it."""
     if isinstance(error, ValidationError):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from carrel_proxy.control.api import create_control_app
 from carrel_proxy.control.counted import Counted
 from carrel_proxy.control.metrics import page
-from carrel_proxy.control.saved import SavedTable
+from carrel_proxy.control.saved import SavedFiles, SavedTable
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.head import HeadLimits
 from carrel_proxy.engine.counters import Counters
@@ -65,7 +65,8 @@ class Relay:
         )
         self.table = Table(self.dispatcher, _NobodysAccess(), options, None)
         self.counted = Counted(self.edge, self.clock)
-        self._file = SavedTable(settings.state_dir, self.table)
+        self._saved_table = SavedTable(settings.state_dir, self.table)
+        self.saved = SavedFiles(self._saved_table)
 
     @property
     def control_app(self) -> ASGIApp:
@@ -73,8 +74,8 @@ class Relay:
         return create_control_app(
             self.table,
             key,
-            lambda: self.edge.connections,
-            self._save,
+            self.edge,
+            self.saved,
             self.counted,
             caller=CALLER,
         )
@@ -85,20 +86,17 @@ class Relay:
 
     async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
         """Take up the table that was saved, then accept connections of edges."""
-        self._file.restore()
+        self._saved_table.restore()
         for listening in sockets:
             self.edge.listens(Gate(self.edge, self._tls, listening))
-        self.tasks.start(self._file.run(), name="save")
+        self.tasks.start(self.saved.run(), name="save")
         self.tasks.start(self.edge.tick(), name="tick")
 
     async def stop(self) -> None:
         """Let running requests finish, then end what is open."""
         await self.edge.drain(self.settings.drain_seconds)
-        await self._save()
+        await self.saved.flush()
         await self.tasks.close()
-
-    async def _save(self) -> bool:
-        return await self._file.flush()
 
 
 class _NobodysAccess:
