@@ -147,6 +147,14 @@ def test_what_a_stock_server_may_set(value: bytes, confined: bytes | None) -> No
     assert confine_set_cookie(value, STOCK) == confined
 
 
+def test_a_stock_server_with_a_host_of_its_own_may_bind_its_cookies_to_it() -> None:
+    fence = Fence(b"/", b"jupyterhub-user-alice", own_host=True)
+    own = b"__Host-jupyterhub-user-alice=t"
+    assert confine_set_cookie(own + b"; Path=/; Secure", fence) == own + b"; Secure; Path=/"
+    assert fenced_cookies([own + b"; __Host-jupyterhub-user-bob=t"], fence) == own
+    assert fenced_cookies([own], STOCK) is None
+
+
 PIECES = st.sampled_from(
     [
         *(

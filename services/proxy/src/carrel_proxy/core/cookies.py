@@ -43,7 +43,10 @@ class Fence:
         """Whether a cookie holds the token, or a sign-in under way, of this server's client.
 
         Not by the beginning of the name: `jupyterhub-user-a-b` is another client than that of `a`.
+        On a host of its own it may be a `__Host-` cookie, as JupyterHub's are there.
         """
+        if self.own_host:
+            name = name.removeprefix(b"__Host-")
         rest = name.removeprefix(self.client_id)
         if not self.client_id or len(rest) == len(name):
             return False
