@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
+from proxy.engine.test_tunnel import HANDSHAKE, SWITCH
 from proxy.running import Running, plain_route
 from proxy.wire import Client, Script, Upstream, eventually, ok, open_upstream, read_request
 
@@ -154,6 +155,24 @@ async def test_a_target_that_streams_for_ever_is_not_kept_for_a_client_that_left
         await client.head()
         await client.reader.readexactly(1000)
     await asyncio.wait_for(upstream.closed.wait(), 5)
+
+
+async def test_a_socket_whose_client_ended_before_it_was_open(
+    running: Running, upstream: Upstream
+) -> None:
+    async def answer_at_the_end(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        await eventually(lambda: any(client._ended for client in running.proxy.edge._clients))
+        writer.write(SWITCH)
+        writer.write(b"got " + await reader.read())
+
+    upstream.script = answer_at_the_end
+    async with running.client() as client:
+        client.get("/ws", *HANDSHAKE)
+        client.send(b"all")
+        client.writer.write_eof()
+        assert (await client.head()).status == 101
+        assert await client.rest() == b"got all"
 
 
 async def test_over_a_unix_socket_too(running: Running, short_dir: Path) -> None:

@@ -388,6 +388,8 @@ class ClientConnection(asyncio.Protocol):
         self.edge.tunnel_opened(tunnel)
         if self._paused:
             self.transport.resume_reading()
+        if self._ended:
+            tunnel.ended(upstream.transport)
 
     # --- limits ---
 
