@@ -128,6 +128,43 @@ async def test_the_first_bytes_are_there_when_they_come(fleet: Fleet, upstream: 
         assert await client.reader.readexactly(13) == b"3\r\nend\r\n0\r\n\r\n"
 
 
+async def test_a_body_that_ends_with_the_connection_is_whole(
+    fleet: Fleet, upstream: Upstream
+) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\nall of it")
+
+    upstream.script = script
+    async with fleet.edge.client() as client:
+        assert (await client.ask("/user/alice/", ALICE)).body == b"all of it"
+
+
+async def test_a_body_is_sent_once_the_server_wants_it(fleet: Fleet, upstream: Upstream) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        writer.write(ok(await reader.readexactly(3)))
+
+    upstream.script = script
+    async with fleet.edge.client() as client:
+        client.get("/user/alice/", ALICE, "Expect: 100-continue", "Content-Length: 3", method="PUT")
+        assert (await client.head()).status == 100
+        client.send(b"abc")
+        assert (await client.response()).body == b"abc"
+
+
+async def test_more_clients_than_one_address_may_have_reach_a_relay(
+    fleet: Fleet, upstream: Upstream
+) -> None:
+    """They all come from the edge's address."""
+    limits = fleet.relay.relay.edge.limits
+    assert fleet.edge.proxy.edge.limits.connections_per_address > 0
+    assert limits.connections_per_address == 0
+    assert limits.body_seconds > fleet.edge.proxy.edge.limits.body_seconds
+    assert limits.head.head > fleet.edge.proxy.edge.limits.head.head
+
+
 @pytest.mark.parametrize(
     "half",
     [
@@ -349,9 +386,23 @@ async def test_a_relay_leads_to_its_own_host(route: Route, word: str, fleet: Fle
         fleet.relay.route(route)
 
 
-@pytest.mark.parametrize("target", ["http://127.0.0.1:80", "unix:/run/b.sock", "https://b"])
-async def test_an_edge_reaches_other_hosts_over_tls_alone(target: str, fleet: Fleet) -> None:
-    with pytest.raises(BadTargetError, match="host:port"):
+@pytest.mark.parametrize(
+    ("target", "word"),
+    [
+        ("http://127.0.0.1:80", "host:port"),
+        ("unix:/run/b.sock", "host:port"),
+        ("https://b", "host:port"),
+        ("https://unix:/run/b.sock", "host:port"),
+        ("https://u:p@b:443", "host:port"),
+        ("https://169.254.169.254:443", "no server"),
+        ("https://[::ffff:7f00:1]:443", "no server"),
+        ("https://0x7f000001:443", "usual form"),
+    ],
+)
+async def test_an_edge_reaches_other_hosts_over_tls_alone(
+    target: str, word: str, fleet: Fleet
+) -> None:
+    with pytest.raises(BadTargetError, match=word):
         fleet.edge.route(plain_route(target, host_id=HOST))
 
 

@@ -110,7 +110,10 @@ class _NobodysAccess:
 
 
 def relay_limits(settings: ProxySettings) -> Limits:
-    """Return limits that an edge's own come before: it keeps the time, and tells people."""
+    """Return limits that an edge's own come before: it keeps the time, and tells people.
+
+    All clients come from the few addresses of edges, which have counted them.
+    """
     limits = limits_of(settings)
     own = limits.head
     head = HeadLimits(
@@ -122,6 +125,7 @@ def relay_limits(settings: ProxySettings) -> Limits:
         body_seconds=2 * limits.body_seconds,
         stall_seconds=2 * limits.stall_seconds,
         response_seconds=NEVER,
+        connections_per_address=0,
     )
 
 
