@@ -9,7 +9,7 @@ from pydantic_settings import SettingsConfigDict
 
 from carrel_proxy.mutual_tls import FleetFiles
 from carrel_proxy.tls import CertificateFiles
-from carrel_shared.addresses import TcpAddress, parse_address
+from carrel_shared.addresses import TcpAddress, UnixAddress, parse_address
 from carrel_shared.fields import AddressText, BasePath, LogLevel, PeerName, ServiceKey
 from carrel_shared.settings import ServiceSettings
 
@@ -243,6 +243,10 @@ class ProxySettings(ServiceSettings):
             for name in _EDGES_OWN:
                 if getattr(self, name):
                     raise ValueError(f'{name} is set, and mode = "relay" has no use for it')
+            if not isinstance(parse_address(self.bind), TcpAddress):
+                raise ValueError("bind: edges reach a relay at host:port")
+            if not isinstance(parse_address(self.control_listen), UnixAddress):
+                raise ValueError("control_listen: the agent reaches a relay at unix:/path")
         return self
 
     @property

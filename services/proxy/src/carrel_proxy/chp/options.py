@@ -172,8 +172,10 @@ def _parser() -> argparse.ArgumentParser:
     for side, words in (("", "public"), ("api-", "the API's"), ("client-", "targets'")):
         for part in ("key", "cert", "ca"):
             add(f"--{side}ssl-{part}", type=Path, metavar="FILE", help=f"{words} TLS: PEM file")
-        asks = "targets always show theirs" if side == "client-" else "demand a good one"
-        add(f"--{side}ssl-request-cert", action="store_true", help=f"{words} TLS: {asks}")
+        asks = "ignored: targets always show one"
+        if side != "client-":
+            asks = f"{words} TLS: let nobody in without a certificate that the CA vouches for"
+        add(f"--{side}ssl-request-cert", action="store_true", help=asks)
         add(
             f"--{side}ssl-reject-unauthorized",
             action="store_true",
