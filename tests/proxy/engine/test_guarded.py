@@ -434,3 +434,76 @@ async def test_a_visitor_whose_access_ends_is_cut_and_the_owner_is_not(
         await eventually(lambda: len(list(running.proxy.edge.grants())) == 1)
         (grant,) = running.proxy.edge.grants()
         assert grant.user == "alice"
+
+
+@pytest.mark.parametrize("field", [f"Cookie: {COOKIE}=good", "Authorization: token good"])
+async def test_what_was_worked_out_for_a_connection_ends_with_the_verdict(
+    field: str, running: Running, hub: FakeHub
+) -> None:
+    """The same fields again on the same connection, which then cost hardly anything."""
+    async with running.client() as client:
+        for _ in range(3):
+            assert (await client.ask("/user/alice/", field)).status == 200
+        hub.verdicts.clear()
+        revoke(running, Revocation(user="alice"))
+        assert (await client.ask("/user/alice/", field)).status == 403
+        hub.know("good", SERVER_ID, allowed("alice"))
+    assert len(hub.called("/verdict")) == 2
+
+
+async def test_another_method_is_looked_at_by_itself(running: Running) -> None:
+    """A link that is followed passes; a form of the same page, with the same fields, does not."""
+    fields = (
+        f"Cookie: {COOKIE}=good",
+        "Sec-Fetch-Site: cross-site",
+        "Sec-Fetch-Mode: navigate",
+        "Content-Length: 0",
+    )
+    async with running.client() as client:
+        for method, status in (("GET", 200), ("GET", 200), ("POST", 403), ("GET", 200)):
+            assert (await client.ask("/user/alice/", *fields, method=method)).status == status
+
+
+async def test_with_no_stale_sessions_an_outage_locks_everybody_out(
+    short_dir: Path, hub: FakeHub, upstream: Upstream
+) -> None:
+    clock = ManualClock(SystemClock().now())
+    (short_dir / "p").mkdir()
+    options = {"clock": clock, "state_dir": short_dir / "p", "stale_sessions_seconds": 0}
+    async with open_proxy(short_dir, hub, **options) as running:  # type: ignore[arg-type]
+        running.route(guarded_route(upstream.target))
+        async with running.client() as client:
+            assert (await client.ask("/user/alice/", f"Cookie: {COOKIE}=good")).status == 200
+            hub.away = True
+            clock.advance(10.5)
+            assert (await client.ask("/user/alice/", f"Cookie: {COOKIE}=good")).status == 503
+            page = await client.ask("/user/alice/lab", *NAVIGATION, f"Cookie: {COOKIE}=good")
+            assert (page.status, page.all("set-cookie")) == (503, [])
+    async with open_proxy(short_dir, hub, **options) as running, running.client() as client:  # type: ignore[arg-type]
+        assert (await client.ask("/user/alice/", f"Cookie: {COOKIE}=good")).status == 503
+
+
+async def test_a_proxy_started_in_an_outage_knows_whom_it_knew_and_nobody_else(
+    short_dir: Path, hub: FakeHub, upstream: Upstream
+) -> None:
+    hub.know("other", SERVER_ID, allowed("bob"))
+    (short_dir / "p").mkdir()
+    async with open_proxy(short_dir, hub, state_dir=short_dir / "p") as running:
+        running.route(guarded_route(upstream.target))
+        async with running.client() as client:
+            assert (await client.ask("/user/alice/", f"Cookie: {COOKIE}=good")).status == 200
+    hub.away = True
+    async with (
+        open_proxy(short_dir, hub, state_dir=short_dir / "p") as running,
+        running.client() as client,
+    ):
+        assert (await client.ask("/user/alice/", f"Cookie: {COOKIE}=good")).status == 200
+        for field in (f"Cookie: {COOKIE}=other", "Accept: text/html", "Authorization: token other"):
+            page = await client.ask("/user/alice/", *NAVIGATION[:1], field)
+            assert page.status == 503, field
+            assert page.one("location") is None
+        hub.away = False
+        hub.know("good", SERVER_ID, Verdict(known=True, allow=False))
+        running.number = 5
+        running.route(guarded_route(upstream.target))  # a gap: the whole table
+        assert (await client.ask("/user/alice/", f"Cookie: {COOKIE}=good")).status == 403

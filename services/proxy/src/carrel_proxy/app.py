@@ -21,7 +21,7 @@ from carrel_proxy.control.metrics import (
 from carrel_proxy.control.reports import ActivityReporter, Resync
 from carrel_proxy.control.saved import SavedFiles, SavedTable, SavedVerdicts
 from carrel_proxy.control.table import Table
-from carrel_proxy.core.access import Freshness
+from carrel_proxy.core.access import freshness_of
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.dispatch import Dispatcher
@@ -56,7 +56,7 @@ class Proxy:
         self.tasks = TaskOwner()
         self.counters = Counters()
         self.deadlines = Deadlines(self.clock)
-        freshness = Freshness(stale=settings.stale_sessions_seconds)
+        freshness = freshness_of(settings.stale_sessions_seconds)
         self.verdicts = Verdicts(self.clock, freshness, settings.max_verdicts)
         self.guard = Guard(self.verdicts, self.hub, self.tasks, self.clock, self.counters)
         self.sign_in = SignIn(self.hub, self.verdicts, self.clock, self.tasks)

@@ -119,7 +119,7 @@ class ProxySettings(ServiceSettings):
         default=900,
         ge=0,
         description="How long people stay signed in to their servers while the hub is away. With 0"
-        " the next check, a minute later at most, locks them out.",
+        " the next check, ten seconds later at most, locks them out.",
     )
     handshake_seconds: float = Field(
         default=10, gt=0, description="How long a client may take for the TLS handshake."

@@ -6,6 +6,7 @@ about for too long, is cut.
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -37,6 +38,24 @@ AWAY_SECONDS = 5.0
 
 SWEEP_SECONDS = 2.0
 """How often everything that is open is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What lets requests with the very same fields pass to one route, worked out once.
+
+    Attributes:
+        version: Of the verdicts it follows from; when they change it no longer counts.
+        until: When, by the monotonic clock, the hub should be asked again.
+        kept: What goes on of the fields, CRLF before each.
+        added: What is added for the server.
+    """
+
+    version: int
+    until: float
+    grant: Grant
+    kept: bytes = field(repr=False)
+    added: bytes = field(repr=False)
 
 
 class Guard:
@@ -83,6 +102,18 @@ class Guard:
             self._counters.verdict_misses += 1
             return None
         return decision
+
+    def still_counts(self, passage: Passage) -> bool:
+        """Whether a passage lets a request pass without another look."""
+        if passage.version != self._verdicts.version or self._clock.monotonic() >= passage.until:
+            return False
+        self._counters.verdict_hits += 1
+        return True
+
+    def passage(self, grant: Grant, kept: bytes, added: bytes) -> Passage:
+        """Return what lets the next request like this one pass; see `Passage`."""
+        until = self._verdicts.good_until(grant.key)
+        return Passage(self._verdicts.version, until, grant, kept, added)
 
     async def resolve(self, shown: Credentials, server_id: str) -> Grant | Refused:
         """Decide, asking the hub as far as needed.

@@ -70,11 +70,13 @@ class Verdicts:
 
     Attributes:
         serial: Counts what may have made answers under way wrong.
+        version: Counts what may have changed an answer out of the cache, time apart.
         on_change: Called when there is something new to save.
     """
 
     def __init__(self, clock: Clock, freshness: Freshness, most: int) -> None:
         self.serial = 0
+        self.version = 0
         self.on_change: Callable[[], None] = lambda: None
         self._clock = clock
         self._freshness = freshness
@@ -108,6 +110,17 @@ class Verdicts:
             found = entry.grants[via] = build_grant(key, via, entry.verdict)
         return found
 
+    def good_until(self, key: Key) -> float:
+        """Return until when, by the monotonic clock, a yes counts without another look."""
+        entry = self._entries.get(key)
+        if entry is None or entry.recheck or not entry.verdict.allow:
+            return float("-inf")
+        until = entry.confirmed + self._freshness.refresh
+        if entry.verdict.expires_at is None:
+            return until
+        left = (entry.verdict.expires_at - self._clock.now()).total_seconds()
+        return min(until, self._clock.monotonic() + left)
+
     def put(self, key: Key, verdict: Verdict, serial: int) -> bool:
         """Keep what the hub said; False if it may be out of date already.
 
@@ -120,10 +133,13 @@ class Verdicts:
         before = self._entries.get(key)
         if before is not None and before.verdict == verdict:
             entry.grants = before.grants
+        else:
+            self.version += 1
         self._entries[key] = entry
         self._entries.move_to_end(key)
         while len(self._entries) > self._most:
             self._entries.popitem(last=False)
+            self.version += 1
         if verdict.allow:
             self.on_change()
         return True
@@ -131,11 +147,13 @@ class Verdicts:
     def drop(self, key: Key) -> None:
         """Forget a verdict."""
         if self._entries.pop(key, None) is not None:
+            self.version += 1
             self.on_change()
 
     def revoke(self, revocation: Revocation) -> None:
         """Forget every verdict a revocation is about."""
         self.serial += 1
+        self.version += 1
         doomed = [
             key
             for key, entry in self._entries.items()
@@ -149,6 +167,7 @@ class Verdicts:
     def recheck_all(self) -> None:
         """Let no verdict count before the hub says it again: revocations may have been missed."""
         self.serial += 1
+        self.version += 1
         for entry in self._entries.values():
             entry.recheck = True
 

@@ -15,6 +15,9 @@ from carrel_shared.wire.access import Verdict, Visitor
 
 Via = Literal["cookie", "token"]
 
+LEAST_SECONDS = 10.0
+"""How long a yes counts at least: the hub says by itself when it ends, so not each request asks."""
+
 MAX_TOKEN = 256
 """Longer texts are no token of the hub's, and are not asked about."""
 
@@ -167,6 +170,11 @@ class Freshness:
     refresh: float = 60
     stale: float = 900
     negative: float = 2
+
+
+def freshness_of(stale: float) -> Freshness:
+    """Return how long verdicts count when nobody need be asked for `stale` seconds."""
+    return Freshness(refresh=min(60.0, max(stale, LEAST_SECONDS)), stale=stale)
 
 
 def standing(

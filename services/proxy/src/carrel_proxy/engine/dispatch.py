@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from carrel_proxy.access.guard import Guard
+from carrel_proxy.access.guard import Guard, Passage
 from carrel_proxy.access.signin import SignIn, lost
 from carrel_proxy.access.verdicts import Grant
 from carrel_proxy.core.access import Credentials, Refused, credentials, split_query_token
@@ -23,7 +23,7 @@ from carrel_proxy.core.crosssite import comes_from_elsewhere
 from carrel_proxy.core.door import CALLBACK, LOGOUT, Door
 from carrel_proxy.core.forwarded import forwarded_fields
 from carrel_proxy.core.head import RequestHead
-from carrel_proxy.core.headers import Onward, request_bytes
+from carrel_proxy.core.headers import Onward, kept_fields, request_bytes
 from carrel_proxy.core.paths import below
 from carrel_proxy.core.sites import Sites
 from carrel_proxy.core.troubles import (
@@ -119,6 +119,15 @@ class Dispatcher:
         if rest == CALLBACK:
             self._later(exchange, self._finish_sign_in(exchange, door))
             return
+        known: Passage | None = head.derived.get((exchange.route, head.method))
+        if known is not None and not exchange.websocket and self._guard.still_counts(known):
+            client = exchange.client
+            client.grant = known.grant
+            exchange.forward(
+                b"%b %b HTTP/1.1%b\r\n%b%b\r\n"
+                % (head.method, head.target, known.kept, _fields(client, head), known.added)
+            )
+            return
         shown = credentials(head, door.session_cookie, websocket=exchange.websocket)
         outcome = self._guard.check(shown, door.access.server_id)
         if outcome is None:
@@ -181,11 +190,13 @@ class Dispatcher:
             if token_hash == shown.query:
                 _, target = split_query_token(target)
             client.grant = outcome
-            fields = _fields(client, head) + route.secret_fields + outcome.fields
-            onward = Onward(
-                target, fields, route.fence, drop_authorization=token_hash == shown.header
-            )
+            added = route.secret_fields + outcome.fields
+            ours = token_hash == shown.header
+            onward = Onward(target, _fields(client, head) + added, route.fence, ours)
             exchange.forward(request_bytes(head, onward, websocket=exchange.websocket))
+            if not exchange.websocket:
+                kept = kept_fields(head, onward)
+                head.derived[route, head.method] = self._guard.passage(outcome, kept, added)
         elif outcome is Refused.NOBODY and is_navigation(head) and head.method == b"GET":
             self._later(exchange, self._begin_sign_in(exchange, door, rest))
         else:
