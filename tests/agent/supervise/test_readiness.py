@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from carrel_agent.supervise.readiness import probe, until_ready
+from carrel_agent.supervise.readiness import Listening, probe, until_ready
 
 
 @asynccontextmanager
@@ -39,20 +39,20 @@ async def server(*replies: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
 )
 async def test_only_http_is_an_answer(reply: bytes, status: int | None) -> None:
     async with server(reply) as (path, asked):
-        assert await probe(path, "/user/a/api") == status
+        assert await probe(Listening(path), "/user/a/api") == status
         assert asked == [b"GET /user/a/api HTTP/1.1\r\n"]
 
 
 async def test_a_missing_socket_is_no_answer() -> None:
-    assert await probe("/nonexistent/socket", "/") is None
+    assert await probe(Listening("/nonexistent/socket"), "/") is None
 
 
 async def test_jupyter_is_ready_at_200_and_a_command_of_ones_own_at_any_answer() -> None:
     replies = [b"HTTP/1.1 503 x\r\n", b"HTTP/1.1 404 x\r\n", b"HTTP/1.1 200 x\r\n"]
     async with asyncio.timeout(5):
         async with server(*replies) as (path, asked):
-            await until_ready(path, "/", any_answer=False)
+            await until_ready(Listening(path), "/", any_answer=False)
             assert len(asked) == 3
         async with server(*replies) as (path, asked):
-            await until_ready(path, "/", any_answer=True)
+            await until_ready(Listening(path), "/", any_answer=True)
             assert len(asked) == 2

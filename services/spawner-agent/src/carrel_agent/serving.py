@@ -11,14 +11,16 @@ from pathlib import Path
 import structlog
 
 from carrel_agent.app import create_app
+from carrel_agent.errors import SetupError
 from carrel_agent.keeper.client import KeeperClient, inherited_socket
 from carrel_agent.runners.exec import ExecRunner
 from carrel_agent.runners.fork import ForkRunner
 from carrel_agent.settings import AgentSettings
-from carrel_agent.supervise.accounts import account_name, group_id
+from carrel_agent.supervise.accounts import Accounts, UnixAccounts, account_name, group_id
 from carrel_agent.supervise.journal import Journal
 from carrel_agent.supervise.logs import ServerLogs
 from carrel_agent.supervise.reporting import Reporter
+from carrel_agent.supervise.shared_account import SharedAccount
 from carrel_agent.supervise.sockets import SocketDirectories
 from carrel_agent.supervise.supervisor import Supervisor
 from carrel_shared.addresses import UnixAddress, bind_address, http_client, parse_address
@@ -51,6 +53,7 @@ async def run(settings: AgentSettings, environ: Mapping[str, str]) -> None:
     os.umask(0o077)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = await _lock(settings.state_dir / "agent.lock")
+    accounts = await _accounts(settings)
     clock = SystemClock()
     keeper = KeeperClient(end, on_lost=_keeper_lost)
     supervisor = Supervisor(
@@ -67,16 +70,15 @@ async def run(settings: AgentSettings, environ: Mapping[str, str]) -> None:
         clock=clock,
         python=settings.python or sys.executable,
         lang=environ.get("LANG", "C.UTF-8"),
-        min_uid=settings.min_uid,
+        accounts=accounts,
         stop_times=(settings.interrupt_seconds, settings.terminate_seconds),
     )
-    uid = os.geteuid()
     tasks = TaskOwner()
     async with http_client(parse_address(settings.hub_url)) as hub:
         reporter = Reporter(
             supervisor,
             name=settings.name,
-            accounts="any" if uid == 0 else account_name(uid),
+            accounts=accounts.reported,
             hub=hub,
             key=settings.hub_key.get_secret_value(),
         )
@@ -99,6 +101,17 @@ async def run(settings: AgentSettings, environ: Mapping[str, str]) -> None:
             keeper.close()
             os.close(lock)
     log.info("agent_ended")
+
+
+async def _accounts(settings: AgentSettings) -> Accounts:
+    if settings.accounts == "unix":
+        return UnixAccounts(settings.min_uid)
+    name = settings.shared_account
+    if name is None and os.geteuid() == 0:
+        raise SetupError("shared_account: root runs no servers, so another account is needed")
+    return await SharedAccount.open(
+        name or account_name(os.geteuid()), settings.shared_homes or "", min_uid=settings.min_uid
+    )
 
 
 def _keeper_lost() -> None:

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from carrel_shared.addresses import MAX_UNIX_PATH
@@ -54,6 +54,21 @@ class AgentSettings(ServiceSettings):
         gt=0,
         description="Accounts with a lower uid are the system's and never run servers.",
     )
+    accounts: Literal["unix", "shared-insecure"] = Field(
+        default="unix",
+        description="Whose account servers run as: `unix`, their users'; `shared-insecure`, one for"
+        " all, for workshops and tests: whoever has a server then can read what the others have.",
+    )
+    shared_account: str | None = Field(
+        default=None,
+        description="With `shared-insecure`, the unix account of all servers; never root. Without"
+        " it the agent's own, unless that is root.",
+    )
+    shared_homes: str | None = Field(
+        default=None,
+        description="With `shared-insecure`, an absolute path with {username} in its last part,"
+        " where each name has its home folder.",
+    )
     zygote_idle_seconds: float = Field(
         default=1800,
         gt=0,
@@ -76,6 +91,15 @@ class AgentSettings(ServiceSettings):
         if value and not (os.path.isabs(value) and os.access(value, os.X_OK)):  # noqa: PTH117
             raise ValueError(f"{value!r} is not the absolute path of a program")
         return value
+
+    @model_validator(mode="after")
+    def _shared_is_whole(self) -> Self:
+        if self.accounts != "shared-insecure":
+            return self
+        homes = self.shared_homes or ""
+        if not homes.startswith("/") or "{username}" not in homes.rpartition("/")[2]:
+            raise ValueError("shared_homes must be an absolute path with {username} at its end")
+        return self
 
     @field_validator("state_dir", "run_dir")
     @classmethod

@@ -27,8 +27,11 @@ class ServerSpec(WireRequest):
 
     Attributes:
         account: The unix account that runs it. An agent without root runs its own account only.
+            Empty for somebody who has none, whom only an agent with one account for all takes.
         runner: How it is run; None lets the agent choose.
         command: What an `exec` runner executes; None means the host's JupyterLab.
+        listen: Where it listens: the socket it is given, or a port that it finds in
+            `JUPYTERHUB_SERVICE_URL`, as servers made for JupyterHub do.
         base_url: The path the server answers below, with slashes at both ends, percent-encoded.
         hub_prefix: The hub's own path below the public address, such as `/hub/`.
         default_url: Where a browser lands, below `base_url`.
@@ -44,6 +47,7 @@ class ServerSpec(WireRequest):
     account: str
     runner: Literal["fork", "exec"] | None = None
     command: list[str] | None = None
+    listen: Literal["socket", "port"] = "socket"
     base_url: str
     hub_prefix: str
     default_url: str = "/lab"

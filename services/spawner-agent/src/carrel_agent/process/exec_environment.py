@@ -44,6 +44,8 @@ def exec_environment(
     # -P: a file `jupyterlab.py` in the user's home must not become the program.
     argv = list(spec.argv or (python or sys.executable, "-P", "-m", "jupyterlab"))
     environment = dict(spec.environment)
+    if spec.own_port:
+        return argv, environment
     # With it set Jupyter would look at no configuration, ours included.
     environment.pop("JUPYTER_NO_CONFIG", None)
     places = [str(CONFIG_DIRECTORY), environment.get("JUPYTER_CONFIG_PATH", "")]

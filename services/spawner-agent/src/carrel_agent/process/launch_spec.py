@@ -43,6 +43,8 @@ class LaunchSpec:
         cwd: Empty for `home`.
         umask: File mode bits that are masked out, such as 0o022.
         environment: All of it. Nothing of the agent's own is added.
+        own_port: It listens on a port of its own and knows nothing of Carrel, so that it is given
+            no configuration of ours.
         argv: What to execute, first an absolute path; None for this host's JupyterLab.
         base_url, hub_prefix: Paths with slashes at both ends.
         default_url: Where a browser lands below `base_url`.
@@ -67,6 +69,7 @@ class LaunchSpec:
     cwd: str = ""
     umask: int = 0o022
     argv: tuple[str, ...] | None = None
+    own_port: bool = False
     default_url: str = "/lab"
     server_name: str = ""
     process_title: str = ""
@@ -230,6 +233,7 @@ _SHAPES: dict[str, Callable[[Any], bool]] = {
     "server_id": _is_text,
     "cwd": _is_text,
     "umask": _is_int,
+    "own_port": lambda value: isinstance(value, bool),
     "argv": _or_none(_is_list_of(_is_text)),
     "default_url": _is_text,
     "server_name": _is_text,

@@ -6,8 +6,10 @@ import os
 import pwd
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from carrel_agent.errors import AccountRefusedError, SetupError, UnavailableError
+from carrel_shared.wire.servers import ServerSpec
 
 OVERFLOW_UID = 65534
 """`nobody`: what files of unmapped users seem to belong to. Nothing may run as it."""
@@ -24,6 +26,49 @@ class Account:
     groups: tuple[int, ...]
     home: str
     shell: str
+
+
+class Accounts(Protocol):
+    """Which account runs whose servers."""
+
+    @property
+    def reported(self) -> str:
+        """What the hub is told of it."""
+        ...
+
+    async def find(self, spec: ServerSpec) -> Account:
+        """Return the account that a server is to run as.
+
+        Raises:
+            AccountRefusedError: Nothing may run as what the spec asks for.
+            UnavailableError: It cannot be told just now.
+        """
+        ...
+
+
+class UnixAccounts:
+    """Everybody's servers run as the account that the hub names.
+
+    Args:
+        min_uid: Lower uids are the system's and run nothing.
+    """
+
+    def __init__(self, min_uid: int) -> None:
+        self._min_uid = min_uid
+        self._own_uid = os.geteuid()
+
+    @property
+    def reported(self) -> str:
+        """`any` as root, else the one account there is."""
+        return "any" if self._own_uid == 0 else account_name(self._own_uid)
+
+    async def find(self, spec: ServerSpec) -> Account:
+        """Look the account up."""
+        if not spec.account:
+            raise AccountRefusedError(
+                f"{spec.user!r} has no unix account, and this host runs servers as their users'"
+            )
+        return await look_up_account(spec.account, own_uid=self._own_uid, min_uid=self._min_uid)
 
 
 async def look_up_account(name: str, *, own_uid: int, min_uid: int) -> Account:

@@ -20,8 +20,13 @@ class LaunchError(Exception):
     """A server cannot be started; the message is for its owner."""
 
 
-def environment_of(spec: ServerSpec, account: Account, *, python: str, lang: str) -> dict[str, str]:
+def environment_of(
+    spec: ServerSpec, account: Account, *, python: str, lang: str, port: int = 0
+) -> dict[str, str]:
     """Return the whole environment of a server. Nothing of the agent's own gets in.
+
+    Args:
+        port: Where it is to listen, for one that finds that in `JUPYTERHUB_SERVICE_URL`.
 
     Raises:
         LaunchError: If a variable the hub asks for has a name or value no environment can hold.
@@ -31,10 +36,12 @@ def environment_of(spec: ServerSpec, account: Account, *, python: str, lang: str
             raise LaunchError(f"environment: {name!r} is no name for a variable")
         if _UNSAFE & set(value):
             raise LaunchError(f"environment: {name} holds NUL or a line break")
+    address = {"JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:{port}{spec.base_url}"} if port else {}
     return {
         "PATH": f"{Path(python).parent}:{SYSTEM_PATH}",
         "LANG": lang,
         "SHELL": account.shell,
+        **address,
         **spec.environment,
         "HOME": account.home,
         "USER": account.name,
@@ -43,17 +50,20 @@ def environment_of(spec: ServerSpec, account: Account, *, python: str, lang: str
     }
 
 
-def launch_spec_of(spec: ServerSpec, account: Account, *, python: str, lang: str) -> LaunchSpec:
+def launch_spec_of(
+    spec: ServerSpec, account: Account, *, python: str, lang: str, port: int = 0
+) -> LaunchSpec:
     """Return what the new process reads.
 
     Args:
         python: Whose JupyterLab is run where the spec names no command.
         lang: The locale, unless the spec sets one.
+        port: Where it is to listen instead of the socket; 0 for none.
 
     Raises:
         LaunchError: If the spec cannot be carried out.
     """
-    environment = environment_of(spec, account, python=python, lang=lang)
+    environment = environment_of(spec, account, python=python, lang=lang, port=port)
     argv: tuple[str, ...] | None = None
     if spec.command:
         argv = (_resolve(spec.command[0], environment["PATH"]), *spec.command[1:])
@@ -73,6 +83,7 @@ def launch_spec_of(spec: ServerSpec, account: Account, *, python: str, lang: str
             secret=spec.secret,
             server_id=spec.server_id,
             argv=argv,
+            own_port=bool(port),
             default_url=spec.default_url,
             server_name=spec.server_name,
             process_title=f"carrel-server {account.name}",

@@ -1,6 +1,9 @@
-"""Whether a server answers: one GET on its unix socket, again and again until it does."""
+"""Whether a server answers: one GET where it listens, again and again until it does."""
 
 import asyncio
+from dataclasses import dataclass
+
+from carrel_agent.supervise.ports import listener_uids
 
 FIRST_WAIT = 0.01
 LONGEST_WAIT = 0.25
@@ -8,7 +11,16 @@ ANSWER_SECONDS = 5.0
 MAX_STATUS_LINE = 1024
 
 
-async def until_ready(socket_path: str, base_url: str, *, any_answer: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a server is to listen: at a socket, or at a loopback port that must be `uid`'s."""
+
+    socket: str
+    port: int = 0
+    uid: int = 0
+
+
+async def until_ready(where: Listening, base_url: str, *, any_answer: bool) -> None:
     """Return when the server answers `{base_url}api`.
 
     Args:
@@ -16,18 +28,24 @@ async def until_ready(socket_path: str, base_url: str, *, any_answer: bool) -> N
     """
     wait = FIRST_WAIT
     while True:
-        status = await probe(socket_path, f"{base_url}api")
+        status = await probe(where, f"{base_url}api")
         if status == 200 or (any_answer and status is not None and status < 500):
             return
         await asyncio.sleep(wait)
         wait = min(wait * 1.2, LONGEST_WAIT)
 
 
-async def probe(socket_path: str, target: str) -> int | None:
-    """Return the status of one GET, or None if there was no HTTP answer."""
+async def probe(where: Listening, target: str) -> int | None:
+    """Return the status of one GET, or None if there was no HTTP answer of the server's."""
+    if where.port and listener_uids(where.port) != {where.uid}:
+        return None
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            reader, writer = await asyncio.open_unix_connection(socket_path, limit=MAX_STATUS_LINE)
+            if where.port:
+                opening = asyncio.open_connection("127.0.0.1", where.port, limit=MAX_STATUS_LINE)
+            else:
+                opening = asyncio.open_unix_connection(where.socket, limit=MAX_STATUS_LINE)
+            reader, writer = await opening
             try:
                 request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
                 writer.write(request.encode("ascii"))

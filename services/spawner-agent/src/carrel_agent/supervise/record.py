@@ -40,6 +40,8 @@ class Record(BaseModel):
     Attributes:
         uid: What its process runs as, and the peer a proxy must find.
         socket: The path it listens at.
+        port: The loopback port it listens on instead; 0 for none. The socket is then held, and
+            not used.
         any_answer: Ready is any answer, not only 200: it runs a command of its profile's own.
         boot_id: The boot it was started in.
         intent_ticks: When the start was decided, in clock ticks since boot. No process that is
@@ -61,6 +63,7 @@ class Record(BaseModel):
     uid: int
     runner: str
     socket: str
+    port: int = 0
     base_url: str
     any_answer: bool = False
     boot_id: str

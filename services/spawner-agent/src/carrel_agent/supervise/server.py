@@ -25,7 +25,7 @@ from carrel_agent.supervise.ending import end_process
 from carrel_agent.supervise.journal import JournalError
 from carrel_agent.supervise.launching import LaunchError
 from carrel_agent.supervise.process_tree import kill_tree
-from carrel_agent.supervise.readiness import until_ready
+from carrel_agent.supervise.readiness import Listening, until_ready
 from carrel_agent.supervise.record import Handle, Record, Stop
 from carrel_agent.supervise.search import Found, end_remains, find_until_sure
 from carrel_agent.supervise.states import (
@@ -258,7 +258,8 @@ class Server:
         if self.record.ready_at is not None:
             return
         record = self.record
-        await until_ready(record.socket, record.base_url, any_answer=record.any_answer)
+        where = Listening(record.socket, record.port, record.uid)
+        await until_ready(where, record.base_url, any_answer=record.any_answer)
         now = self._around.clock.now()
         seconds = (now - record.requested_at).total_seconds()
         log.info("server_ready", **self._names(), after_seconds=round(seconds, 3))

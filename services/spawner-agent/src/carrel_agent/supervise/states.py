@@ -84,14 +84,19 @@ def report_of(record: Record, *, progress: str = "", unresolved: bool = False) -
         generation=record.generation,
         state=state,
         runner=record.runner,
-        target=f"unix:{record.socket}" if reachable else None,
-        peer_uid=record.uid if reachable else None,
+        target=_target(record) if reachable else None,
+        # What listens on a port cannot be asked by a connection who it is.
+        peer_uid=record.uid if reachable and not record.port else None,
         pid=record.handle.pid if record.handle else None,
         started_at=record.started_at,
         ready_at=record.ready_at,
         progress=progress,
         exit=record.exit,
     )
+
+
+def _target(record: Record) -> str:
+    return f"http://127.0.0.1:{record.port}" if record.port else f"unix:{record.socket}"
 
 
 def judge_start(known: Record | None, generation: int) -> StartVerdict:

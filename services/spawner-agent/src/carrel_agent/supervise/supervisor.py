@@ -18,10 +18,11 @@ from carrel_agent.errors import (
 from carrel_agent.keeper.client import KeeperClient
 from carrel_agent.process.launch_spec import LaunchSpec
 from carrel_agent.runners.base import Runner
-from carrel_agent.supervise.accounts import look_up_account
+from carrel_agent.supervise.accounts import Accounts
 from carrel_agent.supervise.journal import Journal, JournalError
 from carrel_agent.supervise.launching import LaunchError, launch_spec_of
 from carrel_agent.supervise.logs import ServerLogs
+from carrel_agent.supervise.ports import NoPortError, choose_port
 from carrel_agent.supervise.process_tree import Tree
 from carrel_agent.supervise.record import Record, Stop
 from carrel_agent.supervise.server import Server
@@ -52,7 +53,7 @@ class Supervisor:
         runners: By name; `fork` and `exec`.
         python: Whose JupyterLab runs where a spec names no command.
         lang: Servers' locale.
-        min_uid: Lower uids are the system's and run nothing.
+        accounts: Which account runs whose servers.
         stop_times: Seconds for SIGINT and for SIGTERM where nobody asked for the stop.
     """
 
@@ -67,7 +68,7 @@ class Supervisor:
         clock: Clock,
         python: str,
         lang: str,
-        min_uid: int,
+        accounts: Accounts,
         stop_times: tuple[float, float],
     ) -> None:
         self._keeper = keeper
@@ -78,7 +79,7 @@ class Supervisor:
         self._clock = clock
         self._python = python
         self._lang = lang
-        self._min_uid = min_uid
+        self._accounts = accounts
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks = TaskOwner()
@@ -194,10 +195,13 @@ class Supervisor:
 
     async def _start_new(self, spec: ServerSpec) -> ServerReport:
         runners = self._choose_runners(spec)
-        account = await look_up_account(spec.account, own_uid=os.geteuid(), min_uid=self._min_uid)
+        account = await self._accounts.find(spec)
         try:
-            launch_spec = launch_spec_of(spec, account, python=self._python, lang=self._lang)
-        except LaunchError as error:
+            port = choose_port(self._ports_in_use()) if spec.listen == "port" else 0
+            launch_spec = launch_spec_of(
+                spec, account, python=self._python, lang=self._lang, port=port
+            )
+        except (LaunchError, NoPortError) as error:
             raise InvalidRequestError(str(error)) from error
         now = self._clock.now()
         server = Server(
@@ -210,6 +214,7 @@ class Supervisor:
                 uid=account.uid,
                 runner=runners[0].name,
                 socket=str(self._sockets.path(spec.server_id)),
+                port=port,
                 base_url=spec.base_url,
                 any_answer=bool(spec.command),
                 boot_id=boot_id(),
@@ -232,8 +237,13 @@ class Supervisor:
         self._tasks.start(server.start(spec, runners), name=f"server-{server.record.server_id}")
         self._changed()
 
+    def _ports_in_use(self) -> set[int]:
+        return {s.record.port for s in self._servers.values() if not s.ended}
+
     def _choose_runners(self, spec: ServerSpec) -> list[Runner]:
         """Return what to try, in order. A zygote imports one program, the host's JupyterLab."""
+        if spec.listen == "port" and not spec.command:
+            raise InvalidRequestError("only a command can listen on a port of its own")
         if spec.runner is not None:
             if spec.runner == "fork" and spec.command:
                 raise InvalidRequestError("the fork runner runs JupyterLab only, not a command")
