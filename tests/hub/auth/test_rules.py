@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from carrel_hub.auth.rules import Known, admit, anybody_allowed, people_named
-from carrel_hub.settings import AuthSettings
+from carrel_hub.auth.settings import AuthSettings
 
 
 def test_nobody_is_let_in_by_default() -> None:

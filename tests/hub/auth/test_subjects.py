@@ -74,8 +74,9 @@ async def test_expired_revoked_and_disabled_tokens_are_nobodys(site: Site) -> No
     site.clock.advance(60)
     assert await kind(short) == "anonymous"
     row = next(t for t in await site.tokens() if t.expires_at is None and t.user_id == 1)
+    alice = await site.world.user("alice")
     async with site.hub.database.write() as db:
-        await revoke_token(db, site.hub, row, actor="test", owner="alice", reason="test")
+        await revoke_token(db, site.hub, row, actor="test", owner=alice, reason="test")
     assert await kind(long) == "anonymous"
     assert (await site.changes())[-1]["revocation"]["token_hash"] == row.token_hash
     await site.add_user("bob", disabled=True)

@@ -221,7 +221,7 @@ class Site:
         browser = self.browser()
         link = await self.new_link(name)
         reply = await browser.press(await browser.get(link), "sign-in")
-        assert reply.status_code == 303
+        assert reply.status_code == 302
         return browser
 
     async def all(self, table: type[Any]) -> list[Any]:

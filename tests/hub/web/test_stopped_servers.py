@@ -94,16 +94,19 @@ async def test_changing_calls_get_424_too(site: Site, method: str) -> None:
     assert reply.status_code == 424
 
 
-async def test_a_program_with_a_token_is_answered_at_once(site: Site) -> None:
+async def test_a_program_with_a_token_is_sent_to_the_hub_and_answered_there(site: Site) -> None:
     await site.add_user("alice")
     await site.add_user("bob")
     headers = {"Authorization": f"token {await new_token(site, 'alice')}"}
     client = site.client()
-    for prefix in ("", "/hub"):
-        reply = await client.get(f"{prefix}/user/alice/api/kernels", headers=headers)
-        assert reply.status_code == 424
-        reply = await client.get(f"{prefix}/user/bob/api/kernels", headers=headers)
-        assert reply.status_code == 404
+    reply = await client.get("/user/alice/api/kernels?x=1", headers=headers)
+    assert reply.status_code == 302
+    assert reply.headers["location"] == "/hub/user/alice/api/kernels?x=1"
+    for owner, status in (("alice", 424), ("bob", 404)):
+        reply = await client.get(f"/hub/user/{owner}/api/kernels", headers=headers)
+        assert reply.status_code == status
+        reply = await client.post(f"/user/{owner}/api/kernels", headers=headers)
+        assert reply.status_code == status
 
 
 async def test_others_servers_look_like_none(site: Site) -> None:

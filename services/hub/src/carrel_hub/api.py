@@ -5,10 +5,12 @@ from fastapi.responses import JSONResponse
 
 from carrel_hub import JUPYTERHUB_API_VERSION
 from carrel_hub.groups.rest import router as groups_router
+from carrel_hub.services.rest import router as services_router
 from carrel_hub.tokens.rest import router as tokens_router
 from carrel_hub.users.manage import router as people_router
 from carrel_hub.users.operate import router as operate_router
 from carrel_hub.users.rest import router as users_router
+from carrel_hub.users.servers import router as servers_router
 
 api_router = APIRouter()
 """Everything below `{hub}api`."""
@@ -34,5 +36,13 @@ async def health() -> Response:
     return Response(status_code=200)
 
 
-for router in (users_router, people_router, tokens_router, groups_router, operate_router):
+for router in (
+    users_router,
+    servers_router,
+    people_router,
+    tokens_router,
+    groups_router,
+    services_router,
+    operate_router,
+):
     api_router.include_router(router)

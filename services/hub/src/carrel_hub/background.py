@@ -5,12 +5,18 @@ from carrel_hub.routing.changes import ensure_counter
 from carrel_hub.routing.desired import origin
 from carrel_hub.routing.push import Pusher
 from carrel_hub.spawns.reconciler import Reconciler
+from carrel_hub.startup import apply_settings
 
 
 async def start_background(hub: Hub) -> None:
-    """Start the tasks of this process; `hub.tasks` owns them."""
+    """Start the tasks of this process; `hub.tasks` owns them.
+
+    Raises:
+        StartupError: The settings do not fit what is there.
+    """
     async with hub.database.write() as session:
         await ensure_counter(session, origin(hub.settings))
+    await apply_settings(hub)
     for peer in hub.settings.proxies:
         hub.tasks.start(Pusher(hub, peer).run(), name=f"push-{peer.name}")
     hub.tasks.start(Reconciler(hub).run(), name="reconciler")

@@ -34,6 +34,13 @@ class NotFoundError(HubError):
     code = "not_found"
 
 
+class NotAllowedError(HubError):
+    """The thing is there, and this cannot be done to it."""
+
+    status_code = 405
+    code = "not_allowed"
+
+
 class ConflictError(HubError):
     """The thing is not in a state that allows this."""
 

@@ -1,14 +1,21 @@
 """The hub's settings: the `[hub]` table of `carrel.toml`, or `CARREL_HUB__...`."""
 
 import re
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from carrel_hub.auth.settings import AuthSettings
+from carrel_hub.groups.settings import GroupSettings
 from carrel_hub.places import Places
+from carrel_hub.rbac.roles import RoleBook
+from carrel_hub.rbac.settings import RoleSettings
+from carrel_hub.services.settings import ServiceSettings as ServiceEntry
+from carrel_hub.spawns.profiles import JUPYTERHUB, ProfileSettings
 from carrel_shared.fields import AddressText, BasePath, LogLevel, PeerName, ServiceKey
 from carrel_shared.settings import ServiceSettings
 
@@ -26,37 +33,6 @@ class PeerSettings(BaseModel):
     url: AddressText = Field(description="Where its control API listens: unix:/path or host:port.")
     key: ServiceKey = Field(description="What the hub shows it.")
     caller_key: ServiceKey = Field(description="What it shows the hub.")
-
-
-class AuthSettings(BaseModel):
-    """Who may sign in, and how. Nobody, until a rule here says so."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    authenticator: Literal["pam", "none"] = Field(
-        default="pam",
-        description="How passwords are checked: `pam` asks carrel-pam, `none` refuses them all.",
-    )
-    pam_socket: str | None = Field(
-        default=None, description="Where carrel-pam listens: unix:/path."
-    )
-    allowed_users: list[str] = Field(default=[], description="Names that may sign in.")
-    allow_all: bool = Field(
-        default=False,
-        description="Let in everybody whose password is right.",
-    )
-    admin_users: list[str] = Field(
-        default=[], description="Names that may sign in and are administrators."
-    )
-    session_days: float = Field(default=14, gt=0, description="How long a sign-in lasts.")
-    max_failures: int = Field(
-        default=10,
-        gt=0,
-        description="Failed sign-ins from one address, or for one name, before both must wait.",
-    )
-    failure_window_seconds: float = Field(
-        default=300, gt=0, description="How long a failed sign-in counts."
-    )
 
 
 class HubSettings(ServiceSettings):
@@ -98,6 +74,29 @@ class HubSettings(ServiceSettings):
         default=None, description="What `carrel up` shows the hub; nobody else has it."
     )
     auth: AuthSettings = Field(default=AuthSettings(), description="Who may sign in, and how.")
+    roles: list[RoleSettings] = Field(
+        default=[], description="Roles, and who has them: `[[hub.roles]]`."
+    )
+    groups: dict[str, GroupSettings] = Field(
+        default={},
+        description="Groups that are there from the start, by name: `[hub.groups.NAME]`.",
+    )
+    services: list[ServiceEntry] = Field(
+        default=[], description="Services that are there from the start: `[[hub.services]]`."
+    )
+    profiles: dict[str, ProfileSettings] = Field(
+        default={},
+        description="Kinds of servers, by name: `[hub.profiles.NAME]`. The one called `default` is"
+        " started unless the options of a start name another as `profile`; without it that is"
+        " JupyterLab.",
+    )
+    api_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Where servers that know JupyterHub's API call it, without a slash at its end,"
+        " such as http://127.0.0.1:8000/hub/api. Needed by profiles with `contract`"
+        ' = "jupyterhub".',
+    )
     default_url: str = Field(
         default="/lab", pattern=r"^/", description="Where a browser lands on its server."
     )
@@ -113,7 +112,25 @@ class HubSettings(ServiceSettings):
     slow_spawn_seconds: float = Field(
         default=10,
         ge=0,
-        description="How long the REST API waits for a start or a stop before it answers 202.",
+        description="How long the REST API waits for a start before it answers 202.",
+    )
+    slow_stop_seconds: float = Field(
+        default=10,
+        ge=0,
+        description="How long the REST API waits for a stop before it answers 202.",
+    )
+    allow_named_servers: bool = Field(
+        default=False, description="Let people have servers beside their default one, by name."
+    )
+    named_server_limit: int = Field(
+        default=0,
+        ge=0,
+        description="How many named servers somebody may have, running or not. 0 for no limit.",
+    )
+    active_server_limit: int = Field(
+        default=0,
+        ge=0,
+        description="How many servers may run in all; more are refused. 0 for no limit.",
     )
     concurrent_spawn_limit: int = Field(
         default=100,
@@ -154,3 +171,26 @@ class HubSettings(ServiceSettings):
     @property
     def effective_database_url(self) -> str:
         return self.database_url or f"sqlite+aiosqlite:///{self.state_dir / 'hub.sqlite'}"
+
+    @cached_property
+    def role_book(self) -> RoleBook:
+        """Every role, those that are always there included."""
+        return RoleBook(role.as_role() for role in self.roles)
+
+    @model_validator(mode="after")
+    def _named_things_exist(self) -> Self:
+        services = [entry.name for entry in self.services]
+        for kind, names in (("services", services), ("roles", [role.name for role in self.roles])):
+            if twice := {name for name in names if names.count(name) > 1}:
+                raise ValueError(f"{kind}: {min(twice)!r} is there twice")
+        for role in self.roles:
+            if unknown := set(role.services) - set(services):
+                raise ValueError(f"role {role.name!r}: there is no service {min(unknown)!r}")
+        tokens = [entry.api_token.get_secret_value() for entry in self.services if entry.api_token]
+        if len(tokens) != len(set(tokens)):
+            raise ValueError("services: two have the same api_token")
+        if self.api_url is None and any(
+            profile.contract == JUPYTERHUB for profile in self.profiles.values()
+        ):
+            raise ValueError("a profile with contract = 'jupyterhub' needs api_url")
+        return self

@@ -111,6 +111,16 @@ class CookieJar:
             samesite="lax",
         )
 
+    def clear_login(self, response: Response) -> None:
+        """Take a sign-in away that is worth nothing any more."""
+        response.delete_cookie(
+            self.login_cookie,
+            path=self.login_path,
+            secure=self.secure,
+            httponly=True,
+            samesite="lax",
+        )
+
     def clear(self, response: Response) -> None:
         """Forget the browser."""
         for name, path, domain in (

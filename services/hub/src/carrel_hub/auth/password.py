@@ -1,11 +1,11 @@
-"""Signing in with a password: counted, checked by PAM, judged by the rules, then a session."""
+"""Signing in with a password: counted, checked, judged by the rules, then a session."""
 
 from dataclasses import dataclass
 
 import structlog
 
+from carrel_hub.auth.authenticators import WRONG, Checked, check
 from carrel_hub.auth.names import InvalidNameError, normalise_name
-from carrel_hub.auth.pam_client import EXPIRED, check_password
 from carrel_hub.auth.rate_limit import Attempt, begin_attempt, forgive, strike_out
 from carrel_hub.auth.rules import Known, admit
 from carrel_hub.auth.sessions import NewSession, begin_session
@@ -14,15 +14,11 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import User
 from carrel_hub.errors import UnavailableError
 from carrel_hub.events import record, user_actor
+from carrel_hub.groups.store import join_group
 from carrel_hub.users.accounts import find_user, get_or_create_user
 
 log = structlog.get_logger(__name__)
 
-WRONG = "That user name and password do not belong together. Please try again."
-TOO_OLD = (
-    "Your password has expired. Change it on the machine itself (the command is “passwd”), then"
-    " sign in here with the new one."
-)
 SWITCHED_OFF = (
     "Nobody signs in with a password here. The person at the console signs in with the link that"
     " “carrel link” prints."
@@ -48,21 +44,50 @@ class SignIn:
     wait_seconds: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """Somebody whose name and password belong together, and whom the rules let in.
+
+    Attributes:
+        user: None for nobody; then the rest says what to answer.
+        status, message, wait_seconds: As in `SignIn`.
+    """
+
+    user: User | None = None
+    status: int = 403
+    message: str = ""
+    wait_seconds: int = 0
+
+
 async def sign_in(
     hub: Hub, signer: Signer, *, typed_name: str, password: str, address: str
 ) -> SignIn:
     """Sign somebody in by name and password.
 
-    PAM is asked for every well-formed name, known or not, so that the time of the answer tells
-    nobody which names exist. No transaction is held meanwhile.
-
     Args:
         typed_name: As typed.
         address: Where the browser is, for counting.
     """
+    proven, session = await _prove(hub, typed_name, password, address, signer=signer)
+    return SignIn(proven.user, session, proven.status, proven.message, proven.wait_seconds)
+
+
+async def prove(hub: Hub, *, typed_name: str, password: str, address: str) -> Proven:
+    """Return who gave the right password, and is let in, without signing a browser in."""
+    return (await _prove(hub, typed_name, password, address, signer=None))[0]
+
+
+async def _prove(
+    hub: Hub, typed_name: str, password: str, address: str, *, signer: Signer | None
+) -> tuple[Proven, NewSession | None]:
+    """Check, count and judge one attempt.
+
+    The check is made for every well-formed name, known or not, so that the time of the answer
+    tells nobody which names exist. No transaction is held meanwhile.
+    """
     settings = hub.settings.auth
-    if settings.authenticator == "none" or settings.pam_socket is None:
-        return SignIn(message=SWITCHED_OFF)
+    if not settings.checks_passwords:
+        return Proven(message=SWITCHED_OFF), None
     try:
         name = normalise_name(typed_name)
     except InvalidNameError:
@@ -71,41 +96,42 @@ async def sign_in(
         attempt = await begin_attempt(db, settings, address=address, name=name, now=hub.clock.now())
     if attempt.id is None:
         log.warning("sign_in_too_many", address=address)
-        return SignIn(
-            status=429,
-            message="There were too many attempts from here or for this name. Please wait"
-            f" {_in_words(attempt.wait_seconds)} and try again.",
-            wait_seconds=attempt.wait_seconds,
+        message = (
+            "There were too many attempts from here or for this name. Please wait"
+            f" {_in_words(attempt.wait_seconds)} and try again."
         )
+        return Proven(status=429, message=message, wait_seconds=attempt.wait_seconds), None
     if not name:
-        return SignIn(message=WRONG)
+        return Proven(message=WRONG), None
     try:
-        verdict = await check_password(settings.pam_socket, name, password)
+        checked = await check(settings, name, password)
     except UnavailableError as error:
         async with hub.database.write() as db:
             await strike_out(db, attempt)
-        return SignIn(status=503, message=error.message)
-    if not verdict.ok:
-        log.info("sign_in_refused", name=name[:64], address=address, reason=verdict.reason)
-        return SignIn(message=TOO_OLD if verdict.reason == EXPIRED else WRONG)
-    if verdict.account != name:
-        log.warning("sign_in_account_differs", name=name[:64], account=verdict.account[:64])
-        return SignIn(
-            message="The password is right, but the system knows this account by another name;"
-            " please sign in by that name."
-        )
-    return await _admit(hub, signer, attempt, name=name, account=verdict.account, address=address)
+        return Proven(status=503, message=error.message), None
+    if not checked.ok:
+        log.info("sign_in_refused", name=name[:64], address=address, reason=checked.reason)
+        return Proven(message=checked.message or WRONG), None
+    return await _admit(hub, signer, attempt, name=name, checked=checked, address=address)
 
 
 async def _admit(
-    hub: Hub, signer: Signer, attempt: Attempt, *, name: str, account: str, address: str
-) -> SignIn:
+    hub: Hub,
+    signer: Signer | None,
+    attempt: Attempt,
+    *,
+    name: str,
+    checked: Checked,
+    address: str,
+) -> tuple[Proven, NewSession | None]:
     now = hub.clock.now()
+    session = None
     async with hub.database.write() as db:
         await forgive(db, attempt, address=address, name=name)
         row = await find_user(db, name)
         known = (
             Known(
+                exists=True,
                 disabled=row.disabled,
                 console=row.console,
                 hub_only=row.console and row.account is None,
@@ -117,18 +143,21 @@ async def _admit(
         if not admission.admitted:
             actor = user_actor(name)
             record(db, "session.refused", actor, actor, at=now, message=admission.reason)
-            return SignIn(message=admission.reason)
+            return Proven(message=admission.reason), None
         user = await get_or_create_user(
             db,
             name,
             at=now,
-            account=account,
+            account=checked.account,
             admin=admission.admin,
             actor=user_actor(name),
         )
-        session = await begin_session(db, hub, signer, user, how="password")
-    log.info("signed_in", user=name, how="password", address=address)
-    return SignIn(user=user, session=session)
+        if checked.group is not None:
+            await join_group(db, user, checked.group, at=now)
+        if signer is not None:
+            session = await begin_session(db, hub, signer, user, how="password")
+    log.info("password_accepted", user=name, address=address, signed_in=signer is not None)
+    return Proven(user), session
 
 
 def _in_words(seconds: int) -> str:

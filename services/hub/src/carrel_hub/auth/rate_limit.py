@@ -11,8 +11,8 @@ from sqlmodel import col, delete, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.auth.digest import digest
+from carrel_hub.auth.settings import AuthSettings
 from carrel_hub.db.models import LoginAttempt
-from carrel_hub.settings import AuthSettings
 
 
 @dataclass(frozen=True, slots=True)

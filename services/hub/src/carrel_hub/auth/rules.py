@@ -7,7 +7,7 @@ being there.
 from dataclasses import dataclass
 
 from carrel_hub.auth.names import InvalidNameError, normalise_name
-from carrel_hub.settings import AuthSettings
+from carrel_hub.auth.settings import AuthSettings
 
 NEVER = frozenset({"root"})
 """Accounts that nobody signs in as: nothing ever runs a notebook as root."""
@@ -17,6 +17,7 @@ NEVER = frozenset({"root"})
 class Known:
     """What the database says of a user; the defaults are those of somebody new."""
 
+    exists: bool = False
     disabled: bool = False
     console: bool = False
     hub_only: bool = False
@@ -38,7 +39,7 @@ def admit(settings: AuthSettings, name: str, known: Known) -> Admission:
     Args:
         name: Normalised.
     """
-    if known.disabled:
+    if known.disabled or is_blocked(settings, name):
         return Admission(False, reason="This user may no longer sign in here.")
     if name in NEVER:
         return Admission(
@@ -52,7 +53,9 @@ def admit(settings: AuthSettings, name: str, known: Known) -> Admission:
         )
     if name in _names(settings.admin_users):
         return Admission(True, admin=True)
-    if settings.allow_all or known.console or name in _names(settings.allowed_users):
+    if settings.everybody or known.console or name in _names(settings.allowed_users):
+        return Admission(True)
+    if known.exists and settings.allow_existing_users:
         return Admission(True)
     return Admission(
         False,
@@ -63,16 +66,36 @@ def admit(settings: AuthSettings, name: str, known: Known) -> Admission:
 
 def anybody_allowed(settings: AuthSettings, *, console_users: bool) -> bool:
     """Whether there is anybody at all who could sign in with a password."""
-    if settings.authenticator == "none" or settings.pam_socket is None:
+    if not settings.checks_passwords:
         return False
     return bool(
-        settings.allow_all or settings.allowed_users or settings.admin_users or console_users
+        settings.everybody
+        or settings.allow_existing_users
+        or settings.allowed_users
+        or settings.admin_users
+        or console_users
     )
 
 
 def people_named(settings: AuthSettings) -> list[str]:
     """Return the names that the settings let in, each once, in order."""
-    return sorted(_names(settings.allowed_users) | _names(settings.admin_users))
+    named = _names(settings.allowed_users) | _names(settings.admin_users)
+    return sorted(named - _names(settings.blocked_users) - NEVER)
+
+
+def administrators_named(settings: AuthSettings) -> frozenset[str]:
+    """Return the names that the settings make administrators."""
+    return frozenset(_names(settings.admin_users) - _names(settings.blocked_users) - NEVER)
+
+
+def is_blocked(settings: AuthSettings, name: str) -> bool:
+    """Whether the settings refuse this user everywhere."""
+    return bool(settings.blocked_users) and name in _names(settings.blocked_users)
+
+
+def blocked_names(settings: AuthSettings) -> list[str]:
+    """Return the names that the settings refuse everywhere."""
+    return sorted(_names(settings.blocked_users))
 
 
 def _names(raw: list[str]) -> set[str]:

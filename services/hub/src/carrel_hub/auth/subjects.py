@@ -4,7 +4,6 @@
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 
 from sqlmodel import col, select
@@ -16,13 +15,15 @@ from carrel_hub.auth.activity import note_use
 from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.credentials import authorization_token
 from carrel_hub.auth.digest import digest
+from carrel_hub.auth.rights import owner_rights, token_rights
+from carrel_hub.auth.rules import is_blocked
 from carrel_hub.auth.sessions import find_session, login_secret
 from carrel_hub.auth.signing import Signer, signer_for
 from carrel_hub.context import Hub
-from carrel_hub.db.models import BrowserSession, Token, User
+from carrel_hub.db.models import BrowserSession, Service, Token, User
 from carrel_hub.errors import ForbiddenError
-from carrel_hub.groups.membership import members_for
-from carrel_hub.rbac import NO_MEMBERS, Members, owner_scopes, token_scopes
+from carrel_hub.events import service_actor, user_actor
+from carrel_hub.rbac import NO_MEMBERS, Members
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 
 
@@ -31,6 +32,7 @@ class SubjectKind(StrEnum):
 
     TOKEN = "token"  # noqa: S105 - a word, not a secret
     COOKIE = "cookie"
+    PASSWORD = "password"  # noqa: S105 - a word, not a secret
     ANONYMOUS = "anonymous"
 
 
@@ -40,7 +42,8 @@ class Subject:
 
     Attributes:
         kind: By what it is known.
-        user: Whose token or session it is; None for nobody.
+        user: Whose token or session it is; None for nobody, and for a service.
+        service: The service whose token it is.
         token: The token, when `kind` is `token`.
         session: The browser session, when `kind` is `cookie`.
         scopes: Everything it may do, expanded.
@@ -49,6 +52,7 @@ class Subject:
 
     kind: SubjectKind
     user: User | None = None
+    service: Service | None = None
     token: Token | None = None
     session: BrowserSession | None = None
     scopes: frozenset[str] = frozenset()
@@ -56,22 +60,24 @@ class Subject:
 
     @property
     def is_anonymous(self) -> bool:
-        return self.user is None
+        return self.user is None and self.service is None
 
     @property
     def name(self) -> str:
-        """The user's name; empty for nobody."""
-        return self.user.name if self.user else ""
+        """The name of the user or the service; empty for nobody."""
+        owner = self.user or self.service
+        return owner.name if owner else ""
 
-    def require_user(self) -> User:
-        """Return the user.
+    @property
+    def actor(self) -> str:
+        """Who this is in the history."""
+        if self.service is not None:
+            return service_actor(self.service.name)
+        return user_actor(self.name)
 
-        Raises:
-            ForbiddenError: Nobody is asking.
-        """
-        if self.user is None:
-            raise ForbiddenError(NO_CREDENTIALS)
-        return self.user
+    def is_user(self, name: str) -> bool:
+        """Whether this is the user of that name; a service of the same name is somebody else."""
+        return self.user is not None and self.user.name == name
 
 
 ANONYMOUS = Subject(SubjectKind.ANONYMOUS)
@@ -93,14 +99,15 @@ async def current_subject(request: Request) -> Subject:
     return found
 
 
-async def require_user(request: Request) -> Subject:
+async def require_somebody(request: Request) -> Subject:
     """Return who calls the API, refusing nobody (a FastAPI dependency).
 
     Raises:
         ForbiddenError: Nobody is asking, or see `current_subject`.
     """
     subject = await current_subject(request)
-    subject.require_user()
+    if subject.is_anonymous:
+        raise ForbiddenError(NO_CREDENTIALS)
     return subject
 
 
@@ -121,46 +128,61 @@ async def subject_by_token(request: Request) -> Subject | None:
     hub = hub_of(request)
     async with hub.database.read() as db:
         found = await find_token(db, hub, digest(secret))
-        members = NO_MEMBERS if found is None else await members_for(db, found[0].scopes)
-    if found is None:
-        return None
-    token, user = found
-    note_use(hub, token, user)
-    scopes = scopes_of_token(token, user, members)
-    return Subject(SubjectKind.TOKEN, user, token=token, scopes=scopes, members=members)
+        if found is None:
+            return None
+        subject = await token_subject(db, hub, *found)
+    note_use(hub, *found)
+    return subject
 
 
-async def find_token(db: AsyncSession, hub: Hub, token_hash: str) -> tuple[Token, User] | None:
+async def token_subject(db: AsyncSession, hub: Hub, token: Token, owner: User | Service) -> Subject:
+    """Return whoever acts with a token that is good."""
+    rights = await token_rights(db, hub, token, owner)
+    return Subject(
+        SubjectKind.TOKEN,
+        user=owner if isinstance(owner, User) else None,
+        service=owner if isinstance(owner, Service) else None,
+        token=token,
+        scopes=rights.scopes,
+        members=rights.members,
+    )
+
+
+async def find_token(
+    db: AsyncSession, hub: Hub, token_hash: str
+) -> tuple[Token, User | Service] | None:
     """Return a token that is good now, with its owner. A disabled owner has none."""
     found = await look_up_token(db, token_hash)
-    return found if found is not None and is_good(*found, hub.clock.now()) else None
+    return found if found is not None and is_good(hub, *found) else None
 
 
-async def look_up_token(db: AsyncSession, token_hash: str) -> tuple[Token, User] | None:
+async def look_up_token(db: AsyncSession, token_hash: str) -> tuple[Token, User | Service] | None:
     """Return a token with its owner, whether it is good or not."""
     row = (
         await db.exec(
-            select(Token, User)
-            .join(User, col(User.id) == col(Token.user_id))
+            select(Token, User, Service)
+            .join(User, col(User.id) == col(Token.user_id), isouter=True)
+            .join(Service, col(Service.id) == col(Token.service_id), isouter=True)
             .where(Token.token_hash == token_hash)
         )
     ).first()
-    return None if row is None else (row[0], row[1])
+    if row is None:
+        return None
+    token, user, service = row
+    owner = user or service
+    return None if owner is None else (token, owner)
 
 
-def is_good(token: Token, user: User, now: datetime) -> bool:
-    """Whether a token counts: its owner is not disabled and its time is not over."""
-    return not user.disabled and (token.expires_at is None or token.expires_at > now)
+def is_good(hub: Hub, token: Token, owner: User | Service) -> bool:
+    """Whether a token counts: its owner may act at all, and its time is not over."""
+    if isinstance(owner, User) and is_refused(hub, owner):
+        return False
+    return token.expires_at is None or token.expires_at > hub.clock.now()
 
 
-def scopes_of_token(token: Token, user: User, members: Members = NO_MEMBERS) -> frozenset[str]:
-    """Return what a token may do now.
-
-    Args:
-        members: Who is in the groups it names; scopes filtered by others open nothing.
-    """
-    owner = owner_scopes(user.name, admin=user.admin)
-    return token_scopes(token.scopes, owner, name=user.name, members=members)
+def is_refused(hub: Hub, user: User) -> bool:
+    """Whether a user is refused everywhere."""
+    return user.disabled or is_blocked(hub.settings.auth, user.name)
 
 
 def hub_signer(hub: Hub) -> Signer:
@@ -181,11 +203,13 @@ async def _cookie_subject(request: Request) -> Subject:
         return ANONYMOUS
     async with hub.database.read() as db:
         found = await find_session(db, digest(secret), now=hub.clock.now())
-    if found is None:
-        return ANONYMOUS
-    session, user = found
-    scopes = owner_scopes(user.name, admin=user.admin)
-    return Subject(SubjectKind.COOKIE, user, session=session, scopes=scopes)
+        if found is None or is_refused(hub, found[1]):
+            return ANONYMOUS
+        session, user = found
+        rights = await owner_rights(db, hub, user)
+    return Subject(
+        SubjectKind.COOKIE, user, session=session, scopes=rights.scopes, members=rights.members
+    )
 
 
 async def _api_cookie_subject(request: Request) -> Subject:

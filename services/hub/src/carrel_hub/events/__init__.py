@@ -20,6 +20,11 @@ def user_actor(name: str) -> str:
     return f"user:{name}"
 
 
+def service_actor(name: str) -> str:
+    """Return the actor or subject that stands for a service."""
+    return f"service:{name}"
+
+
 def agent_actor(name: str) -> str:
     """Return the actor that stands for a host's agent."""
     return f"agent:{name}"

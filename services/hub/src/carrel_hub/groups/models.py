@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from carrel_hub.db.models import Group
-from carrel_hub.rbac import Actor, GroupResource, Scope, may
+from carrel_hub.rbac import Actor, GroupResource, RoleBook, Scope, may
 
 GROUP_KEYS: Mapping[Scope, tuple[str, ...]] = {
     Scope.READ_GROUPS: ("kind", "name", "properties", "users"),
@@ -14,7 +14,9 @@ GROUP_KEYS: Mapping[Scope, tuple[str, ...]] = {
 """Which keys of a group each scope shows."""
 
 
-def group_model(group: Group, users: Sequence[str], actor: Actor) -> dict[str, Any]:
+def group_model(
+    group: Group, users: Sequence[str], actor: Actor, roles: RoleBook
+) -> dict[str, Any]:
     """Return a group as `actor` may see it; empty when nothing may be seen."""
     resource = GroupResource(group.name)
     keys = {
@@ -23,7 +25,7 @@ def group_model(group: Group, users: Sequence[str], actor: Actor) -> dict[str, A
     whole = {
         "kind": "group",
         "name": group.name,
-        "roles": [],
+        "roles": roles.of_group(group.name),
         "users": list(users),
         "properties": group.properties,
     }

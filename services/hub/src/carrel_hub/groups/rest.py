@@ -7,10 +7,11 @@ from fastapi.responses import JSONResponse
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.auth.subjects import Subject, current_subject
+from carrel_hub.context import Hub
 from carrel_hub.db.models import Group
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import NotFoundError
-from carrel_hub.events import record, user_actor
+from carrel_hub.events import record
 from carrel_hub.groups.bodies import (
     good_group_name,
     named_members,
@@ -31,7 +32,7 @@ from carrel_hub.groups.store import (
     remove_members,
 )
 from carrel_hub.rbac import GroupResource, Scope, authorise, authorise_any, extent
-from carrel_hub.users.access import refuse_over_admins
+from carrel_hub.users.access import refuse_over_admins, refuse_to_raise
 from carrel_hub.users.bodies import json_body
 from carrel_hub.users.paging import page_reply, read_page
 
@@ -48,7 +49,10 @@ async def get_groups(request: Request, hub: HubDep, subject: SubjectDep) -> JSON
     async with hub.database.read() as session:
         groups, total = await list_groups(session, seen, page)
         users = await member_names(session, groups)
-    models = [group_model(group, users.get(group.id or 0, ()), subject) for group in groups]
+    models = [
+        group_model(group, users.get(group.id or 0, ()), subject, hub.settings.role_book)
+        for group in groups
+    ]
     return JSONResponse(page_reply(request, page, models, total))
 
 
@@ -66,7 +70,7 @@ async def get_group(name: str, hub: HubDep, subject: SubjectDep) -> JSONResponse
     authorise_any(subject, [*GROUP_KEYS], GroupResource(name))
     async with hub.database.read() as session:
         group = await _group(session, name)
-        return JSONResponse(await _model(session, group, subject))
+        return JSONResponse(await _model(session, hub, group, subject))
 
 
 @router.post("/groups/{name}")
@@ -84,7 +88,7 @@ async def remove_group(name: str, hub: HubDep, subject: SubjectDep) -> Response:
     authorise(subject, Scope.DELETE_GROUPS, GroupResource(name))
     async with hub.database.write() as session:
         group = await _group(session, name)
-        await delete_group(session, group, at=hub.clock.now(), actor=user_actor(subject.name))
+        await delete_group(session, group, at=hub.clock.now(), actor=subject.actor)
     return Response(status_code=204)
 
 
@@ -111,10 +115,10 @@ async def put_properties(
         group = await _group(session, name)
         group.properties = properties
         session.add(group)
-        actor, subject_of_it = user_actor(subject.name), group_subject(name)
+        actor, subject_of_it = subject.actor, group_subject(name)
         record(session, "group.properties_changed", actor, subject_of_it, at=hub.clock.now())
         await session.flush()
-        return JSONResponse(await _model(session, group, subject))
+        return JSONResponse(await _model(session, hub, group, subject))
 
 
 async def _change_members(
@@ -125,14 +129,16 @@ async def _change_members(
     async with hub.database.write() as session:
         group = await _group(session, name)
         users = await find_users(session, members)
-        actor, at = user_actor(subject.name), hub.clock.now()
+        actor, at = subject.actor, hub.clock.now()
         if joining:
             for user in users:  # who has rights over the group's members gets them over the new one
                 refuse_over_admins(subject, user, "put into a group")
+                granted = hub.settings.role_book.granted_by_group(name)
+                refuse_to_raise(subject, granted, user.name)
             await add_members(session, group, users, at=at, actor=actor)
         else:
             await remove_members(session, group, users, at=at, actor=actor)
-        return JSONResponse(await _model(session, group, subject))
+        return JSONResponse(await _model(session, hub, group, subject))
 
 
 async def _create(
@@ -142,10 +148,14 @@ async def _create(
         users = await find_users(session, members)
         for user in users:
             refuse_over_admins(subject, user, "put into a group")
-        actor = user_actor(subject.name)
+            for name in names:
+                granted = hub.settings.role_book.granted_by_group(name)
+                refuse_to_raise(subject, granted, user.name)
+        actor = subject.actor
         groups = await create_groups(session, names, users, at=hub.clock.now(), actor=actor)
         found = await member_names(session, groups)
-        return [group_model(group, found.get(group.id or 0, ()), subject) for group in groups]
+        book = hub.settings.role_book
+        return [group_model(group, found.get(group.id or 0, ()), subject, book) for group in groups]
 
 
 async def _group(session: AsyncSession, name: str) -> Group:
@@ -155,6 +165,8 @@ async def _group(session: AsyncSession, name: str) -> Group:
     return group
 
 
-async def _model(session: AsyncSession, group: Group, subject: Subject) -> dict[str, object]:
+async def _model(
+    session: AsyncSession, hub: Hub, group: Group, subject: Subject
+) -> dict[str, object]:
     users = await member_names(session, [group])
-    return group_model(group, users.get(group.id or 0, ()), subject)
+    return group_model(group, users.get(group.id or 0, ()), subject, hub.settings.role_book)

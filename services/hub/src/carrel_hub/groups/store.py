@@ -10,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from carrel_hub.auth.names import InvalidNameError, normalise_name
 from carrel_hub.db.models import Group, User, UserGroup
 from carrel_hub.errors import ConflictError, InvalidRequestError
-from carrel_hub.events import record
+from carrel_hub.events import HUB_ACTOR, record, user_actor
 from carrel_hub.rbac import Extent
 from carrel_hub.routing.changes import decide_anew
 from carrel_hub.users.paging import Page
@@ -86,6 +86,15 @@ async def add_members(
             at=at,
             data={"users": [user.name for user in new]},
         )
+
+
+async def join_group(session: AsyncSession, user: User, name: str, *, at: datetime) -> None:
+    """Put somebody into a group, made if need be, because of how they signed in."""
+    group = await find_group(session, name)
+    actor = user_actor(user.name)
+    if group is None:
+        [group] = await create_groups(session, [name], [], at=at, actor=HUB_ACTOR)
+    await add_members(session, group, [user], at=at, actor=actor)
 
 
 async def remove_members(

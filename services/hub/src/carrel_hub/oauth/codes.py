@@ -9,7 +9,7 @@ from sqlmodel import col, delete, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.auth.digest import MAX_SECRET_LENGTH, digest, new_secret
-from carrel_hub.auth.subjects import Subject, SubjectKind, scopes_of_token
+from carrel_hub.auth.subjects import token_subject
 from carrel_hub.auth.tokens import NewToken, issue_token, revoke_token
 from carrel_hub.context import Hub
 from carrel_hub.db.models import BrowserSession, OAuthCode, Token, User
@@ -117,7 +117,7 @@ async def redeem_code(db: AsyncSession, hub: Hub, asked: CodeRedemption) -> Rede
     token.row.session_hash = code.session_hash
     db.add(token.row)
     await db.flush()
-    subject = Subject(SubjectKind.TOKEN, user, scopes=scopes_of_token(token.row, user))
+    subject = await token_subject(db, hub, token.row, user)
     if not client.opens_to(subject):  # the right was taken away in these seconds
         await db.exec(delete(Token).where(col(Token.id) == token.row.id))
         return Redemption(refusal="its user has no right to that server any more")
@@ -169,7 +169,7 @@ async def _end_what_was_issued(db: AsyncSession, hub: Hub, code: OAuthCode, user
             hub,
             token,
             actor=user_actor(user.name),
-            owner=user.name,
+            owner=user,
             reason="The code it was issued for was used a second time.",
         )
     log.warning("code_replayed", user=user.name, client_id=code.client_id, ended=len(tokens))

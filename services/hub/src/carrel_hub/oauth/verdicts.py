@@ -2,16 +2,9 @@
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from carrel_hub.auth.subjects import (
-    Subject,
-    SubjectKind,
-    is_good,
-    look_up_token,
-    scopes_of_token,
-)
+from carrel_hub.auth.subjects import is_good, look_up_token, token_subject
 from carrel_hub.context import Hub
-from carrel_hub.db.models import Token, User
-from carrel_hub.groups.membership import members_for
+from carrel_hub.db.models import Service, Token, User
 from carrel_hub.oauth.clients import client_of_server
 from carrel_shared.wire.access import Verdict, Visitor
 
@@ -24,24 +17,22 @@ async def give_verdict(db: AsyncSession, hub: Hub, token_hash: str, server_id: s
     found = await look_up_token(db, token_hash)
     if found is None:
         return UNKNOWN
-    token, user = found
-    if not is_good(token, user, hub.clock.now()):
+    token, owner = found
+    if not is_good(hub, token, owner):
         return NO
     client = await client_of_server(db, hub.settings.places, server_id)
     if client is None:
         return NO
-    members = await members_for(db, token.scopes)
-    scopes = scopes_of_token(token, user, members)
-    subject = Subject(SubjectKind.TOKEN, user, scopes=scopes, members=members)
-    return verdict_for(token, user, allow=client.opens_to(subject))
+    subject = await token_subject(db, hub, token, owner)
+    return verdict_for(token, owner, allow=client.opens_to(subject))
 
 
-def verdict_for(token: Token, user: User, *, allow: bool) -> Verdict:
+def verdict_for(token: Token, owner: User | Service, *, allow: bool) -> Verdict:
     """Return the answer about a token that is known and good."""
     return Verdict(
         known=True,
         allow=allow,
-        visitor=Visitor(name=user.name, display_name=user.name, admin=user.admin),
+        visitor=Visitor(name=owner.name, display_name=owner.name, admin=owner.admin),
         session_hash=token.session_hash,
         expires_at=token.expires_at,
     )

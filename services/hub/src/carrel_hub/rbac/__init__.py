@@ -5,6 +5,7 @@ from carrel_hub.rbac.decisions import (
     Extent,
     GroupResource,
     Resource,
+    ServiceResource,
     authorise,
     authorise_any,
     extent,
@@ -21,8 +22,11 @@ from carrel_hub.rbac.resolve import (
     owner_scopes,
     resolve,
     self_scopes,
+    service_identify_scopes,
+    service_scopes,
     token_scopes,
 )
+from carrel_hub.rbac.roles import Role, RoleBook
 from carrel_hub.rbac.scopes import Scope, expand, is_scope
 
 __all__ = [
@@ -32,7 +36,10 @@ __all__ = [
     "GroupResource",
     "Members",
     "Resource",
+    "Role",
+    "RoleBook",
     "Scope",
+    "ServiceResource",
     "authorise",
     "authorise_any",
     "expand",
@@ -47,5 +54,7 @@ __all__ = [
     "owner_scopes",
     "resolve",
     "self_scopes",
+    "service_identify_scopes",
+    "service_scopes",
     "token_scopes",
 ]

@@ -55,6 +55,22 @@ class GroupResource:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceResource:
+    """A service is asked for."""
+
+    name: str
+
+    @property
+    def target(self) -> str:
+        """The filter that means exactly this."""
+        return f"service={self.name}"
+
+
+Asked = Resource | GroupResource | ServiceResource
+"""What can be asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Extent:
     """Over which of many things a scope is held.
 
@@ -62,14 +78,16 @@ class Extent:
         all: Over everything; the rest is empty then.
         users: Over the users of these names.
         groups: Over these groups, or their members.
+        services: Over these services.
     """
 
     all: bool = False
     users: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
+    services: frozenset[str] = frozenset()
 
 
-def may(actor: Actor, scope: Scope, resource: Resource | GroupResource | None = None) -> bool:
+def may(actor: Actor, scope: Scope, resource: Asked | None = None) -> bool:
     """Whether `actor` may do this.
 
     Args:
@@ -86,7 +104,7 @@ def may(actor: Actor, scope: Scope, resource: Resource | GroupResource | None = 
     return covers(actor.scopes, f"{scope}!{resource.target}", actor.members)
 
 
-def authorise(actor: Actor, scope: Scope, resource: Resource | GroupResource | None = None) -> None:
+def authorise(actor: Actor, scope: Scope, resource: Asked | None = None) -> None:
     """Raise unless `actor` may do this.
 
     Whoever holds the scope for other things only is told the same for what exists and what does
@@ -102,7 +120,7 @@ def authorise(actor: Actor, scope: Scope, resource: Resource | GroupResource | N
 def authorise_any(
     actor: Actor,
     scopes: Sequence[Scope],
-    resource: Resource | GroupResource | None = None,
+    resource: Asked | None = None,
 ) -> None:
     """Raise unless one of `scopes` allows this; else like `authorise`."""
     if actor.is_anonymous:
@@ -119,7 +137,7 @@ def extent(actor: Actor, scope: Scope, kinds: Set[str]) -> Extent:
     """Return over what a list may go, for an endpoint that leaves out the rest.
 
     Args:
-        kinds: The filters that make sense there: `user`, `group`.
+        kinds: The filters that make sense there: `user`, `group`, `service`.
 
     Raises:
         ForbiddenError: The scope is not held, or with another filter.
@@ -139,7 +157,11 @@ def extent(actor: Actor, scope: Scope, kinds: Set[str]) -> Extent:
     if not found.keys() <= kinds:
         wrong = ", ".join(sorted(found.keys() - kinds))
         raise ForbiddenError(f"Here {scope} cannot be limited by {wrong}")
-    return Extent(users=frozenset(found.get("user", ())), groups=frozenset(found.get("group", ())))
+    return Extent(
+        users=frozenset(found.get("user", ())),
+        groups=frozenset(found.get("group", ())),
+        services=frozenset(found.get("service", ())),
+    )
 
 
 def is_administrator(actor: Actor) -> bool:

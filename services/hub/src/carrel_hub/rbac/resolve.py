@@ -27,9 +27,27 @@ def admin_scopes() -> frozenset[str]:
     return expand(ADMIN_SCOPES)
 
 
-def owner_scopes(name: str, *, admin: bool) -> frozenset[str]:
-    """Return everything a user may do, expanded."""
-    return reduce(self_scopes(name) | (admin_scopes() if admin else frozenset()))
+def service_identify_scopes(name: str) -> frozenset[str]:
+    """Return what every token of a service may know: whose it is."""
+    return frozenset({f"{Scope.READ_SERVICES_NAME}!service={name}"})
+
+
+def owner_scopes(
+    name: str, *, admin: bool, granted: Iterable[str] = (Scope.SELF,)
+) -> frozenset[str]:
+    """Return everything a user may do, expanded.
+
+    Args:
+        granted: What the user's roles hold, `admin` left out.
+    """
+    own = expand(resolve(granted, name))
+    return reduce(own | (admin_scopes() if admin else frozenset()))
+
+
+def service_scopes(name: str, *, admin: bool, granted: Iterable[str] = ()) -> frozenset[str]:
+    """Return everything a service may do, expanded: what its roles hold."""
+    own = expand(resolve(granted, "", service=name))
+    return reduce(own | (admin_scopes() if admin else frozenset()))
 
 
 def oauth_token_scopes(owner: str, server_owner: str, server_name: str) -> list[str]:
@@ -40,7 +58,9 @@ def oauth_token_scopes(owner: str, server_owner: str, server_name: str) -> list[
     ]
 
 
-def resolve(granted: Iterable[str], name: str, server: str | None = None) -> frozenset[str]:
+def resolve(
+    granted: Iterable[str], name: str, server: str | None = None, service: str | None = None
+) -> frozenset[str]:
     """Return scopes with `self` and the filters that point at their holder made concrete.
 
     What cannot be resolved is dropped, never widened.
@@ -48,10 +68,13 @@ def resolve(granted: Iterable[str], name: str, server: str | None = None) -> fro
     Args:
         name: The owner; empty for nobody in particular.
         server: `NAME/SERVER` of the client a token was issued to.
+        service: The service that is that client, or that owns the token.
     """
     targets = {"!user": f"!user={name}" if name else None, "!server": None, "!service": None}
     if server is not None:
         targets["!server"] = f"!server={server}"
+    if service is not None:
+        targets["!service"] = f"!service={service}"
     found: set[str] = set()
     for text in granted:
         if text == Scope.SELF:
@@ -70,6 +93,7 @@ def token_scopes(
     *,
     name: str = "",
     server: str | None = None,
+    service: str | None = None,
     members: Members = NO_MEMBERS,
 ) -> frozenset[str]:
     """Return what a token may do now: what it was granted, cut down to what its owner may do.
@@ -79,14 +103,18 @@ def token_scopes(
         owner: The owner's scopes at this moment, expanded.
         name: The owner, whom every token may name. Without it nothing is added.
         server: `NAME/SERVER` of the client it was issued to.
+        service: The service that owns it, where no user does; every token may name its owner.
         members: Who is in the groups that these scopes name; others count as empty.
     """
     granted = list(granted)
     if Scope.INHERIT in granted:
         return owner
-    wanted = expand(resolve(granted, name, server))
+    wanted = expand(resolve(granted, name, server, service))
     if name:
         wanted |= identify_scopes(name)
+    if service is not None:
+        named = service_identify_scopes(service)
+        return intersect(reduce(wanted), owner, members) | named
     return intersect(reduce(wanted), owner, members)
 
 

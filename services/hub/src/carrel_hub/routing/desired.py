@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 
-from carrel_hub.db.models import Server
+from carrel_hub.db.models import Server, Service
 from carrel_hub.places import Places
+from carrel_hub.services.models import service_prefix
 from carrel_hub.settings import HubSettings
+from carrel_hub.spawns.profiles import JUPYTERHUB
 from carrel_shared.addresses import TcpAddress, parse_address
 from carrel_shared.wire.routes import Access, Route
 
@@ -25,35 +27,62 @@ def hub_routes(settings: HubSettings) -> list[Route]:
 def server_route(server: Server, user: str, places: Places) -> Route:
     """Return the route of a server that answers.
 
+    One that is made for JupyterHub checks its visitors itself.
+
     Raises:
         ValueError: If it has no address.
     """
     if server.address is None:
         raise ValueError(f"server {server.id} has no address")
+    checks_itself = server.contract == JUPYTERHUB
+    access = Access(
+        server_id=server.id,
+        client_id=server.client_id,
+        secret=server.secret,
+        origin=places.origin(user),
+        hub_origin=places.hub_origin,
+    )
     return Route(
         host=places.host(user),
         prefix=places.prefix(user, server.name),
         targets=[server.address],
         peer_uid=server.peer_uid,
-        access=Access(
-            server_id=server.id,
-            client_id=server.client_id,
-            secret=server.secret,
-            origin=places.origin(user),
-            hub_origin=places.hub_origin,
-        ),
+        access=None if checks_itself else access,
+        stock_client_id=server.client_id if checks_itself else "",
         server=True,
     )
 
 
-def desired_routes(settings: HubSettings, servers: Iterable[tuple[Server, str]]) -> list[Route]:
-    """Return the whole table: the hub's own route, and each routed server's.
+def service_route(service: Service, places: Places) -> Route:
+    """Return the route of a service, which checks its visitors itself.
+
+    Raises:
+        ValueError: If it listens nowhere.
+    """
+    if service.url is None:
+        raise ValueError(f"service {service.name} has no url")
+    return Route(
+        host=places.hub_host,
+        prefix=service_prefix(places.base_url, service.name),
+        targets=[service.url],
+        stock_client_id=service.client_id or "",
+    )
+
+
+def desired_routes(
+    settings: HubSettings,
+    servers: Iterable[tuple[Server, str]],
+    services: Iterable[Service] = (),
+) -> list[Route]:
+    """Return the whole table: the hub's own route, each service's, and each routed server's.
 
     Args:
         servers: Servers with their users' names. Those without a route number have no route.
+        services: Those without a url have no route.
     """
     return [
         *hub_routes(settings),
+        *(service_route(one, settings.places) for one in services if one.url is not None),
         *(
             server_route(server, user, settings.places)
             for server, user in servers

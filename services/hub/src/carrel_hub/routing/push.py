@@ -16,7 +16,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import ROUTES, Hub
-from carrel_hub.db.models import ProxyStatus, RouteChange, Server, User
+from carrel_hub.db.models import ProxyStatus, RouteChange, Server, Service, User
 from carrel_hub.routing.changes import Position, ensure_counter, position
 from carrel_hub.routing.desired import desired_routes, origin
 from carrel_hub.routing.reach import reached_number
@@ -182,12 +182,14 @@ class Pusher:
                 .where(col(Server.route_number).is_not(None))
             )
             servers = (await session.exec(statement)).all()
+            listening = select(Service).where(col(Service.url).is_not(None))
+            services = (await session.exec(listening)).all()
         if newest is None:
             raise ProxyAwayError("there is no table yet")
         return RouteTable(
             epoch=newest.epoch,
             number=newest.number,
-            routes=desired_routes(self._hub.settings, servers),
+            routes=desired_routes(self._hub.settings, servers, services),
         )
 
     async def _ensure_counter(self) -> None:

@@ -10,8 +10,11 @@ from carrel_hub.db.models import AgentHost, Server, User
 from carrel_hub.errors import AgentRefusedError, AgentUnreachableError
 from carrel_hub.events import HUB_ACTOR, agent_actor
 from carrel_hub.routing.reach import reached_number
+from carrel_hub.spawns.contract import contract_environment
 from carrel_hub.spawns.outcomes import Outcomes
+from carrel_hub.spawns.own_tokens import own_token
 from carrel_hub.spawns.placement import place
+from carrel_hub.spawns.profiles import JUPYTERHUB, PLAIN
 from carrel_hub.spawns.states import State, Step
 from carrel_hub.spawns.transitions import (
     WAITING,
@@ -55,7 +58,8 @@ class Actions:
             case Step.SETTLE:
                 async with self._rows.same(row) as (session, current):
                     if current is not None:
-                        finish(session, current, at=self._rows.now(), actor=HUB_ACTOR, exit_=None)
+                        at = self._rows.now()
+                        await finish(session, current, at=at, actor=HUB_ACTOR, exit_=None)
             case Step.GIVE_UP:
                 await self._give_up(row)
             case Step.ABORT:
@@ -70,11 +74,11 @@ class Actions:
         async with hub.database.read() as session:
             user = await session.get(User, row.user_id)
             hosts = (await session.exec(select(AgentHost))).all()
-        if user is None or not user.account:
-            await self._rows.fail(row, "start_failed", "The user has no unix account on any host.")
+        if user is None:
+            await self._rows.fail(row, "start_failed", "The user is gone.")
             return
         placement = place(
-            user.account,
+            user.account or "",
             hosts,
             hub.agents.names,
             now=self._rows.now(),
@@ -104,8 +108,8 @@ class Actions:
         host = row.host or ""
         async with hub.database.read() as session:
             user = await session.get(User, row.user_id)
-        if user is None or not user.account:
-            await self._rows.fail(row, "start_failed", "The user has no unix account on any host.")
+        if user is None:
+            await self._rows.fail(row, "start_failed", "The user is gone.")
             return
         try:
             report = await hub.agents.start_server(host, self._spec(row, user))
@@ -123,16 +127,23 @@ class Actions:
         settings = self._hub.settings
         places = settings.places
         prefix = places.prefix(user.name, row.name)
+        profile = settings.profiles.get(row.profile, PLAIN)
+        for_jupyterhub = row.contract == JUPYTERHUB
+        contract: dict[str, str] = {}
+        if for_jupyterhub:
+            contract = contract_environment(settings, row, user, own_token(self._hub, row))
         return ServerSpec(
             server_id=row.id,
             generation=row.generation,
             user=user.name,
             server_name=row.name,
             account=user.account or "",
-            runner=settings.runner,
+            runner="exec" if profile.command else settings.runner,
+            command=profile.command,
+            listen="port" if for_jupyterhub else "socket",
             base_url=prefix,
             hub_prefix=settings.hub_prefix,
-            default_url=settings.default_url,
+            default_url=profile.default_url or settings.default_url,
             secret=row.secret,
             environment={
                 "JUPYTERHUB_USER": user.name,
@@ -140,7 +151,9 @@ class Actions:
                 "JUPYTERHUB_BASE_URL": settings.base_url,
                 "JUPYTERHUB_HOST": places.hub_origin,
                 "JUPYTERHUB_SERVICE_PREFIX": prefix,
+                **contract,
                 **settings.environment,
+                **profile.environment,
             },
             start_timeout_seconds=settings.start_timeout_seconds,
         )
@@ -211,9 +224,8 @@ class Actions:
             async with self._rows.same(row) as (session, current):
                 if current is not None:
                     await drop_route(session, current, hub.settings.places)
-                    finish(
-                        session, current, at=self._rows.now(), actor=agent_actor(host), exit_=None
-                    )
+                    at, actor = self._rows.now(), agent_actor(host)
+                    await finish(session, current, at=at, actor=actor, exit_=None)
             return
         await self._rows.absorb(row, report, again_seconds=_STOP_ASK_SECONDS)
 
@@ -263,4 +275,5 @@ class Actions:
                 )
                 if row.progress_message.startswith(WAITING):
                     # Its host is silent: the user hears now; should it come up, it is stopped then.
-                    finish(session, current, at=self._rows.now(), actor=HUB_ACTOR, exit_=None)
+                    at = self._rows.now()
+                    await finish(session, current, at=at, actor=HUB_ACTOR, exit_=None)

@@ -87,7 +87,7 @@ class Outcomes:
         async with self.same(row) as (session, current):
             if current is not None:
                 await drop_route(session, current, self._hub.settings.places)
-                fail_start(
+                await fail_start(
                     session,
                     current,
                     at=self.now(),

@@ -6,6 +6,9 @@ from datetime import datetime, timedelta
 
 from carrel_hub.db.models import AgentHost
 
+ANY, SHARED = "any", "shared-insecure"
+"""What a host says of accounts: it runs every one, or everybody's servers as one of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -26,7 +29,8 @@ def place(
     """Choose the host with most free memory among those that can run `account` and are heard.
 
     Args:
-        account: The unix account the server runs as.
+        account: The unix account the server runs as; empty for somebody who has none, whose
+            servers only a host runs that shares one account among all.
         hosts: What the agents last reported.
         configured: The agents the hub may call; a host that only reports is not one.
         silence: A host that was not heard for this long is not chosen.
@@ -43,7 +47,9 @@ def place(
         elif now - host.seen_at > silence:
             away = int((now - host.seen_at).total_seconds())
             reasons.append(f"host {name} has not been heard for {away} seconds")
-        elif host.accounts not in ("any", account):
+        elif not account and host.accounts != SHARED:
+            reasons.append(f"host {name} runs servers of unix accounts only")
+        elif host.accounts not in (ANY, SHARED, account):
             reasons.append(
                 f"host {name} runs servers of the account {host.accounts!r} only, not {account!r}"
             )

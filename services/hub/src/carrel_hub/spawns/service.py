@@ -5,15 +5,21 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import col, func, select
+from sqlmodel import col, delete, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
-from carrel_hub.db.models import Server, User
-from carrel_hub.errors import InvalidRequestError, TooManyRequestsError
+from carrel_hub.db.models import AgentHost, Server, Token, User
+from carrel_hub.errors import ConflictError, InvalidRequestError, TooManyRequestsError
+from carrel_hub.routing.changes import revoke
+from carrel_hub.spawns.naming import good_server_name
+from carrel_hub.spawns.own_tokens import issue_own_token
 from carrel_hub.spawns.paths import wanted_client_id
+from carrel_hub.spawns.placement import SHARED
+from carrel_hub.spawns.profiles import JUPYTERHUB, PLAIN, chosen_profile
 from carrel_hub.spawns.states import ENDED, State, may_start
-from carrel_hub.spawns.transitions import begin_start, begin_stop, finish
+from carrel_hub.spawns.transitions import begin_start, begin_stop, finish, remove_record, tell
+from carrel_shared.wire.routes import Revocation
 
 
 async def find_server(session: AsyncSession, user: User, name: str = "") -> Server | None:
@@ -56,6 +62,7 @@ async def request_start(
     actor: str,
     server_name: str = "",
     user_options: dict[str, Any] | None = None,
+    display_name: str | None = None,
 ) -> Server:
     """Ask for a server. After the commit call `hub.wakeups.notify(server.id)`.
 
@@ -65,18 +72,20 @@ async def request_start(
         user: Whose server.
         actor: Who asks, for the history.
         user_options: What the form or the API gave; None keeps what was given last.
+        display_name: What people are to call it; None keeps it.
 
     Raises:
-        InvalidRequestError: It runs, or is stopping, or the user has no unix account here.
+        InvalidRequestError: It runs, or is stopping, or the user has no unix account here, or may
+            have no server of that name.
         TooManyRequestsError: Too many starts are under way.
     """
-    if not user.account:
+    if not await can_have_servers(session, hub, user):
         raise InvalidRequestError(
             f"{user.name} has no unix account on this machine, so no server can run as {user.name};"
             " sign in as somebody who has one"
         )
     at = hub.clock.now()
-    row = await ensure_server(session, user, server_name, at=at)
+    row = await named_server(session, hub, user, server_name)
     if row.state in (State.QUEUED, State.STARTING):
         return row
     if (problem := may_start(row)) is not None:
@@ -84,9 +93,123 @@ async def request_start(
     await _check_load(session, hub)
     if user_options is not None:
         row.user_options = user_options
+    if display_name is not None:
+        row.display_name = display_name
+    row.profile = chosen_profile(row.user_options, hub.settings.profiles)
+    row.contract = hub.settings.profiles.get(row.profile, PLAIN).contract
+    row.remove_when_stopped = False
     begin_start(session, row, at=at, actor=actor)
     await session.flush()
+    if row.contract == JUPYTERHUB:
+        await issue_own_token(session, hub, row, user)
     return row
+
+
+async def named_server(session: AsyncSession, hub: Hub, user: User, name: str) -> Server:
+    """Return a user's server row, made if need be and if there may be one of that name.
+
+    Raises:
+        InvalidRequestError: Named servers are switched off, or the user has as many as may be, or
+            it is no name for a new one.
+    """
+    if name:
+        row = await find_server(session, user, name)
+        if not hub.settings.allow_named_servers:
+            raise InvalidRequestError("Named servers are not enabled")
+        if row is not None:
+            return row
+        good_server_name(name)
+        await check_named_limit(session, hub, user)
+    return await ensure_server(session, user, name, at=hub.clock.now())
+
+
+async def check_named_limit(session: AsyncSession, hub: Hub, user: User) -> None:
+    """Refuse one more named server.
+
+    Raises:
+        InvalidRequestError: The user has as many as may be.
+    """
+    limit = hub.settings.named_server_limit
+    if not limit:
+        return
+    named = (
+        select(func.count())
+        .select_from(Server)
+        .where(Server.user_id == user.id, col(Server.name) != "")
+    )
+    if (await session.exec(named)).one() >= limit:
+        raise InvalidRequestError(
+            f"{user.name} has {limit} named servers, which is as many as may be; remove one first"
+        )
+
+
+async def can_have_servers(session: AsyncSession, hub: Hub, user: User) -> bool:
+    """Whether there is a host that could run a server of this user."""
+    return bool(user.account) or await shares_accounts(session, hub)
+
+
+async def shares_accounts(session: AsyncSession, hub: Hub) -> bool:
+    """Whether some host runs everybody's servers as one account of its own."""
+    statement = select(AgentHost.name).where(
+        AgentHost.accounts == SHARED, col(AgentHost.name).in_(hub.agents.names)
+    )
+    return (await session.exec(statement.limit(1))).first() is not None
+
+
+async def change_server(
+    session: AsyncSession,
+    hub: Hub,
+    user: User,
+    row: Server,
+    *,
+    actor: str,
+    name: str | None = None,
+    display_name: str | None = None,
+    user_options: dict[str, Any] | None = None,
+) -> None:
+    """Rename a server that does not run, or change what is kept of it. None leaves it as it is.
+
+    The default server moves to a new name and leaves the default one free.
+
+    Raises:
+        InvalidRequestError: It runs, or named servers are switched off, or there are too many.
+        ConflictError: There is another of that name.
+    """
+    if row.state not in ENDED:
+        raise InvalidRequestError(f"{_title(user, row)} is active; stop it first")
+    at = hub.clock.now()
+    if name is not None and name != row.name:
+        if not hub.settings.allow_named_servers:
+            raise InvalidRequestError("Named servers are not enabled")
+        if await find_server(session, user, name) is not None:
+            raise ConflictError(f"{user.name} has a server {name!r} already")
+        if not row.name:
+            await check_named_limit(session, hub, user)
+        old, row.name = row.name, name
+        # Tokens that browsers hold open the old name, which may be another server's next.
+        await session.exec(delete(Token).where(col(Token.server_id) == row.id))
+        await revoke(session, Revocation(server_id=row.id))
+        message = f"the server {old!r} of {user.name} is now called {name!r}"
+        tell(session, row, "server.renamed", at=at, actor=actor, message=message)
+    if display_name is not None:
+        row.display_name = display_name
+    if user_options is not None:
+        row.user_options = user_options
+    if display_name is not None or user_options is not None:
+        tell(session, row, "server.changed", at=at, actor=actor)
+    session.add(row)
+    await session.flush()
+
+
+async def request_removal(
+    session: AsyncSession, hub: Hub, row: Server, *, actor: str, reason: str
+) -> None:
+    """Ask for a named server to end and for its record to go then. Files stay."""
+    await request_stop(session, hub, row, actor=actor, reason=reason)
+    row.remove_when_stopped = True
+    session.add(row)
+    if row.state in ENDED:
+        await remove_record(session, row, at=hub.clock.now(), actor=actor)
 
 
 async def request_stop(
@@ -101,7 +224,7 @@ async def request_stop(
     at = hub.clock.now()
     await begin_stop(session, row, hub.settings.places, at=at, actor=actor, reason=reason)
     if row.host is None:
-        finish(session, row, at=at, actor=actor, exit_=None)
+        await finish(session, row, at=at, actor=actor, exit_=None)
     await session.flush()
     return row
 
@@ -117,6 +240,12 @@ async def request_stop_all(
 
 
 async def _check_load(session: AsyncSession, hub: Hub) -> None:
+    if most := hub.settings.active_server_limit:
+        active = select(func.count()).select_from(Server).where(col(Server.state).not_in([*ENDED]))
+        if (await session.exec(active)).one() >= most:
+            raise TooManyRequestsError(
+                f"{most} servers are active, which is as many as may be; try again when one ended"
+            )
     limit = hub.settings.concurrent_spawn_limit
     if not limit:
         return

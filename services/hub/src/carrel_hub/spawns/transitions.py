@@ -15,6 +15,7 @@ from carrel_hub.events import HUB_ACTOR, record, server_subject
 from carrel_hub.places import Places
 from carrel_hub.routing.changes import append_change
 from carrel_hub.routing.desired import server_route
+from carrel_hub.spawns.own_tokens import end_own_token
 from carrel_hub.spawns.states import ASK_SECONDS, State, Target
 from carrel_shared.wire.routes import DeleteRoute, PutRoute
 from carrel_shared.wire.servers import ExitReport, ServerReport, ServerState
@@ -110,7 +111,7 @@ async def owner_name(session: AsyncSession, row: Server) -> str:
     return user.name
 
 
-def finish(
+async def finish(
     session: AsyncSession, row: Server, *, at: datetime, actor: str, exit_: ExitReport | None
 ) -> None:
     """Note that no process is left. Call `drop_route` beside it.
@@ -143,14 +144,24 @@ def finish(
     if exit_ is not None:
         data = {"cause": exit_.cause, "code": exit_.code, "signal": exit_.signal}
     tell(session, row, f"server.{row.state}", at=at, actor=actor, message=summary, data=data)
+    await end_own_token(session, row)
+    if row.remove_when_stopped:
+        await remove_record(session, row, at=at, actor=actor)
 
 
-def fail_start(
+async def remove_record(session: AsyncSession, row: Server, *, at: datetime, actor: str) -> None:
+    """Forget a server that does not run. Its history and its owner's files stay."""
+    tell(session, row, "server.removed", at=at, actor=actor)
+    await session.delete(row)
+
+
+async def fail_start(
     session: AsyncSession, row: Server, *, at: datetime, cause: str, summary: str, actor: str
 ) -> None:
     """Give a start up that no process came of."""
     row.failure = None
-    finish(session, row, at=at, actor=actor, exit_=ExitReport(cause=cause, summary=summary, at=at))
+    report = ExitReport(cause=cause, summary=summary, at=at)
+    await finish(session, row, at=at, actor=actor, exit_=report)
 
 
 async def apply_report(
@@ -177,7 +188,7 @@ async def apply_report(
         if row.state in (State.STOPPED, State.FAILED):
             return False
         await drop_route(session, row, places)
-        finish(session, row, at=at, actor=actor, exit_=report.exit)
+        await finish(session, row, at=at, actor=actor, exit_=report.exit)
         return True
     if report.state == ServerState.UNKNOWN:
         return lose_sight(session, row, at=at, reason=f"host {host} cannot say how it is")

@@ -5,18 +5,10 @@ from datetime import timedelta
 from typing import Any
 
 from carrel_hub.errors import InvalidRequestError
-from carrel_hub.rbac import Scope, is_scope
-from carrel_hub.rbac.scopes import ADMIN_SCOPES
+from carrel_hub.rbac import RoleBook, is_scope
 
 MAX_SECONDS = 100 * 366 * 86400
 """Nothing that is made now is good for longer than a century."""
-
-_ROLES: dict[str, list[str]] = {
-    "token": [Scope.INHERIT],
-    "user": [Scope.SELF],
-    "admin": [*ADMIN_SCOPES],
-    "server": ["users:activity!user", "access:servers!server"],
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +20,11 @@ class WantedToken:
     scopes: list[str] | None = None
 
 
-def wanted_token(body: Any) -> WantedToken:
+def wanted_token(body: Any, roles: RoleBook) -> WantedToken:
     """Return what the body of a creation asks for; it may be empty.
+
+    Args:
+        roles: Those there are; a token that asks for one gets what it holds now.
 
     Raises:
         InvalidRequestError: Something has the wrong type, or there is no such scope or role.
@@ -43,7 +38,7 @@ def wanted_token(body: Any) -> WantedToken:
     note = body.get("note")
     if note is not None and not isinstance(note, str):
         raise InvalidRequestError("note must be text")
-    return WantedToken(note, _lifetime(body.get("expires_in")), _scopes(body))
+    return WantedToken(note, _lifetime(body.get("expires_in")), _scopes(body, roles))
 
 
 def _lifetime(seconds: Any) -> timedelta | None:
@@ -56,15 +51,15 @@ def _lifetime(seconds: Any) -> timedelta | None:
     return timedelta(seconds=seconds)
 
 
-def _scopes(body: dict[str, Any]) -> list[str] | None:
+def _scopes(body: dict[str, Any], book: RoleBook) -> list[str] | None:
     scopes, roles = (_texts(body, key) for key in ("scopes", "roles"))
     if scopes and roles:
         raise InvalidRequestError("scopes and roles cannot both be given")
     if roles:
-        unknown = set(roles) - _ROLES.keys()
+        unknown = [role for role in roles if role not in book]
         if unknown:
             raise InvalidRequestError(f"There is no role {min(unknown)[:100]!r}")
-        return list(dict.fromkeys(scope for role in roles for scope in _ROLES[role]))
+        return list(dict.fromkeys(scope for role in roles for scope in book.scopes(role)))
     if scopes is None:
         return None
     for text in scopes:

@@ -1,25 +1,29 @@
 """The shape of a token in the REST API. Pure."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from carrel_hub.auth.subjects import scopes_of_token
 from carrel_hub.db.models import Token, User
 from carrel_hub.places import Places
-from carrel_hub.rbac import Members
 from carrel_hub.users.models import timestamp
 
 
 def token_model(
-    token: Token, user: User, members: Members, *, places: Places, server: tuple[str, str] | None
+    token: Token,
+    user: User,
+    scopes: Iterable[str],
+    *,
+    places: Places,
+    server: tuple[str, str] | None,
 ) -> dict[str, Any]:
     """Return a token without its secret.
 
     Args:
-        members: Who is in the groups that its scopes name.
+        scopes: What it may do now.
         server: The owner and the name of the server it was issued for.
     """
     client = "JupyterHub"
-    if server is not None:
+    if server is not None and token.client_id is not None:
         client = f"Server at {places.prefix(*server)}"
     elif token.client_id is not None:
         client = token.client_id
@@ -28,7 +32,7 @@ def token_model(
         "id": f"a{token.id}",
         "kind": "api_token",
         "roles": [],
-        "scopes": sorted(scopes_of_token(token, user, members)),
+        "scopes": sorted(scopes),
         "created": timestamp(token.created),
         "last_activity": timestamp(token.last_activity),
         "expires_at": timestamp(token.expires_at),

@@ -1,6 +1,7 @@
 """`{hub}api/users/NAME/tokens`: what programs act with."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
@@ -8,14 +9,21 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from carrel_hub.auth.subjects import Subject, current_subject
+from carrel_hub.auth.browser import client_address
+from carrel_hub.auth.password import prove
+from carrel_hub.auth.rights import narrowed, owner_rights
+from carrel_hub.auth.subjects import Subject, SubjectKind, current_subject
 from carrel_hub.auth.tokens import issue_token, revoke_token
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Server, Token, User
 from carrel_hub.deps import HubDep
-from carrel_hub.errors import ForbiddenError, InvalidRequestError, NotFoundError
-from carrel_hub.events import user_actor
-from carrel_hub.groups.membership import members_for
+from carrel_hub.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    TooManyRequestsError,
+    UnavailableError,
+)
 from carrel_hub.rbac import (
     Resource,
     Scope,
@@ -25,9 +33,8 @@ from carrel_hub.rbac import (
     is_administrator,
     is_within,
     may,
-    owner_scopes,
     resolve,
-    token_scopes,
+    roles,
 )
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 from carrel_hub.tokens.bodies import WantedToken, wanted_token
@@ -56,26 +63,28 @@ async def get_tokens(name: str, hub: HubDep, subject: SubjectDep) -> JSONRespons
 @router.post("/users/{name}/tokens")
 async def post_token(name: str, request: Request, hub: HubDep, subject: SubjectDep) -> JSONResponse:
     """Make a token. Only this answer has its secret."""
+    body = json_body(await request.body())
     if subject.is_anonymous:
-        raise ForbiddenError(NO_CREDENTIALS)
+        subject = await _by_password(request, hub, body)
     if not may(subject, Scope.TOKENS, Resource(name)):
         raise ForbiddenError(_REFUSED)
-    wanted = wanted_token(json_body(await request.body()))
+    wanted = wanted_token(body, hub.settings.role_book)
     async with hub.database.write() as session:
         user = await find_user(session, name)
         if user is None:
             raise ForbiddenError(_REFUSED)
-        scopes = await _granted(session, subject, user, wanted)
+        scopes = await _granted(session, hub, subject, user, wanted)
         note = wanted.note
         if not note:
             note = "Requested via api"
-            if subject.name != user.name:
-                note += f" by user {subject.name}"
+            if not subject.is_user(user.name):
+                kind = "user" if subject.user is not None else "service"
+                note += f" by {kind} {subject.name}"
         new = await issue_token(
             session,
             hub,
             user,
-            actor=user_actor(subject.name),
+            actor=subject.actor,
             scopes=scopes,
             note=note,
             expires_in=wanted.expires_in,
@@ -117,32 +126,60 @@ async def delete_token(name: str, token_id: str, hub: HubDep, subject: SubjectDe
                 session,
                 hub,
                 one,
-                actor=user_actor(subject.name),
-                owner=user.name,
+                actor=subject.actor,
+                owner=user,
                 reason=f"{subject.name} revoked it",
             )
     return Response(status_code=204)
 
 
+async def _by_password(request: Request, hub: Hub, body: Any) -> Subject:
+    """Return who gave a name and a password in the body, in place of credentials in a header.
+
+    Raises:
+        ForbiddenError: Nobody did, or it was wrong.
+    """
+    given = body.get("auth") if isinstance(body, dict) else None
+    if not isinstance(given, dict):
+        raise ForbiddenError(NO_CREDENTIALS)
+    name, password = given.get("username"), given.get("password")
+    if not isinstance(name, str) or not isinstance(password, str):
+        raise ForbiddenError("auth must hold a username and a password")
+    address = client_address(request)
+    proven = await prove(hub, typed_name=name.strip(), password=password, address=address)
+    if proven.status == 429:
+        wait = {"Retry-After": str(proven.wait_seconds)}
+        raise TooManyRequestsError(proven.message, headers=wait)
+    if proven.status == 503:
+        raise UnavailableError(proven.message)
+    if proven.user is None:
+        raise ForbiddenError(proven.message)
+    async with hub.database.read() as session:
+        rights = await owner_rights(session, hub, proven.user)
+    return Subject(SubjectKind.PASSWORD, proven.user, scopes=rights.scopes, members=rights.members)
+
+
 async def _granted(
-    session: AsyncSession, subject: Subject, user: User, wanted: WantedToken
+    session: AsyncSession, hub: Hub, subject: Subject, user: User, wanted: WantedToken
 ) -> list[str]:
     """Return the scopes a new token is stored with.
 
     Whoever asks gets the secret, so it never may more than they may themselves. For somebody else,
     `inherit` of one who is no administrator means what the owner may today.
     """
-    scopes = [Scope.INHERIT] if wanted.scopes is None else wanted.scopes
-    owner = owner_scopes(user.name, admin=user.admin)
-    members = {**subject.members, **await members_for(session, scopes)}
-    effective = token_scopes(scopes, owner, name=user.name, members=members)
+    scopes: Sequence[str] = hub.settings.role_book.scopes(roles.TOKEN)
+    if wanted.scopes is not None:
+        scopes = wanted.scopes
+    owned = await owner_rights(session, hub, user, also=[*scopes, *subject.scopes])
+    members = owned.members
+    effective = narrowed(scopes, user, owned)
     if Scope.INHERIT not in scopes:
         asked = expand(resolve(scopes, user.name))
-        if not is_within(asked, owner, members):
+        if not is_within(asked, owned.scopes, members):
             raise InvalidRequestError(f"{user.name} does not have all of these scopes")
     if not is_within(effective - identify_scopes(user.name), subject.scopes, members):
         raise ForbiddenError("A token cannot be given permissions that you do not have yourself")
-    if Scope.INHERIT in scopes and subject.name != user.name and not is_administrator(subject):
+    if Scope.INHERIT in scopes and not (subject.is_user(user.name) or is_administrator(subject)):
         return sorted(effective)
     return [*scopes]
 
@@ -165,12 +202,12 @@ async def _models(
     if number is not None:
         statement = statement.where(Token.id == number)
     rows = (await session.exec(statement)).all()
-    members = await members_for(session, [text for row in rows for text in row[0].scopes])
+    owned = await owner_rights(session, hub, user, [text for row in rows for text in row[0].scopes])
     return [
         token_model(
             token,
             user,
-            members,
+            narrowed(token.scopes, user, owned),
             places=hub.settings.places,
             server=None if server_name is None else (owner_name, server_name),
         )

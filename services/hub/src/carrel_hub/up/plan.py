@@ -6,6 +6,7 @@ and the caller's own `CARREL_...` variables'.
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,12 +199,24 @@ def _hub_wiring(options: UpOptions, around: Surroundings) -> dict[str, Any]:
             }
         ],
     }
+    said = _said_of_hub(around.config_text)
+    if "api_url" not in said:
+        wiring["api_url"] = f"{options.origin}{options.base_url}hub/api"
     if around.own.uid == 0:
         wiring["auth__pam_socket"] = f"unix:{layout.pam}"
-    else:
+    elif "authenticator" not in said.get("auth", {}):
         # Only root can check other people's passwords, and nobody else is to sign in here.
         wiring["auth__authenticator"] = "none"
     return wiring
+
+
+def _said_of_hub(config_text: bytes) -> dict[str, Any]:
+    """Return the `[hub]` table of the settings file; what is wrong with it the hub will say."""
+    try:
+        said = tomllib.loads(config_text.decode()).get("hub", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _agent_wiring(around: Surroundings) -> dict[str, Any]:

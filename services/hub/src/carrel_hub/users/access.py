@@ -1,8 +1,10 @@
 """Who may call an endpoint that any of several scopes opens, and who may touch whom."""
 
+from collections.abc import Iterable
+
 from carrel_hub.db.models import User
 from carrel_hub.errors import ForbiddenError
-from carrel_hub.rbac import Actor, authorise_any, is_administrator
+from carrel_hub.rbac import Actor, authorise_any, expand, is_administrator, is_within, resolve
 
 require_any = authorise_any
 
@@ -28,3 +30,19 @@ def refuse_new_admins(actor: Actor) -> None:
     """
     if not is_administrator(actor):
         raise ForbiddenError("Only an administrator may make somebody an administrator")
+
+
+def refuse_to_raise(actor: Actor, granted: Iterable[str], name: str) -> None:
+    """Refuse to let anybody give, by a name or a group, rights that they do not have.
+
+    Args:
+        granted: What the roles hold that the name or the group has in the settings.
+        name: Who would get it.
+
+    Raises:
+        ForbiddenError: Some of it is more than `actor` may do.
+    """
+    if not is_within(expand(resolve(granted, name)), actor.scopes, actor.members):
+        raise ForbiddenError(
+            f"That would give {name} rights you do not have, by a role in the hub's settings"
+        )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carrel_hub.errors import InvalidRequestError
+from carrel_hub.spawns.naming import good_display_name, good_server_name
 
 
 def json_body(raw: bytes) -> Any:
@@ -22,8 +23,17 @@ def json_body(raw: bytes) -> Any:
         raise InvalidRequestError("Invalid JSON in body of request") from error
 
 
-def start_options(body: Any) -> dict[str, Any] | None:
-    """Return the user options in the body of a start; None keeps what was given last.
+@dataclass(frozen=True, slots=True)
+class ServerChanges:
+    """What a body says of a server; None leaves it as it is."""
+
+    name: str | None = None
+    display_name: str | None = None
+    options: dict[str, Any] | None = None
+
+
+def start_options(body: Any) -> ServerChanges:
+    """Return what the body of a start says; without options, those that were given last count.
 
     An object with neither `display_name` nor `user_options` is the options itself.
 
@@ -31,13 +41,38 @@ def start_options(body: Any) -> dict[str, Any] | None:
         InvalidRequestError: Something has the wrong type.
     """
     if body is None or body == {}:
-        return None
+        return ServerChanges()
     if not isinstance(body, dict):
         raise InvalidRequestError("The body of a start must be a JSON object")
     if "display_name" not in body and "user_options" not in body:
-        return body
-    if not isinstance(body.get("display_name", ""), str):
-        raise InvalidRequestError("display_name must be a string")
+        return ServerChanges(options=body)
+    display_name = body.get("display_name")
+    return ServerChanges(
+        display_name=None if "display_name" not in body else good_display_name(display_name),
+        options=_options(body),
+    )
+
+
+def server_changes(body: Any) -> ServerChanges:
+    """Return what the body of a change of a server asks for.
+
+    Raises:
+        InvalidRequestError: Nothing, or what no server has.
+    """
+    if not isinstance(body, dict) or not body:
+        raise InvalidRequestError("The body must be an object with what is to change")
+    if unknown := body.keys() - {"name", "display_name", "user_options"}:
+        raise InvalidRequestError(f"Unknown key in a server: {min(unknown)[:100]!r}")
+    if body.get("user_options", {}) is None:
+        raise InvalidRequestError("user_options must be an object")
+    return ServerChanges(
+        name=good_server_name(body["name"]) if "name" in body else None,
+        display_name=good_display_name(body["display_name"]) if "display_name" in body else None,
+        options=_options(body),
+    )
+
+
+def _options(body: dict[str, Any]) -> dict[str, Any] | None:
     options = body.get("user_options")
     if options is not None and not isinstance(options, dict):
         raise InvalidRequestError("user_options must be an object or null")

@@ -8,9 +8,8 @@ from fastapi.responses import JSONResponse
 from carrel_hub.auth.subjects import Subject, current_subject
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import ConflictError, InvalidRequestError, NotFoundError
-from carrel_hub.events import user_actor
 from carrel_hub.rbac import Resource, Scope, authorise, extent, is_administrator
-from carrel_hub.users.access import refuse_new_admins, refuse_over_admins
+from carrel_hub.users.access import refuse_new_admins, refuse_over_admins, refuse_to_raise
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.activity import read_activity, store_activity
 from carrel_hub.users.bodies import json_body, new_users, user_changes, wants_stopped
@@ -64,6 +63,8 @@ async def post_users(request: Request, hub: HubDep, subject: SubjectDep) -> JSON
     if admin:
         refuse_new_admins(subject)
     names = list(dict.fromkeys(good_name(name) for name in wanted))
+    for name in names:
+        refuse_to_raise(subject, hub.settings.role_book.granted_by_name(name), name)
     return await _create(hub, subject, names, admin)
 
 
@@ -74,6 +75,7 @@ async def post_user(name: str, request: Request, hub: HubDep, subject: SubjectDe
     body = user_changes(json_body(await request.body()) or {})
     good = good_name(name)
     authorise(subject, Scope.ADMIN_USERS, Resource(good))
+    refuse_to_raise(subject, hub.settings.role_book.granted_by_name(good), good)
     if body.admin:
         refuse_new_admins(subject)
     return await _create(hub, subject, [good], bool(body.admin), one=True)
@@ -84,7 +86,7 @@ async def patch_user(name: str, request: Request, hub: HubDep, subject: SubjectD
     """Rename a user, or make them an administrator or one no longer."""
     authorise(subject, Scope.ADMIN_USERS, Resource(name))
     body = user_changes(json_body(await request.body()))
-    actor = user_actor(subject.name)
+    actor = subject.actor
     async with hub.database.write() as session:
         user = await find_user(session, name)
         if user is None:
@@ -93,6 +95,7 @@ async def patch_user(name: str, request: Request, hub: HubDep, subject: SubjectD
         if body.admin:
             refuse_new_admins(subject)
         if body.name is not None and (good := good_name(body.name)) != user.name:
+            refuse_to_raise(subject, hub.settings.role_book.granted_by_name(good), good)
             await rename_user(
                 session, hub, user, good, actor=actor, keep_access=is_administrator(subject)
             )
@@ -108,14 +111,14 @@ async def patch_user(name: str, request: Request, hub: HubDep, subject: SubjectD
 async def remove_user(name: str, hub: HubDep, subject: SubjectDep) -> Response:
     """Delete a user, stopping their servers first."""
     authorise(subject, Scope.DELETE_USERS, Resource(name))
-    if name == subject.name:
+    if subject.is_user(name):
         raise InvalidRequestError("You cannot delete yourself")
     async with hub.database.read() as session:
         user = await find_user(session, name)
     if user is None:
         raise NotFoundError("")
     refuse_over_admins(subject, user, "delete")
-    actor = user_actor(subject.name)
+    actor = subject.actor
     reason = f"{subject.name} deleted the user {name}"
     await stop_servers(hub, user, actor=actor, reason=reason)
     async with hub.database.write() as session:
@@ -153,7 +156,7 @@ async def _create(
             configured=[peer.name for peer in hub.settings.agents],
             admin=admin,
             at=hub.clock.now(),
-            actor=user_actor(subject.name),
+            actor=subject.actor,
         )
     models: list[dict[str, Any]] = [user_model(user, (), subject, hub.settings) for user in users]
     return JSONResponse(models[0] if one else models, status_code=201)

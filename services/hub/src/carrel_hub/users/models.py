@@ -90,7 +90,7 @@ def user_model(
         "name": user.name,
         "admin": user.admin,
         "user_info": None,
-        "roles": ["admin", "user"] if user.admin else ["user"],
+        "roles": settings.role_book.of_user(user.name, admin=user.admin),
         "groups": list(groups),
         "server": settings.places.url(user.name) if ready else None,
         "pending": None if default is None else pending(default),
@@ -110,7 +110,7 @@ def server_model(user: User, row: Server, actor: Actor, settings: HubSettings) -
     ready = row.state == State.READY
     model: dict[str, Any] = {
         "name": row.name,
-        "display_name": "",
+        "display_name": row.display_name,
         "full_name": f"{user.name}/{row.name}",
         "last_activity": timestamp(row.last_activity),
         "started": timestamp(row.started_at),

@@ -13,12 +13,11 @@ from starlette.background import BackgroundTask
 
 from carrel_hub import JUPYTERHUB_API_VERSION, __version__
 from carrel_hub.auth.subjects import Subject, current_subject
-from carrel_hub.db.models import Server, User
+from carrel_hub.db.models import Server, Service, User
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import InvalidRequestError
-from carrel_hub.events import user_actor
 from carrel_hub.rbac import Scope, authorise
-from carrel_hub.routing.desired import hub_routes
+from carrel_hub.routing.desired import hub_routes, service_route
 from carrel_hub.spawns.service import request_stop_all
 from carrel_hub.users.bodies import json_body
 from carrel_hub.users.paging import page_reply, read_page
@@ -59,10 +58,16 @@ async def get_routes(request: Request, hub: HubDep, subject: SubjectDep) -> JSON
     )
     async with hub.database.read() as session:
         rows = (await session.exec(statement)).all()
+        listening = select(Service).where(col(Service.url).is_not(None))
+        services = (await session.exec(listening)).all()
     routes = {}
     for hub_route in hub_routes(settings):
         spec = f"{hub_route.host}{hub_route.prefix}"
         routes[spec] = _route(spec, hub_route.targets[0], {"hub": True})
+    for service in services:
+        route = service_route(service, settings.places)
+        spec = f"{route.host}{route.prefix}"
+        routes[spec] = _route(spec, route.targets[0], {"service": service.name})
     for name, address, user in rows:
         spec = settings.places.host(user) + settings.places.prefix(user, name)
         routes[spec] = _route(spec, str(address), {"user": user, "server_name": name})
@@ -104,7 +109,7 @@ async def shutdown(request: Request, hub: HubDep, subject: SubjectDep) -> JSONRe
     for key in ("proxy", "servers"):
         if not isinstance(body.get(key, False), bool):
             raise InvalidRequestError(f"{key} must be true or false")
-    actor = user_actor(subject.name)
+    actor = subject.actor
     if body.get("servers"):
         async with hub.database.write() as session:
             ids = await request_stop_all(

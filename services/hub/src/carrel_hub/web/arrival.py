@@ -10,6 +10,8 @@ from carrel_hub.auth.sessions import NewSession, end_session, remember
 from carrel_hub.auth.subjects import Subject, hub_signer
 from carrel_hub.context import Hub
 from carrel_hub.db.models import User
+from carrel_hub.spawns.service import can_have_servers, find_server
+from carrel_hub.spawns.states import State
 from carrel_hub.web.page_route import redirect
 
 
@@ -33,9 +35,14 @@ def _split_origin(address: str) -> tuple[str, str, str]:
     return f"{scheme}{separator}{authority}".lower(), slash, path
 
 
-def default_next(hub: Hub, user: User) -> str:
-    """Return where somebody goes who did not say: to a server, if there can be one."""
-    return f"{hub.settings.hub_prefix}{'spawn' if user.account else 'home'}"
+async def default_next(hub: Hub, user: User) -> str:
+    """Return where somebody goes who did not say: to their server, if there can be one."""
+    async with hub.database.read() as db:
+        row = await find_server(db, user)
+        possible = await can_have_servers(db, hub, user)
+    if row is not None and row.state == State.READY:
+        return hub.settings.places.url(user.name)
+    return f"{hub.settings.hub_prefix}{'spawn' if possible else 'home'}"
 
 
 async def arrive(request: Request, before: Subject, user: User, session: NewSession) -> Response:
@@ -51,7 +58,7 @@ async def arrive(request: Request, before: Subject, user: User, session: NewSess
             await end_session(db, before.session, before.user, at=hub.clock.now())
         await hub.wakeups.notify()
     signer, jar = hub_signer(hub), cookie_jar(request)
-    response = redirect(wanted_next(request) or default_next(hub, user), status=303)
+    response = redirect(wanted_next(request) or await default_next(hub, user))
     remember(response, jar, signer, session, now=hub.clock.now())
     bound_to = xsrf.binding(request, session.row.secret_hash)
     jar.set_xsrf(response, xsrf.token_for(request, signer, bound_to).value, max_age=None)

@@ -15,7 +15,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import Server, User
 from carrel_hub.events import user_actor
 from carrel_hub.rbac import Scope, may
-from carrel_hub.spawns.service import find_server, request_stop
+from carrel_hub.spawns.service import find_server, request_stop, shares_accounts
 from carrel_hub.web.arrival import default_next, wanted_next
 from carrel_hub.web.page_route import (
     READING,
@@ -41,7 +41,8 @@ class Card:
     """One server on the page."""
 
     owner: str
-    has_account: bool
+    name: str
+    possible: bool
     view: ServerView
     open_url: str
     start_url: str
@@ -55,7 +56,7 @@ async def root(request: Request) -> Response:
     subject = await page_subject(request)
     if subject.user is None:
         return to_sign_in(request)
-    return redirect(wanted_next(request) or default_next(hub_of(request), subject.user))
+    return redirect(wanted_next(request) or await default_next(hub_of(request), subject.user))
 
 
 @router.api_route("/home", methods=READING)
@@ -67,17 +68,24 @@ async def home(request: Request) -> Response:
     unseen: list[str] = []
     total = 0
     async with hub.database.read() as db:
-        own = _card(hub, Place(user, "", await find_server(db, user)))
+        shared = await shares_accounts(db, hub)
+        row = await find_server(db, user)
+        own = card(hub, Place(user, "", row, shared or bool(user.account)))
+        named = await _named(db, hub, user, shared=shared)
         if may(subject, Scope.LIST_USERS) and may(subject, Scope.SERVERS):
-            total, people = await _people(db, hub, user)
+            total, people = await _people(db, hub, user, shared=shared)
             unseen = await _not_seen_yet(db, hub)
-    changing = own.view.changing or any(card.view.changing for card in people)
+    changing = any(card.view.changing for card in (own, *named, *people))
     return show(
         request,
         subject,
         "home.html",
         refresh=REFRESH_SECONDS if changing else None,
         own=own,
+        named=named,
+        may_name=hub.settings.allow_named_servers and own.possible,
+        name_url=f"{hub.settings.hub_prefix}spawn-named",
+        insecure=shared and user.admin,
         admin=user.admin,
         people=people,
         more=max(total - len(people), 0),
@@ -117,7 +125,14 @@ async def _stop(request: Request, owner: str, name: str) -> Response:
     return redirect(f"{hub.settings.hub_prefix}home", status=303)
 
 
-async def _people(db: AsyncSession, hub: Hub, me: User) -> tuple[int, list[Card]]:
+async def _named(db: AsyncSession, hub: Hub, user: User, *, shared: bool) -> list[Card]:
+    """Return somebody's servers beside the default one, by name."""
+    mine = select(Server).where(Server.user_id == user.id, col(Server.name) != "")
+    rows = (await db.exec(mine.order_by(col(Server.name)))).all()
+    return [card(hub, Place(user, row.name, row, shared or bool(user.account))) for row in rows]
+
+
+async def _people(db: AsyncSession, hub: Hub, me: User, *, shared: bool) -> tuple[int, list[Card]]:
     """Return how many others there are, and the first of them with their servers.
 
     Those whose server does something come first.
@@ -140,20 +155,25 @@ async def _people(db: AsyncSession, hub: Hub, me: User) -> tuple[int, list[Card]
             .limit(MOST_PEOPLE)
         )
     ).all()
-    return total, [_card(hub, Place(user, "", row)) for user, row in rows]
+    return total, [
+        card(hub, Place(user, "", row, shared or bool(user.account))) for user, row in rows
+    ]
 
 
 async def _not_seen_yet(db: AsyncSession, hub: Hub) -> list[str]:
     """Return the names that the settings let in and nobody has signed in by."""
-    names = people_named(hub.settings.auth)
-    known = set((await db.exec(select(User.name).where(col(User.name).in_(names[:500])))).all())
-    return [name for name in names[:500] if name not in known]
+    names = people_named(hub.settings.auth)[:500]
+    seen = select(User.name).where(col(User.name).in_(names), col(User.last_activity).is_not(None))
+    known = set((await db.exec(seen)).all())
+    return [name for name in names if name not in known]
 
 
-def _card(hub: Hub, place: Place) -> Card:
+def card(hub: Hub, place: Place) -> Card:
+    """Return what a page shows of a server."""
     return Card(
         owner=place.owner.name,
-        has_account=place.owner.account is not None,
+        name=place.row.display_name or place.name if place.row else place.name,
+        possible=place.possible,
         view=view(place.row, now=hub.clock.now()),
         open_url=place.url(hub),
         start_url=place.page(hub, "spawn"),

@@ -20,7 +20,7 @@ NOTHING_HERE = "The address leads nowhere. It may have a typing error, or what w
 
 @router.api_route("/{path:path}", methods=METHODS)
 async def outside(request: Request) -> Response:
-    """Send a browser to the hub; answer a program at once."""
+    """Send whoever reads to the hub; answer whoever changes something at once."""
     hub = hub_of(request)
     base, prefix = hub.settings.base_url, hub.settings.hub_prefix
     uri = request_uri(request)
@@ -32,11 +32,10 @@ async def outside(request: Request) -> Response:
     segments = path.removeprefix(base).split("/")
     if segments[0] in ("user", "services") and len(segments) == 2 and segments[1]:
         return redirect(f"{path}/{'?' + query if query else ''}", status=301)
-    if segments[0] == "user" and len(segments) > 2:
+    if segments[0] == "user" and len(segments) > 2 and request.method not in READING:
         if authorization_token(request.headers.get("authorization")) is not None:
             return await answer(request, below=base)
-        if request.method not in READING:
-            return api_reply(hub, segments[1])
+        return api_reply(hub, segments[1])
     if request.method not in READING:
         raise NotFoundError(NOTHING_HERE)
     return redirect(prefix + uri.removeprefix(base))

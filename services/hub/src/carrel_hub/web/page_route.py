@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from carrel_hub.auth import xsrf
 from carrel_hub.auth.browser import cookie_jar, hub_of
+from carrel_hub.auth.cookies import single_cookie
 from carrel_hub.auth.sessions import restore_session_id
 from carrel_hub.auth.subjects import Subject, hub_signer, page_subject, xsrf_binding
 from carrel_hub.db.models import User
@@ -72,7 +73,11 @@ def to_sign_in(request: Request) -> Response:
     if request.method not in READING:
         return render_error(request, 403, "You are signed out. Please sign in and do that again.")
     hub_prefix = hub_of(request).settings.hub_prefix
-    return redirect(f"{hub_prefix}login?next={quote(request_uri(request), safe='')}")
+    response = redirect(f"{hub_prefix}login?next={quote(request_uri(request), safe='')}")
+    jar = cookie_jar(request)
+    if single_cookie(request, jar.login_cookie) is not None:
+        jar.clear_login(response)  # it is nobody's any more
+    return response
 
 
 def redirect(location: str, *, status: int = 302) -> RedirectResponse:

@@ -9,8 +9,9 @@ from carrel_hub.db.models import Server, User
 from carrel_hub.errors import InvalidRequestError, NotFoundError
 from carrel_hub.rbac import Resource, Scope, authorise
 from carrel_hub.rbac.decisions import NOT_FOUND
+from carrel_hub.spawns.naming import good_server_name
 from carrel_hub.spawns.paths import escape_name
-from carrel_hub.spawns.service import find_server
+from carrel_hub.spawns.service import can_have_servers, find_server
 from carrel_hub.users.accounts import find_user
 
 NAMED_SERVERS_OFF = "Named servers are switched off here; everybody has one server."
@@ -24,11 +25,13 @@ class Place:
         owner: Whose it is.
         name: Its name; the empty name is the default server.
         row: None when it was never started.
+        possible: Some host could run it.
     """
 
     owner: User
     name: str
     row: Server | None
+    possible: bool
 
     def url(self, hub: Hub) -> str:
         """Return where browsers find the server."""
@@ -46,7 +49,7 @@ async def find_place(hub: Hub, subject: Subject, scope: Scope, owner: str, name:
     Raises:
         ForbiddenError: That permission is not held at all.
         NotFoundError: There is no such user, or none `subject` may know of.
-        InvalidRequestError: A named server was asked for.
+        InvalidRequestError: Named servers are switched off, or no server can have that name.
     """
     try:
         owner = normalise_name(owner)
@@ -58,6 +61,11 @@ async def find_place(hub: Hub, subject: Subject, scope: Scope, owner: str, name:
         if user is None:
             raise NotFoundError(NOT_FOUND)
         row = await find_server(db, user, name)
+        possible = await can_have_servers(db, hub, user)
     if name and row is None:
-        raise InvalidRequestError(NAMED_SERVERS_OFF)
-    return Place(user, name, row)
+        if not hub.settings.allow_named_servers:
+            raise InvalidRequestError(NAMED_SERVERS_OFF)
+        if scope is not Scope.START_SERVERS:
+            raise NotFoundError(NOT_FOUND)
+        good_server_name(name)
+    return Place(user, name, row, possible)

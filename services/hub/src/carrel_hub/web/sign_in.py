@@ -51,7 +51,7 @@ async def login_page(request: Request) -> Response:
     subject = await page_subject(request)
     if subject.user is not None:
         response: Response = redirect(
-            wanted_next(request) or default_next(hub_of(request), subject.user)
+            wanted_next(request) or await default_next(hub_of(request), subject.user)
         )
         keep_session_id(request, response, subject)
         return response
@@ -67,7 +67,8 @@ async def login(request: Request) -> Response:
         fields = await checked_form(request, subject)
     except ForbiddenError:
         if subject.user is not None:  # signed in meanwhile, in another tab
-            return redirect(wanted_next(request) or default_next(hub, subject.user), status=303)
+            onward = wanted_next(request) or await default_next(hub, subject.user)
+            return redirect(onward, status=303)
         return await _form(request, status=403, message=STALE_FORM)
     username = fields.get("username", "").strip()
     outcome = await sign_in(
@@ -110,7 +111,7 @@ async def _form(
         message=message or (TWO_SIGN_INS if crowded else ""),
         username=username,
         next=wanted_next(request),
-        passwords=settings.authenticator != "none" and settings.pam_socket is not None,
+        passwords=settings.checks_passwords,
         anybody=anybody_allowed(settings, console_users=console is not None),
     )
     if crowded:

@@ -12,6 +12,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import User
 from carrel_hub.events import user_actor
 from carrel_hub.rbac import Scope
+from carrel_hub.spawns.naming import good_server_name
 from carrel_hub.spawns.paths import escape_name, progress_path, server_prefix
 from carrel_hub.spawns.service import request_start
 from carrel_hub.spawns.states import State
@@ -64,6 +65,15 @@ async def press_start_own(request: Request) -> Response:
     return await _press_start(request, user.name, "")
 
 
+@router.post("/spawn-named")
+async def press_start_own_named(request: Request) -> Response:
+    """Start another of one's own servers, by the name that was typed."""
+    subject, user = await signed_in(request)
+    fields = await checked_form(request, subject)
+    name = good_server_name(fields.get("name", "").strip())
+    return await _pressed(request, subject, user, user.name, name)
+
+
 @router.post("/spawn/{owner}")
 async def press_start(request: Request, owner: str) -> Response:
     """Start somebody's server, by its button."""
@@ -113,7 +123,7 @@ async def _visit(request: Request, owner: str, name: str) -> Response:
     hub = hub_of(request)
     subject, user = await signed_in(request)
     place = await find_place(hub, subject, Scope.START_SERVERS, owner, name)
-    if place.owner.account is None:
+    if not place.possible:
         return _no_account(request, subject, place)
     shown = view(place.row, now=hub.clock.now())
     if shown.state == State.READY:
@@ -126,16 +136,22 @@ async def _visit(request: Request, owner: str, name: str) -> Response:
 
 
 async def _press_start(request: Request, owner: str, name: str) -> Response:
-    hub = hub_of(request)
     subject, user = await signed_in(request)
     fields = await checked_form(request, subject)
+    return await _pressed(request, subject, user, owner, name, home="home" in fields)
+
+
+async def _pressed(
+    request: Request, subject: Subject, user: User, owner: str, name: str, *, home: bool = False
+) -> Response:
+    hub = hub_of(request)
     place = await find_place(hub, subject, Scope.START_SERVERS, owner, name)
-    if place.owner.account is None:
+    if not place.possible:
         return _no_account(request, subject, place)
     shown = view(place.row, now=hub.clock.now())
     if not shown.can_start:  # pressed twice, or in two tabs
         return redirect(_with_next(request, place.page(hub, "spawn-pending")), status=303)
-    return await _start(request, hub, user, place, status=303, home="home" in fields)
+    return await _start(request, hub, user, place, status=303, home=home)
 
 
 async def _start(

@@ -6,6 +6,7 @@ from carrel_hub.db.models.groups import Group, UserGroup
 from carrel_hub.db.models.oauth import OAuthCode
 from carrel_hub.db.models.routing import ProxyStatus, RouteChange, RouteCounter
 from carrel_hub.db.models.servers import Server
+from carrel_hub.db.models.services import Service
 from carrel_hub.db.models.sessions import BrowserSession, LoginAttempt, SignInLink
 from carrel_hub.db.models.tokens import Token
 from carrel_hub.db.models.users import User
@@ -21,6 +22,7 @@ __all__ = [
     "RouteChange",
     "RouteCounter",
     "Server",
+    "Service",
     "SignInLink",
     "Token",
     "User",

@@ -14,9 +14,13 @@ class Server(SQLModel, table=True):
 
     Attributes:
         id: Random and immutable, 12 hex digits. Sockets, journals, routes, logs and cookies use it.
+        display_name: What people call it; empty for its name.
+        remove_when_stopped: Somebody asked for its record to go as soon as nothing runs.
         target: What is wanted: `running` or `stopped` (`carrel_hub.spawns.states.Target`).
         state: What is known (`carrel_hub.spawns.states.State`).
         generation: Counts starts. Commands and reports of a lower one are stale.
+        contract: How the start under way or running was told to know its visitors
+            (`carrel_hub.spawns.profiles`).
         host: The agent that runs it, once placed.
         client_id: Its OAuth client, unique, and never derived from names by anybody else.
         secret: What the proxy shows the server; new for each generation.
@@ -36,7 +40,10 @@ class Server(SQLModel, table=True):
     id: str = Field(primary_key=True, max_length=12)
     user_id: int = Field(foreign_key="users.id", index=True, ondelete="CASCADE")
     name: str = Field(default="", max_length=255)
+    display_name: str = Field(default="", max_length=255)
+    remove_when_stopped: bool = False
     profile: str = Field(default="default", max_length=255)
+    contract: str = Field(default="carrel", max_length=16)
     runner: str | None = Field(default=None, max_length=32)
     host: str | None = Field(default=None, index=True, max_length=255)
     target: str = Field(default="stopped", index=True, max_length=16)

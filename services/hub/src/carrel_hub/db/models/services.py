@@ -1,0 +1,44 @@
+"""Services: programs beside the hub that act with rights of their own, or sign people in by it."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON
+from sqlmodel import Field, SQLModel
+
+from carrel_hub.db.types import UtcDateTime
+
+
+class Service(SQLModel, table=True):
+    """One service.
+
+    Attributes:
+        admin: It has every right of an administrator.
+        from_settings: The settings name it; it goes when they no longer do.
+        url: Where it listens; proxied at `{base}services/NAME/`. None when nothing is.
+        command: What it is run by, for those who ask; empty for one that is run elsewhere.
+        info: What its operator wants to be known of it.
+        display: It is shown in the navigation, to those who may open it.
+        client_id: Its OAuth client; None when people do not sign in to it.
+        secret_hash: SHA-256 (hex) of the client's secret, which is the service's API token.
+        redirect_uri: The one address that answers go to.
+        allowed_scopes: What its client may ask for beside knowing who somebody is.
+        no_confirm: Nobody is asked whether it may know who they are.
+    """
+
+    __tablename__ = "services"
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True, index=True, max_length=255)
+    admin: bool = False
+    from_settings: bool = False
+    url: str | None = None
+    command: list[str] = Field(default_factory=list, sa_type=JSON)
+    info: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    display: bool = True
+    client_id: str | None = Field(default=None, unique=True, index=True, max_length=255)
+    secret_hash: str = Field(default="", repr=False, max_length=64)
+    redirect_uri: str | None = None
+    allowed_scopes: list[str] = Field(default_factory=list, sa_type=JSON)
+    no_confirm: bool = False
+    created: datetime = Field(sa_type=UtcDateTime)

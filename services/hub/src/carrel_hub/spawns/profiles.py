@@ -1,0 +1,47 @@
+"""Kinds of servers in the settings: `[hub.profiles.NAME]`."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+DEFAULT = "default"
+CARREL, JUPYTERHUB = "carrel", "jupyterhub"
+"""How a server knows its visitors: by the proxy's word, or by asking the hub itself."""
+
+
+class ProfileSettings(BaseModel):
+    """How one kind of server is run, and how it knows its visitors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    command: list[str] | None = Field(
+        default=None, min_length=1, description="What is executed; JupyterLab without it."
+    )
+    environment: dict[str, str] = Field(
+        default={}, description="Variables its servers get beside those that every server gets."
+    )
+    default_url: str | None = Field(
+        default=None, pattern=r"^/", description="Where a browser lands on it."
+    )
+    contract: Literal["carrel", "jupyterhub"] = Field(
+        default="carrel",
+        description="`carrel`: the proxy lets in only who may, and the server listens on the socket"
+        " it is given. `jupyterhub`: the command is made for JupyterHub, as jupyterhub-singleuser"
+        " is: it gets JupyterHub's variables with a token, listens on the port that"
+        " JUPYTERHUB_SERVICE_URL names, and checks its visitors itself.",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_command(self) -> Self:
+        if self.contract == JUPYTERHUB and self.command is None:
+            raise ValueError("contract = 'jupyterhub' needs a command")
+        return self
+
+
+PLAIN = ProfileSettings()
+
+
+def chosen_profile(options: dict[str, Any], profiles: dict[str, ProfileSettings]) -> str:
+    """Return the profile that the options of a start name, or the default one. Pure."""
+    wanted = options.get("profile")
+    return wanted if isinstance(wanted, str) and wanted in profiles else DEFAULT

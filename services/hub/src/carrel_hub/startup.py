@@ -1,0 +1,126 @@
+"""What the settings say is there from the start, made so each time a hub starts.
+
+Users and groups are added to and never taken away from; services are exactly those that the
+settings name, beside those that were made over the API; who is blocked loses what they have.
+"""
+
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from carrel_hub.auth.rules import administrators_named, blocked_names, people_named
+from carrel_hub.context import Hub
+from carrel_hub.db.models import Group, Service, User, UserGroup
+from carrel_hub.errors import ConflictError
+from carrel_hub.events import HUB_ACTOR
+from carrel_hub.groups.store import add_members, create_groups, find_group, remove_members
+from carrel_hub.routing.changes import revoke
+from carrel_hub.services.bodies import WantedService
+from carrel_hub.services.settings import ServiceSettings
+from carrel_hub.services.store import delete_service, find_service, put_service
+from carrel_hub.spawns.service import request_stop
+from carrel_hub.users.accounts import find_user, get_or_create_user
+from carrel_hub.users.changes import active_servers, forget_access, set_admin
+from carrel_shared.wire.routes import Revocation
+
+
+class StartupError(Exception):
+    """The settings and the database contradict each other; the message says where."""
+
+
+async def apply_settings(hub: Hub) -> None:
+    """Bring the database to what the settings say, in one transaction.
+
+    Raises:
+        StartupError: They cannot be brought together.
+    """
+    async with hub.database.write() as session:
+        try:
+            await _make_people(session, hub)
+            await _make_groups(session, hub)
+            await _make_services(session, hub)
+        except ConflictError as error:
+            raise StartupError(error.message) from error
+        await _take_from_the_blocked(session, hub)
+
+
+async def _make_people(session: AsyncSession, hub: Hub) -> None:
+    settings, at = hub.settings, hub.clock.now()
+    admins = administrators_named(settings.auth)
+    names = {*people_named(settings.auth)}
+    names.update(name for role in settings.roles for name in role.users)
+    names.update(name for group in settings.groups.values() for name in group.users)
+    known = set((await session.exec(select(User.name).where(col(User.name).in_(names)))).all())
+    for name in sorted(names - (known - admins)):
+        await get_or_create_user(session, name, at=at, admin=name in admins)
+
+
+async def _make_groups(session: AsyncSession, hub: Hub) -> None:
+    settings, at = hub.settings, hub.clock.now()
+    named = {name for role in settings.roles for name in role.groups} | settings.groups.keys()
+    named |= settings.auth.group_passwords.keys()
+    for name in sorted(named):
+        group = await find_group(session, name)
+        wanted = settings.groups.get(name)
+        if group is None:
+            [group] = await create_groups(session, [name], [], at=at, actor=HUB_ACTOR)
+            if wanted is not None and wanted.properties:
+                group.properties = wanted.properties
+                session.add(group)
+        if wanted is not None and wanted.users:
+            statement = select(User).where(col(User.name).in_(wanted.users)).order_by(col(User.id))
+            users = (await session.exec(statement)).all()
+            await add_members(session, group, users, at=at, actor=HUB_ACTOR)
+
+
+async def _make_services(session: AsyncSession, hub: Hub) -> None:
+    entries = {entry.name: entry for entry in hub.settings.services}
+    statement = select(Service).where(col(Service.from_settings))
+    for row in (await session.exec(statement)).all():
+        if row.name not in entries:
+            await delete_service(session, hub, row, actor=HUB_ACTOR)
+    for entry in entries.values():
+        found = await find_service(session, entry.name)
+        if found is not None and not found.from_settings:
+            raise ConflictError(
+                f"services: {entry.name!r} was made over the API already; delete it there, or give"
+                " the one in the settings another name"
+            )
+        wanted = _wanted(entry)
+        await put_service(session, hub, wanted, actor=HUB_ACTOR, from_settings=True)
+
+
+def _wanted(entry: ServiceSettings) -> WantedService:
+    return WantedService(
+        name=entry.name,
+        admin=entry.admin,
+        url=entry.url,
+        info=entry.info,
+        display=entry.display,
+        api_token=entry.api_token.get_secret_value() if entry.api_token else None,
+        client_id=entry.oauth_client_id,
+        redirect_uri=entry.oauth_redirect_uri,
+        allowed_scopes=list(entry.oauth_client_allowed_scopes),
+        no_confirm=entry.oauth_no_confirm,
+    )
+
+
+async def _take_from_the_blocked(session: AsyncSession, hub: Hub) -> None:
+    for name in blocked_names(hub.settings.auth):
+        user = await find_user(session, name)
+        if user is None:
+            continue
+        await set_admin(session, hub, user, False, actor=HUB_ACTOR)
+        await forget_access(session, user)
+        groups = (
+            await session.exec(
+                select(Group)
+                .join(UserGroup, col(UserGroup.group_id) == col(Group.id))
+                .where(UserGroup.user_id == user.id)
+            )
+        ).all()
+        for group in groups:
+            await remove_members(session, group, [user], at=hub.clock.now(), actor=HUB_ACTOR)
+        for row in await active_servers(session, user):
+            reason = f"{name} is blocked in the hub's settings"
+            await request_stop(session, hub, row, actor=HUB_ACTOR, reason=reason)
+        await revoke(session, Revocation(user=name))
