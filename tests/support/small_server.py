@@ -27,6 +27,23 @@ def serve(status: str = "200 OK") -> None:
                 connection.sendall(reply.encode())
 
 
+def serve_port() -> None:
+    """Listen where JUPYTERHUB_SERVICE_URL says, knowing nothing of Carrel."""
+    place, _, prefix = os.environ["JUPYTERHUB_SERVICE_URL"].removeprefix("http://").partition("/")
+    host, _, port = place.rpartition(":")
+    known = sorted(name for name in os.environ if name.startswith(("CARREL_", "JUPYTER_")))
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, int(port)))
+    listener.listen()
+    print("serving", f"/{prefix}", Path.cwd(), os.getuid(), *known, flush=True)
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            if b"api" in connection.recv(4096):
+                connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+
 def daemon(pid_file: str, *, keep_environment: bool) -> None:
     """Leave a process that is in nobody's session and forgot where it came from."""
     if os.fork():
@@ -61,6 +78,9 @@ def main() -> None:
             while True:
                 os.write(1, b"x" * 4095 + b"\n")
         serve()
+    elif mode == "port":
+        signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+        serve_port()
     elif mode == "daemon":
         daemon(arguments[0], keep_environment=False)
         daemon(arguments[1], keep_environment=True)

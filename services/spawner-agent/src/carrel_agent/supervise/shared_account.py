@@ -56,7 +56,7 @@ class SharedAccount:
 
     async def find(self, spec: ServerSpec) -> Account:
         """Return the account, at home in the folder of that user's name, made if need be."""
-        home = Path(self._homes.replace(PLACE_OF_NAME, quote(spec.user, safe="@ ")))
+        home = Path(self._homes.replace(PLACE_OF_NAME, _folder_of(spec.user)))
         await asyncio.to_thread(self._make_home, home)
         mine = self._account
         return Account(mine.name, mine.uid, mine.gid, mine.groups, str(home), mine.shell)
@@ -92,3 +92,9 @@ class SharedAccount:
                 raise AccountRefusedError(f"{home} does not belong to {self._account.name!r}")
         finally:
             os.close(descriptor)
+
+
+def _folder_of(user: str) -> str:
+    """Return a name as one part of a path that is hidden from nobody and leads nowhere else."""
+    name = quote(user, safe="@ ")
+    return f"%2E{name[1:]}" if name.startswith(".") else name
