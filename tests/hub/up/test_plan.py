@@ -131,6 +131,17 @@ def test_the_hubs_variables_are_settings_the_hub_takes() -> None:
         assert json.loads(said.stdout) == expected
 
 
+def test_an_ordinary_users_own_word_on_passwords_counts() -> None:
+    """Only root can ask PAM; what the settings file names instead is left alone."""
+    said = replace(AS_ALICE, config_text=b"[hub.auth]\nauthenticator = 'dummy'\n")
+    variable = "CARREL_HUB__AUTH__AUTHENTICATOR"
+    assert plan(AS_ALICE)["hub"].environment[variable] == "none"
+    assert variable not in plan(said)["hub"].environment
+    assert plan(replace(AS_ALICE, config_text=b"["))["hub"].environment[variable] == "none"
+    api = plan(AS_ROOT, "--base-url", "/jup/")["hub"].environment["CARREL_HUB__API_URL"]
+    assert api == "http://127.0.0.1:8000/jup/hub/api"
+
+
 def test_a_change_of_settings_keys_version_or_file_changes_the_fingerprint() -> None:
     same = {name: spec.fingerprint for name, spec in plan().items()}
     assert same == {name: spec.fingerprint for name, spec in plan().items()}
@@ -139,7 +150,7 @@ def test_a_change_of_settings_keys_version_or_file_changes_the_fingerprint() -> 
         now = plan(around, *words)
         return {name for name in same if now[name].fingerprint != same[name]}
 
-    assert changed(AS_ROOT, "--bind", "127.0.0.1:9000") == {"proxy"}
+    assert changed(AS_ROOT, "--bind", "127.0.0.1:9000") == {"hub", "proxy"}, "servers call the hub"
     assert changed(AS_ROOT, "--base-url", "/x/") == {"proxy", "hub"}
     assert changed(replace(AS_ROOT, version="2")) == set(same)
     assert changed(replace(AS_ROOT, config_text=b"[hub]")) == set(same)
