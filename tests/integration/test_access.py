@@ -117,9 +117,10 @@ async def sign_out(joined: Joined, person: Person) -> None:
 async def take_the_token(joined: Joined, person: Person) -> None:
     del person
     async with joined.hub.database.write() as db:
+        alice = (await db.exec(select(User).where(User.name == "alice"))).one()
         for token in (await db.exec(select(Token).where(Token.client_id != None))).all():  # noqa: E711
             await revoke_token(
-                db, joined.hub, token, actor="user:alice", owner="alice", reason="enough"
+                db, joined.hub, token, actor="user:alice", owner=alice, reason="enough"
             )
 
 
