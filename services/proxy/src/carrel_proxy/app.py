@@ -26,6 +26,7 @@ from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.dispatch import Dispatcher
 from carrel_proxy.engine.edge import Edge, limits_of
+from carrel_proxy.engine.hub_watch import HubWatch
 from carrel_proxy.engine.routes import RouteOptions
 from carrel_proxy.mutual_tls import MutualTls, towards_relays
 from carrel_proxy.relay.relay import Relay
@@ -70,6 +71,9 @@ class Proxy:
             trusted_peers=settings.trusted_peers,
             counters=self.counters,
         )
+        self.hub_watch = HubWatch(
+            self.edge, self.tasks, settings.base_url, f"{settings.hub_prefix}health"
+        )
         self.guard.open_grants = self.edge.grants
         self.guard.cut = self.edge.cut
         options = RouteOptions(
@@ -105,7 +109,7 @@ class Proxy:
         self.restore()
         self.table.on_whole = self._resync.note_whole_table
         self.table.on_gap = self._resync.note_gap
-        self.deadlines.each_tick.append(self.guard.sweep)
+        self.deadlines.each_tick += [self.guard.sweep, self.hub_watch.look]
         await self.edge.listen(sockets, tls)
         self.tasks.start(self.saved.run(), name="save")
         self.tasks.start(self.edge.tick(), name="tick")

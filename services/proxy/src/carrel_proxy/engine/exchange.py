@@ -26,7 +26,7 @@ from carrel_proxy.core.troubles import GATEWAY_TIMEOUT, trouble_of
 from carrel_proxy.core.websocket import check_accepted
 from carrel_proxy.engine.deadlines import NEVER
 from carrel_proxy.engine.routes import LiveRoute
-from carrel_proxy.engine.upstream import UpstreamConnection
+from carrel_proxy.engine.upstream import Pool, UpstreamConnection
 from carrel_proxy.errors import (
     BadRequestError,
     BadResponseError,
@@ -139,6 +139,11 @@ class Exchange:
     def request_done(self) -> bool:
         """Whether what the client sends next is another request."""
         return self.body is None or self.body.done
+
+    @property
+    def pool(self) -> Pool:
+        """The target that it waits for, or may."""
+        return self._upstream.pool if self._upstream is not None else self.route.pools[0]
 
     @property
     def between_chunks(self) -> bool:
