@@ -212,6 +212,7 @@ def test_signing_out_reaches_the_users_host(
     arrive(page, bob, port)
     other = page.context.new_page()
     other.goto(f"{home(bob, port)}lab")
+    arrive(other, bob, port)
     api = f"/user/{bob.name}/api/kernels"
     status = f"() => fetch('{api}', {{cache: 'no-store'}}).then((reply) => reply.status)"
     assert other.evaluate(status) == 200
