@@ -41,7 +41,8 @@ End = Callable[[Joined, NewToken], Awaitable[None]]
 async def by_token(joined: Joined, token: NewToken) -> None:
     async with joined.hub.database.write() as db:
         row = (await db.exec(select(Token).where(Token.id == token.row.id))).one()
-        await revoke_token(db, joined.hub, row, actor="user:x", owner="visitor", reason="enough")
+        owner = await db.get_one(User, row.user_id)
+        await revoke_token(db, joined.hub, row, actor="user:x", owner=owner, reason="enough")
 
 
 async def by_session(joined: Joined, token: NewToken) -> None:
