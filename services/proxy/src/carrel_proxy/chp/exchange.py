@@ -9,7 +9,8 @@ from carrel_proxy.chp.forward import rewritten_location
 from carrel_proxy.chp.table import ChpRoute
 from carrel_proxy.core.answers import Answer, Trouble
 from carrel_proxy.core.body import RequestBody
-from carrel_proxy.core.head import RequestHead, ResponseHead, field_values, without_fields
+from carrel_proxy.core.fields import field_values, without_fields
+from carrel_proxy.core.head import RequestHead, ResponseHead
 from carrel_proxy.engine.deadlines import NEVER
 from carrel_proxy.engine.exchange import Exchange
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from carrel_proxy.chp.targets import Target
-from carrel_proxy.core.head import RequestHead, without_fields
+from carrel_proxy.core.fields import without_fields
+from carrel_proxy.core.head import RequestHead
 from carrel_proxy.core.headers import framing_fields, passing_fields
 from carrel_proxy.core.paths import below
 

@@ -8,15 +8,14 @@ import re
 from dataclasses import dataclass
 
 from carrel_proxy.core.cookies import Fence, confine_set_cookie, fenced_cookies
-from carrel_proxy.core.head import (
+from carrel_proxy.core.fields import (
     HOP_BY_HOP,
     HOP_BY_HOP_FIELDS,
-    RequestHead,
-    ResponseHead,
     connection_tokens,
     fields_pattern,
     without_fields,
 )
+from carrel_proxy.core.head import RequestHead, ResponseHead
 from carrel_proxy.core.paths import climbs
 
 _CONNECTION_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))

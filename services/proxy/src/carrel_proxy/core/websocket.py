@@ -5,7 +5,8 @@ import hashlib
 import re
 from enum import Enum, auto
 
-from carrel_proxy.core.head import RequestHead, ResponseHead, connection_tokens, field_values
+from carrel_proxy.core.fields import connection_tokens, field_values
+from carrel_proxy.core.head import RequestHead, ResponseHead
 from carrel_proxy.errors import BadRequestError, BadResponseError
 
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
