@@ -14,6 +14,7 @@ from carrel_proxy.app import Proxy
 from carrel_proxy.settings import ProxySettings
 from carrel_shared.addresses import TcpAddress, bind_address
 from carrel_shared.clock import Clock
+from carrel_shared.lines import LineWriter
 from carrel_shared.wire.routes import Access, Route, RouteTable
 
 KEY = "x" * 40
@@ -70,9 +71,10 @@ async def open_proxy(
     *,
     clock: Clock | None = None,
     tls: ssl.SSLContext | None = None,
+    lines: LineWriter | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
-    proxy = Proxy(make_settings(directory, **settings), clock=clock, hub=hub.client())
+    proxy = Proxy(make_settings(directory, **settings), clock=clock, hub=hub.client(), lines=lines)
     listening = bind_address(TcpAddress("127.0.0.1", 0))
     await proxy.start([listening], tls)
     try:

@@ -134,6 +134,34 @@ def test_prometheus_reads_it_where_it_is_told(short_dir: Path) -> None:
         connection.close()
 
 
+def test_a_log_that_nobody_reads_holds_nothing_up(short_dir: Path) -> None:
+    port = free_port()
+    settings = {"access_log": "all", "access_log_rate": "1000000"}
+    with running(short_dir, port, **settings) as process:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        for _ in range(300):  # 300 KB of lines; a pipe holds 64 KiB
+            connection.request("GET", "/" + "x" * 1000)
+            assert connection.getresponse().read()
+        connection.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(8) == 0
+
+
+def test_the_last_lines_are_written(short_dir: Path) -> None:
+    port = free_port()
+    with running(short_dir, port, access_log="all") as process:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/nothing")
+        connection.getresponse().read()
+        connection.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(8) == 0
+        assert process.stderr is not None
+        log = process.stderr.read()
+    assert "path=/nothing" in log
+    assert "proxy_stopped" in log
+
+
 def test_a_busy_port_is_named_with_the_way_out(short_dir: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -7,6 +7,8 @@ from typing import Any
 
 import structlog
 
+from carrel_shared.lines import LineWriter
+
 _SECRET_WORDS = ("token", "secret", "password", "authorization", "cookie", "code_verifier", "key")
 _SAFE_SUFFIXES = ("_hash", "_id", "_count", "_seconds", "_type")
 MAX_FIELD = 2000
@@ -23,13 +25,20 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
     return event
 
 
-def configure_logging(service: str, *, level: str = "info", json_lines: bool | None = None) -> None:
+def configure_logging(
+    service: str,
+    *,
+    level: str = "info",
+    json_lines: bool | None = None,
+    to: LineWriter | None = None,
+) -> None:
     """Send structlog and the standard library's records to stderr in one format.
 
     Args:
         service: Named in each line, since the embedded default merges three services' logs.
         level: `debug`, `info`, `warning` or `error`.
         json_lines: JSON for machines or text for people; None takes text.
+        to: Takes the lines in the place of stderr, where nobody may wait for that.
     """
 
     def name_service(
@@ -59,7 +68,7 @@ def configure_logging(service: str, *, level: str = "info", json_lines: bool | N
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.StreamHandler[Any] = logging.StreamHandler(sys.stderr if to is None else to)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

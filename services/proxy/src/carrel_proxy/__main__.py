@@ -18,6 +18,7 @@ from carrel_proxy.mutual_tls import MutualTls, towards_edges, towards_relays
 from carrel_proxy.settings import ProxySettings
 from carrel_proxy.tls import TlsError, public_context
 from carrel_shared.addresses import AddressError, bind_address, parse_address
+from carrel_shared.lines import LAST_LINES_SECONDS, LineWriter
 from carrel_shared.logging import configure_logging
 from carrel_shared.settings import (
     SettingsError,
@@ -56,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingsError as error:
         _say(str(error))
         return os.EX_CONFIG
-    configure_logging("proxy", level=settings.log_level, json_lines=settings.log_json)
+    lines = LineWriter(sys.stderr.fileno())
+    configure_logging("proxy", level=settings.log_level, json_lines=settings.log_json, to=lines)
     _raise_descriptor_limit()
     try:
         control = bind_address(parse_address(settings.control_listen))
@@ -65,7 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
     except AddressError as error:
         _say(str(error))
         return 1
-    uvloop.run(run(settings, [public], [control], tls, metrics))
+    try:
+        uvloop.run(run(settings, [public], [control], tls, metrics, lines))
+    finally:
+        lines.settle(LAST_LINES_SECONDS)
     return 0
 
 

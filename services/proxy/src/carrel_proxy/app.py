@@ -22,6 +22,7 @@ from carrel_proxy.control.reports import ActivityReporter, Resync
 from carrel_proxy.control.saved import SavedFiles, SavedTable, SavedVerdicts
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.access import freshness_of
+from carrel_proxy.engine.access_log import open_access_log
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.dispatch import Dispatcher
@@ -33,6 +34,7 @@ from carrel_proxy.relay.relay import Relay
 from carrel_proxy.settings import ProxySettings
 from carrel_shared.addresses import TcpAddress, parse_address
 from carrel_shared.clock import Clock, SystemClock
+from carrel_shared.lines import LineWriter
 from carrel_shared.service_auth import ASGIApp
 from carrel_shared.serving import Listener, serve
 from carrel_shared.settings import SettingsError
@@ -49,7 +51,12 @@ class Proxy:
     """All parts of one proxy, wired. Made inside the event loop that runs it."""
 
     def __init__(
-        self, settings: ProxySettings, *, clock: Clock | None = None, hub: Hub | None = None
+        self,
+        settings: ProxySettings,
+        *,
+        clock: Clock | None = None,
+        hub: Hub | None = None,
+        lines: LineWriter | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
@@ -70,6 +77,13 @@ class Proxy:
             default_host=settings.bind,
             trusted_peers=settings.trusted_peers,
             counters=self.counters,
+            access_log=open_access_log(
+                settings.access_log,
+                lines,
+                self.clock,
+                as_json=settings.log_json,
+                rate=settings.access_log_rate,
+            ),
         )
         self.hub_watch = HubWatch(
             self.edge, self.tasks, settings.base_url, f"{settings.hub_prefix}health"
@@ -154,9 +168,11 @@ async def run(
     control: list[socket.socket],
     tls: ssl.SSLContext | None,
     metrics: list[socket.socket],
+    lines: LineWriter,
 ) -> None:
     """Run a proxy on bound sockets until a signal ends it."""
-    proxy = Relay(settings) if settings.mode == "relay" else Proxy(settings)
+    relays = settings.mode == "relay"
+    proxy = Relay(settings, lines=lines) if relays else Proxy(settings, lines=lines)
     await proxy.start(public, tls)
     listeners = [Listener(proxy.control_app, control)]
     if metrics:

@@ -191,6 +191,17 @@ class ProxySettings(ServiceSettings):
         default=20_000, ge=100, description="How many sign-ins are remembered at most."
     )
     log_level: LogLevel = Field(default="info", description="What is logged.")
+    access_log: Literal["off", "errors", "all"] = Field(
+        default="off",
+        description="Which requests are logged when they end: none; those that failed or were"
+        " refused as malformed; or all. What could be a secret in an address is left out.",
+    )
+    access_log_rate: int = Field(
+        default=1000,
+        ge=1,
+        description="Lines of it a second at most, a fifth of them for one address. How many were"
+        " left out is logged.",
+    )
     log_json: bool = Field(default=False, description="Log JSON lines instead of text.")
 
     @field_validator("trusted_peers")

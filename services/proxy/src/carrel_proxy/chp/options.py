@@ -118,6 +118,7 @@ class Options:
     insecure: bool
     host_routing: bool
     log_level: str
+    access_log: str
     timeout: float | None
     proxy_timeout: float | None
     keep_alive: float
@@ -209,6 +210,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--keep-alive-timeout", type=_milliseconds, metavar="MS", help="(5000)")
     add("--storage-backend", metavar="M", help="ignored: routes are kept in memory")
     add(
+        "--access-log",
+        choices=("off", "errors", "all"),
+        help="Carrel's own: which requests are logged (off; all with --log-level debug)",
+    )
+    add(
         "--trusted-peer",
         action="append",
         default=[],
@@ -277,6 +283,7 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Option
         insecure=raw.insecure,
         host_routing=raw.host_routing,
         log_level=_LEVELS.get(raw.log_level.lower(), "info"),
+        access_log=raw.access_log or ("all" if raw.log_level.lower() == "debug" else "off"),
         timeout=raw.timeout or None,
         proxy_timeout=raw.proxy_timeout or None,
         keep_alive=raw.keep_alive_timeout or _KEEP_ALIVE_SECONDS,

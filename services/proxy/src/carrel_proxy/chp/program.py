@@ -31,11 +31,13 @@ from carrel_proxy.control.counted import Counted
 from carrel_proxy.control.metrics import MetricsPage, families, process_families
 from carrel_proxy.core.exposition import render
 from carrel_proxy.core.head import HeadLimits
+from carrel_proxy.engine.access_log import open_access_log
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
 from carrel_proxy.engine.edge import Edge, Limits
 from carrel_shared.addresses import AddressError
 from carrel_shared.clock import Clock, SystemClock
+from carrel_shared.lines import LAST_LINES_SECONDS, LineWriter
 from carrel_shared.logging import configure_logging
 from carrel_shared.serving import Listener, serve
 from carrel_shared.tasks import TaskOwner
@@ -50,7 +52,9 @@ DRAIN_SECONDS = 1.0
 class ChpProxy:
     """All parts, wired. Made inside the event loop that runs it."""
 
-    def __init__(self, options: Options, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, options: Options, *, clock: Clock | None = None, lines: LineWriter | None = None
+    ) -> None:
         clock = clock or SystemClock()
         self.options = options
         self.tasks = TaskOwner()
@@ -82,6 +86,7 @@ class ChpProxy:
             default_host=f"{options.ip or 'localhost'}:{options.port}",
             trusted_peers=options.trusted_peers,
             counters=self.counters,
+            access_log=open_access_log(options.access_log, lines, clock, as_json=False),
         )
         self.counted = Counted(self.edge, clock)
         self.api = RoutesApi(self.table, options.token, self.metrics)
@@ -162,10 +167,12 @@ def _error_pages(options: Options) -> ErrorPages:
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run until a signal; returns the exit status."""
+    lines = LineWriter(sys.stderr.fileno())
     with contextlib.ExitStack() as stack:
+        stack.callback(lines.settle, LAST_LINES_SECONDS)
         try:
             options = read_options(arguments, environ)
-            configure_logging("proxy", level=options.log_level)
+            configure_logging("proxy", level=options.log_level, to=lines)
             public_tls = tls.public_tls(options)
             tls.target_tls(options)
             api_tls = tls.api_tls(options)
@@ -185,7 +192,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             log.warning("option_ignored", option=option, reason=reason)
         if options.token is None:
             log.warning("api_open", reason=f"{TOKEN_VARIABLE} is not set")
-        extra = Extra(metrics, redirect)
+        extra = Extra(metrics, redirect, lines)
         uvloop.run(run(options, public, api, extra, public_tls, api_tls))
     return ENDED_BY_SIGNAL
 
@@ -198,11 +205,14 @@ def api_listener_options(context: ssl.SSLContext | None) -> dict[str, Any]:
 
 
 class Extra:
-    """Listeners beside the public one and the API, where they are asked for."""
+    """Listeners beside the public one and the API, where they are asked for, and the log."""
 
-    def __init__(self, metrics: list[socket.socket], redirect: list[socket.socket]) -> None:
+    def __init__(
+        self, metrics: list[socket.socket], redirect: list[socket.socket], lines: LineWriter
+    ) -> None:
         self.metrics = metrics
         self.redirect = redirect
+        self.lines = lines
 
 
 async def run(
@@ -214,7 +224,7 @@ async def run(
     api_tls: ssl.SSLContext | None,
 ) -> None:
     """Run a proxy on bound sockets until a signal ends it."""
-    proxy = ChpProxy(options)
+    proxy = ChpProxy(options, lines=extra.lines)
     listeners = [Listener(proxy.api, api, api_listener_options(api_tls))]
     if extra.metrics:
         listeners.append(Listener(MetricsPage(proxy.metrics_text), extra.metrics))

@@ -61,7 +61,7 @@ class Counted:
             verdict_asks=counters.verdict_asks,
             verdicts_kept=len(self._verdicts) if self._verdicts is not None else 0,
             revocations=counters.revocations,
-            log_left_out=0,
+            log_left_out=log.left_out if (log := self._edge.access_log) is not None else 0,
             first_byte=FirstByteTimes(
                 bounds=list(FIRST_BYTE_BOUNDS),
                 counts=list(counters.first_byte),

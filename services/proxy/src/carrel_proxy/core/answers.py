@@ -1,7 +1,7 @@
 """The few answers the proxy gives itself: pages and JSON about what is wrong, redirects, health."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from http import HTTPStatus
 
@@ -49,12 +49,20 @@ class Answer:
 
     Attributes:
         fields: Names and values, without those that frame the body.
+        told: What the body says, if that is about something wrong.
     """
 
     status: int
     fields: Fields = ()
     body: bytes = b""
     reason: Reason = Reason.OTHER
+    told: "Told | None" = None
+
+    def naming(self, request_id: bytes) -> "Answer":
+        """Return this answer with the id in it by which the log is searched, if it has a place."""
+        if self.told is None or not request_id:
+            return self
+        return replace(self, body=self.told.body(request_id.decode("ascii")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +93,44 @@ def is_navigation(head: RequestHead) -> bool:
     return head.method == b"GET" and b"text/html" in accept.lower()
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A trouble in words.
+
+    Attributes:
+        page: For people; else JSON for programs.
+    """
+
+    trouble: Trouble
+    page: bool
+
+    def body(self, request_id: str = "") -> bytes:
+        """Return the words, with the id that an administrator can search the log for."""
+        trouble = self.trouble
+        if self.page:
+            return error_page(
+                trouble.status, trouble.title, trouble.message, trouble.action, request_id
+            )
+        said = {"status": trouble.status, "message": trouble.message}
+        if request_id:
+            said["request_id"] = request_id
+        return json.dumps(said).encode()
+
+
 def trouble_answer(trouble: Trouble, *, page: bool, fields: Fields = ()) -> Answer:
     """Return a page for people, JSON for programs."""
     extra = [_NO_STORE, _NO_SNIFF, *fields]
     if trouble.retry_after is not None:
         extra.append((b"Retry-After", b"%d" % trouble.retry_after))
-    if not page:
-        body = json.dumps({"status": trouble.status, "message": trouble.message}).encode()
-        json_type = (b"Content-Type", b"application/json")
-        return Answer(trouble.status, (json_type, *extra), body, trouble.reason)
-    body = error_page(trouble.status, trouble.title, trouble.message, trouble.action)
-    html = (b"Content-Type", b"text/html; charset=utf-8")
-    policy = (b"Content-Security-Policy", PAGE_POLICY)
-    referrer = (b"Referrer-Policy", b"no-referrer")
-    return Answer(trouble.status, (html, policy, referrer, *extra), body, trouble.reason)
+    kind: Fields = ((b"Content-Type", b"application/json"),)
+    if page:
+        kind = (
+            (b"Content-Type", b"text/html; charset=utf-8"),
+            (b"Content-Security-Policy", PAGE_POLICY),
+            (b"Referrer-Policy", b"no-referrer"),
+        )
+    told = Told(trouble, page)
+    return Answer(trouble.status, (*kind, *extra), told.body(), trouble.reason, told)
 
 
 def redirect(

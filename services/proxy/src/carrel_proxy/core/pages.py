@@ -17,6 +17,7 @@ main{max-width:34rem;margin:1.5rem;padding:2.25rem 2.5rem;background:var(--card)
 border:1px solid var(--line);border-radius:12px}
 p{margin:.6rem 0 0;color:var(--soft)}
 h1{margin:0;font-size:1.35rem;line-height:1.3}
+.mark{margin-top:1.4rem;font-size:.8rem}
 .status{margin:0 0 .35rem;color:var(--mark);font-size:.85rem;letter-spacing:.06em}
 a{display:inline-block;margin-top:1.4rem;padding:.55rem 1.1rem;border-radius:8px;
 background:var(--mark);color:var(--card);text-decoration:none;font-weight:600}
@@ -32,9 +33,17 @@ PAGE_POLICY = (
 """The page's Content-Security-Policy: its own style and nothing else."""
 
 
-def error_page(status: int, title: str, message: str, action: tuple[str, str] | None) -> bytes:
+def error_page(
+    status: int,
+    title: str,
+    message: str,
+    action: tuple[str, str] | None,
+    request_id: str = "",
+) -> bytes:
     """Return a page that says what is wrong. All texts are escaped here."""
-    link = ""
+    link = mark = ""
+    if request_id:
+        mark = f'\n<p class="mark">Request {html.escape(request_id)}</p>'
     if action is not None:
         path, words = action
         link = f'\n<a href="{html.escape(path)}">{html.escape(words)}</a>'
@@ -44,7 +53,7 @@ def error_page(status: int, title: str, message: str, action: tuple[str, str] | 
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
         f'<p class="status">{status} {_phrase(status)}</p>\n<h1>{html.escape(title)}</h1>\n'
-        f"<p>{html.escape(message)}</p>{link}\n</main>\n</body>\n</html>\n"
+        f"<p>{html.escape(message)}</p>{link}{mark}\n</main>\n</body>\n</html>\n"
     ).encode()
 
 

@@ -246,6 +246,8 @@ class ClientConnection(asyncio.Protocol):
         """Answer a request that belongs to no route."""
         done = body is None or body.done
         keep_alive = head.keep_alive and done and not self.edge.draining
+        if self.edge.access_log is not None:
+            self.edge.access_log.answered(self, head, answer)
         self.answer(answer, keep_alive=keep_alive, head_only=head.method == b"HEAD")
         self.finished(keep_alive=keep_alive, request_done=done)
 
@@ -294,10 +296,12 @@ class ClientConnection(asyncio.Protocol):
         """Write an answer of the proxy's own."""
         self.edge.counters.own[answer.reason] += 1
         if not self.transport.is_closing():
-            self.transport.write(answer_bytes(answer, keep_alive=keep_alive, head_only=head_only))
+            told = answer.naming(self.request_id)
+            self.transport.write(answer_bytes(told, keep_alive=keep_alive, head_only=head_only))
 
     def finished(self, *, keep_alive: bool, request_done: bool) -> None:
         """A response was written to its end."""
+        self.request_id = b""
         self.exchange = None
         self.grant = None
         if self.transport.is_closing():
@@ -323,15 +327,19 @@ class ClientConnection(asyncio.Protocol):
 
     def refuse(self, error: BadRequestError) -> None:
         """Say why a message is refused, and end the connection: what follows cannot be trusted."""
+        noted = self.exchange is not None  # as a request that ended
         self.exchange = None
         self.grant = None
         self._held = None
         self._buffer = b""
         if not self.transport.is_closing():
-            self._write_refusal(error)
+            self._write_refusal(error, noted=noted)
             self._linger()
 
-    def _write_refusal(self, error: BadRequestError) -> None:
+    def _write_refusal(self, error: BadRequestError, *, noted: bool = False) -> None:
+        self.request_id = self.request_id or self.edge.next_request_id()
+        if not noted and self.edge.access_log is not None:
+            self.edge.access_log.refused(self, error)
         fields = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
         answer = trouble_answer(
             trouble_of(error), page=False, fields=fields if error.status == 405 else ()
@@ -386,6 +394,8 @@ class ClientConnection(asyncio.Protocol):
             on_end=self.edge.tunnel_ended,
         )
         self.edge.tunnel_opened(tunnel)
+        if self.edge.access_log is not None:
+            self.edge.access_log.socket_opened(tunnel, exchange)
         if self._paused:
             self.transport.resume_reading()
         if self._ended:

@@ -12,6 +12,7 @@ from carrel_shared.clock import Clock
 
 NEVER = math.inf
 ALWAYS = -math.inf
+TICK_SECONDS = 0.5
 
 
 class Timed(Protocol):

@@ -16,10 +16,11 @@ import structlog
 from carrel_proxy.access.verdicts import Grant
 from carrel_proxy.core.body import RequestBody
 from carrel_proxy.core.head import HeadLimits, RequestHead
+from carrel_proxy.engine.access_log import AccessLog
 from carrel_proxy.engine.caps import Caps, counted_as, most_connections
 from carrel_proxy.engine.client import ClientConnection
 from carrel_proxy.engine.counters import Counters
-from carrel_proxy.engine.deadlines import NEVER, Deadlines
+from carrel_proxy.engine.deadlines import NEVER, TICK_SECONDS, Deadlines
 from carrel_proxy.engine.exchange import Exchange
 from carrel_proxy.engine.half_closed import HalfClosed
 from carrel_proxy.engine.keepalive import probe_silent_peers
@@ -29,7 +30,6 @@ from carrel_shared.tasks import TaskOwner
 
 log = structlog.get_logger(__name__)
 
-TICK_SECONDS = 0.5
 TIMED_A_TICK = 100
 LOG_SECONDS = 10.0
 _BACKLOG = 2048
@@ -95,6 +95,7 @@ class Edge:
         half_closed: Clients that send no more and may still wait.
         draining: No connection carries another request.
         time: The loop's own clock, seconds: read once a turn of the loop, so cheap to ask.
+        access_log: Where requests are noted when they end; None if nowhere.
         timings: How many requests are still to be timed before the next tick. On a busy proxy that
             is a sample; where there is little to do, it is all of them.
     """
@@ -109,6 +110,7 @@ class Edge:
         default_host: str,
         counters: Counters,
         trusted_peers: Sequence[str] = (),
+        access_log: AccessLog | None = None,
     ) -> None:
         self.limits = limits
         self.deadlines = deadlines
@@ -120,8 +122,11 @@ class Edge:
         deadlines.each_tick.append(self.half_closed.look)
         self.counters = counters
         self.time = asyncio.get_running_loop().time
-        self.timings = TIMED_A_TICK
+        self.access_log = access_log
+        self._time_more()
         deadlines.each_tick.append(self._time_more)
+        if access_log is not None:
+            deadlines.each_tick.append(access_log.tick)
         self._trusted = [ipaddress.ip_network(text) for text in trusted_peers]
         self._clients: set[ClientConnection] = set()
         self._tunnels: set[Tunnel] = set()
@@ -271,6 +276,8 @@ class Edge:
         route.sent += tunnel.sent
         counters.socket_received += tunnel.received
         counters.socket_sent += tunnel.sent
+        if self.access_log is not None:
+            self.access_log.socket_ended(tunnel, self.time())
 
     def _note_empty(self) -> None:
         if self.draining and not self._clients:
@@ -297,7 +304,7 @@ class Edge:
         self.counters.answer_began(self.time() - began)
 
     def _time_more(self) -> None:
-        self.timings = TIMED_A_TICK
+        self.timings = TIMED_A_TICK if self.access_log is None else 1 << 30
 
     def next_request_id(self) -> bytes:
         """Return an id for a request: unique, not secret."""

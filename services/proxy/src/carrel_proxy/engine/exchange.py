@@ -65,9 +65,12 @@ class Exchange:
         keep_alive: After this response the client may send another request.
         answered: The client has been sent the beginning of a final response.
         over: Nothing more happens here.
+        reason: Why the proxy answered by itself, or `cut`; not set where neither happened.
         began: When its head was there, by the loop's clock; 0 if nobody needs to know.
         sent: Bytes of the response's body so far.
     """
+
+    reason: str
 
     __slots__ = (
         "_body",
@@ -91,6 +94,7 @@ class Exchange:
         "head",
         "keep_alive",
         "over",
+        "reason",
         "route",
         "sent",
         "websocket",
@@ -448,6 +452,7 @@ class Exchange:
             and not self.client.edge.draining
         )
         self._status = answer.status
+        self.reason = answer.reason
         self._let_go(reusable=False)
         self.client.answer(answer, keep_alive=keep_alive, head_only=self.head.method == b"HEAD")
         self.client.finished(keep_alive=keep_alive, request_done=self.request_done)
@@ -461,6 +466,7 @@ class Exchange:
             return
         if isinstance(error, BadRequestError):
             self._status = error.status
+            self.reason = trouble_of(error).reason
             self._let_go(reusable=False)
             self.client.refuse(error)
             return
@@ -486,6 +492,7 @@ class Exchange:
         if not self.over:
             log.debug("response_cut", prefix=self.route.prefix, reason=reason)
             self.client.edge.counters.cut += 1
+            self.reason = "cut"
             self._let_go(reusable=False)
             self.client.cut(framed=self._onward_kind is not Body.UNTIL_CLOSE)
 
@@ -508,6 +515,8 @@ class Exchange:
         if self.body is not None:
             route.received += self.body.taken
             counters.received += self.body.taken
+        if self.client.edge.access_log is not None:
+            self.client.edge.access_log.exchange_ended(self, self._status)
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             if self._held_back and reusable and not upstream.transport.is_closing():

@@ -10,6 +10,7 @@ from carrel_proxy.control.metrics import page
 from carrel_proxy.control.saved import SavedFiles, SavedTable
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.head import HeadLimits
+from carrel_proxy.engine.access_log import open_access_log
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
 from carrel_proxy.engine.edge import Edge, Limits, limits_of
@@ -21,6 +22,7 @@ from carrel_proxy.relay.gate import Gate
 from carrel_proxy.settings import ProxySettings
 from carrel_shared.addresses import TcpAddress, UnixAddress, parse_address
 from carrel_shared.clock import Clock, SystemClock
+from carrel_shared.lines import LineWriter
 from carrel_shared.service_auth import ASGIApp
 from carrel_shared.settings import SettingsError
 from carrel_shared.tasks import TaskOwner
@@ -35,7 +37,13 @@ _HEAD = HeadLimits(head=256 * 1024, target=64 * 1024, fields=1000)
 class Relay:
     """All parts of one relay, wired. Made inside the event loop that runs it."""
 
-    def __init__(self, settings: ProxySettings, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: ProxySettings,
+        *,
+        clock: Clock | None = None,
+        lines: LineWriter | None = None,
+    ) -> None:
         if settings.fleet is None:
             raise SettingsError("a relay needs fleet_ca, fleet_cert and fleet_key")
         self.settings = settings
@@ -51,6 +59,13 @@ class Relay:
             tasks=self.tasks,
             default_host=settings.bind,
             counters=self.counters,
+            access_log=open_access_log(
+                settings.access_log,
+                lines,
+                self.clock,
+                as_json=settings.log_json,
+                rate=settings.access_log_rate,
+            ),
         )
         self._tls = MutualTls(settings.fleet, towards_edges)
         options = RouteOptions(
