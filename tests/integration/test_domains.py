@@ -124,3 +124,28 @@ async def test_the_api_names_addresses(joined: Joined) -> None:
     model = reply.json()
     assert model["server"] == f"{ALICE}/user/alice/"
     assert model["servers"][""]["url"] == model["servers"][""]["full_url"] == model["server"]
+
+
+async def test_a_path_of_the_whole_installation_goes_with_every_host(short_dir: Path) -> None:
+    settings = {"public_url": f"{HUB}/jup/", "user_domains": True, "base_url": "/jup/"}
+    async with join(short_dir, origin=HUB, **settings) as joined:
+        await joined.server("alice")
+        alice = await joined.signed_in("alice")
+        page = await alice.go(f"{ALICE}/jup/user/alice/lab")
+        assert (page.status_code, str(page.url)) == (200, f"{ALICE}/jup/user/alice/lab")
+        page = await alice.go(f"{ALICE}/")
+        assert page.url.host in ("alice.hub.test", "hub.test")
+        assert page.status_code == 200
+        page = await alice.go(f"{ALICE}/jup/hub/home")
+        assert str(page.url) == f"{HUB}/jup/hub/home"
+
+
+async def test_names_that_are_no_labels_get_hosts_of_their_own(joined: Joined) -> None:
+    places = joined.hub.settings.places
+    for name in ("zoë", "a.b", "a_b"):
+        await joined.server(name)
+        person = await joined.signed_in(name)
+        page = await person.go(f"{places.url(name)}lab")
+        assert page.status_code == 200
+        assert page.url.host == places.host(name)
+        assert visitor(joined.upstream.requests[-1]) == name

@@ -1,8 +1,10 @@
 """What pages of other origins make a signed-in browser send to a server."""
 
+from pathlib import Path
+
 import pytest
 from proxy.hub import FakeHub, allowed
-from proxy.running import SECRET, SERVER_ID, Running
+from proxy.running import SECRET, SERVER_ID, Running, open_proxy
 from proxy.wire import Upstream
 
 from carrel_shared.wire.routes import Access, Route
@@ -147,3 +149,18 @@ async def test_a_route_with_a_host_of_its_own_knows_its_origin(
     assert await ask(running, "POST", cookie, f"Origin: {origin}") == 200
     assert await ask(running, "POST", cookie, "Origin: http://hub.test") == 403
     assert await ask(running, "POST", cookie, "Origin: http://alice.hub.test") == 403
+
+
+async def test_a_trusted_peer_says_what_the_host_is(
+    short_dir: Path, hub: FakeHub, upstream: Upstream
+) -> None:
+    """It may have another name for us than the browser has for it."""
+    forwarded = ("X-Forwarded-Host: hub.example.org, inner", "X-Forwarded-Proto: https")
+    origin = "Origin: https://hub.example.org"
+    async with open_proxy(short_dir, hub, trusted_peers=["127.0.0.0/8"]) as trusting:
+        trusting.route(route(upstream))
+        assert await ask(trusting, "POST", COOKIE, origin, *forwarded) == 200
+        assert await ask(trusting, "POST", COOKIE, "Origin: http://hub.test", *forwarded) == 403
+    async with open_proxy(short_dir, hub) as wary:
+        wary.route(route(upstream))
+        assert await ask(wary, "POST", COOKIE, origin, *forwarded) == 403

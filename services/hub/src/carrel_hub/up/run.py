@@ -167,6 +167,7 @@ class _Run:
         link_command: str,
     ) -> None:
         self._options = options
+        self._origin = options.origin
         self._layout = around.layout
         self._person = person
         self._found = found
@@ -226,7 +227,7 @@ class _Run:
     def _write_record(self, services: Mapping[str, ServiceRecord]) -> None:
         record = Record(
             state=str(self._layout.state),
-            origin=self._options.origin,
+            origin=self._origin,
             base_url=self._options.base_url,
             person=self._person.name,
             account=self._person.account,
@@ -253,9 +254,11 @@ class _Run:
             link = self._console.link(user=self._person.name, account=self._person.account)
         except UpError as error:
             problem = f"No sign-in link could be made: {error}"
-        origin = link.origin or self._options.origin
-        say(f"\nCarrel is running at {origin}{self._options.base_url}")
-        say(problem or sign_in_text(self._person.name, link.at(origin)))
+        if link.origin:
+            self._origin = link.origin
+            self._supervisor.write_record()
+        say(f"\nCarrel is running at {self._origin}{self._options.base_url}")
+        say(problem or sign_in_text(self._person.name, link.at(self._origin)))
         say(f"Another link: {self._link_command}      Stop: Ctrl-C\n")
 
     def _stop_notebooks(self) -> None:

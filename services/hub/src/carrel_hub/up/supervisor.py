@@ -140,7 +140,7 @@ class Supervisor:
 
         def written_down(identity: ProcessIdentity) -> None:
             service.process = Watched(identity, is_child=True)
-            self._write_record()
+            self.write_record()
 
         service.since = self._clock.monotonic()
         try:
@@ -182,7 +182,7 @@ class Supervisor:
             self._start(service)
             return
         service.phase = Phase.WAITING
-        self._write_record()
+        self.write_record()
         end = End(
             status, self._clock.monotonic() - service.since, service.short_runs, service.ever_up
         )
@@ -201,7 +201,8 @@ class Supervisor:
                     warning=True,
                 )
 
-    def _write_record(self) -> None:
+    def write_record(self) -> None:
+        """Write down which services run."""
         self._record(
             {
                 name: ServiceRecord(service.process.identity, service.fingerprint)
@@ -221,7 +222,7 @@ class Supervisor:
             service.process = None
             service.phase = Phase.WAITING
         with contextlib.suppress(OSError):
-            self._write_record()
+            self.write_record()
 
 
 def stop_processes(

@@ -209,7 +209,8 @@ def _or_elsewhere(exchange: Exchange, door: Door, grant: Grant) -> Grant | Refus
     key = ("elsewhere", door.access.origin, head.method, exchange.websocket)
     elsewhere: bool | None = head.derived.get(key)
     if elsewhere is None:
-        host = (client.trusted and head.value(b"x-forwarded-host")) or head.host
+        said = head.value(b"x-forwarded-host") if client.trusted else None
+        host = said.split(b",")[0].strip() if said else head.host
         elsewhere = head.derived[key] = comes_from_elsewhere(
             head,
             door.access.origin.encode("ascii"),
