@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from carrel_proxy.chp.forward import Rules
-from carrel_proxy.chp.options import Options, OptionsError, is_meant, read_options
+from carrel_proxy.chp.options import Options, OptionsError, TlsFiles, is_meant, read_options
 from carrel_proxy.chp.program import limits_of, rules_of
 from carrel_proxy.engine.deadlines import NEVER
 
@@ -40,6 +40,24 @@ def test_what_the_hub_runs_it_with() -> None:
     assert (read.ip, read.port, read.api_ip, read.api_port) == ("", 8000, "127.0.0.1", 8001)
     assert read.error_target == "http://127.0.0.1:8081/hub/error"
     assert read.token == "t0ken"
+
+
+def test_what_the_hub_runs_it_with_under_internal_ssl() -> None:
+    read = options(
+        *("--ip", "", "--port", "8000", "--api-ip", "127.0.0.1", "--api-port", "8001"),
+        *("--error-target", "https://127.0.0.1:8081/hub/error", "--log-level", "info"),
+        *("--api-ssl-key", "/a.key", "--api-ssl-cert", "/a.crt", "--api-ssl-ca", "/a-ca.crt"),
+        *("--api-ssl-request-cert", "--api-ssl-reject-unauthorized"),
+        *("--client-ssl-key", "/c.key", "--client-ssl-cert", "/c.crt"),
+        *("--client-ssl-ca", "/c-ca.crt"),
+        *("--client-ssl-request-cert", "--client-ssl-reject-unauthorized"),
+    )
+    assert not read.tls.is_set
+    assert read.api_tls == TlsFiles(
+        Path("/a.key"), Path("/a.crt"), Path("/a-ca.crt"), request_cert=True
+    )
+    assert read.client_tls.ca == Path("/c-ca.crt")
+    assert not read.ignored
 
 
 def test_defaults() -> None:

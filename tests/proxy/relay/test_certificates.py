@@ -167,6 +167,7 @@ async def test_renewed_certificates_are_picked_up(short_dir: Path, hub: FakeHub)
         with capture_logs() as logs:
             assert await ask(fleet, upstream) == 503
         assert "expired" in logged(logs, "edge_refused")
+        assert "fleet_cert" in logged(logs, "target_ended")
         own.issue("edge", EDGE)
         assert await ask(fleet, upstream) == 200
         own.issue(f"host-{HOST}", HOST_URI, days=-1)

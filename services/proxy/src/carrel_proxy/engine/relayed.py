@@ -26,6 +26,12 @@ class RelayedExchange(Exchange):
         self.route.note_trouble("relay_says", str(error))
         super().fail(error)
 
+    def upstream_lost(self, error: Exception | None) -> None:
+        if self._kind is None and error is None:
+            # A relay that refuses a certificate can only hang up: see `carrel_proxy.relay.gate`.
+            error = ConnectionError("the relay hung up; if it refused fleet_cert, its log says so")
+        super().upstream_lost(error)
+
     def fail(self, error: ProxyError) -> None:
         if type(error) is TargetAwayError:  # the relay ended: nobody knows what of the server
             error = HostAwayError(str(error))
