@@ -34,6 +34,12 @@ def pss_mib(pid: int) -> float:
     raise RuntimeError(f"/proc/{pid}/smaps_rollup has no Pss line")
 
 
+def processes(name: str, pid: int) -> list[int]:
+    """Return the processes of a service; the proxy's workers belong to it."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(int(each) for each in children)] if name == "proxy" else [pid]
+
+
 def cpu_seconds(pid: int) -> float:
     """Return the processor time a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -42,17 +48,20 @@ def cpu_seconds(pid: int) -> float:
 
 def measure_idle(installation: Installation, seconds: float) -> None:
     """Print memory and load of the services while nobody does anything."""
-    pids = {name: pid for name in SERVICES if (pid := installation.find_pid(name)) is not None}
+    found = {name: installation.find_pid(name) for name in SERVICES}
+    pids = {name: processes(name, pid) for name, pid in found.items() if pid is not None}
     time.sleep(5)
-    before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+    before = {name: sum(map(cpu_seconds, each)) for name, each in pids.items()}
     time.sleep(seconds)
     total = 0.0
     print(f"\nidle for {seconds:.0f} s{'':10}PSS MiB   % of a core")
-    for name, pid in pids.items():
-        memory = pss_mib(pid)
+    load = 0.0
+    for name, each in pids.items():
+        memory = sum(map(pss_mib, each))
+        used = (sum(map(cpu_seconds, each)) - before[name]) / seconds
         total += memory
-        print(f"  {name:20}{memory:10.1f}{(cpu_seconds(pid) - before[name]) / seconds:12.2%}")
-    load = sum(cpu_seconds(pid) - before[name] for name, pid in pids.items()) / seconds
+        load += used
+        print(f"  {name:20}{memory:10.1f}{used:12.2%}")
     print(f"  {'together':20}{total:10.1f}{load:12.2%}")
 
 

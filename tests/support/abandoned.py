@@ -141,7 +141,9 @@ def _wait_for(process: subprocess.Popen[str], word: str) -> None:
 
 
 def _descriptors(pid: int) -> int:
-    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    """Count those of the proxy's processes: its parent's and its workers'."""
+    workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(1 for each in (pid, *workers) for _ in Path(f"/proc/{each}/fd").iterdir())
 
 
 def _settled(pid: int) -> int:

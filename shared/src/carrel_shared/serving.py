@@ -69,44 +69,66 @@ async def serve(
         on_stopping: Called at the first signal, so that endless responses can end by themselves.
         graceful_seconds: How long running requests are given.
     """
-    servers = [
-        _Server(
-            uvicorn.Config(
-                listener.app,
-                **{
-                    "lifespan": "off",
-                    "log_config": None,
-                    "access_log": False,
-                    "server_header": False,
-                    "date_header": False,
-                    "proxy_headers": False,
-                    "ws": "none",
-                    "http": "httptools",
-                    "timeout_graceful_shutdown": graceful_seconds,
-                    **listener.options,
-                },
-            )
-        )
-        for listener in listeners
-    ]
+    serving = Serving(listeners, graceful_seconds=graceful_seconds)
 
     def stop() -> None:
         on_stopping()
-        for server in servers:
-            server.end()
+        serving.end()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     try:
+        await serving.run(on_started)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+class Serving:
+    """Several listeners that begin and end together."""
+
+    def __init__(self, listeners: Sequence[Listener], *, graceful_seconds: int = 5) -> None:
+        self._listeners = listeners
+        self._servers = [_server(listener, graceful_seconds) for listener in listeners]
+
+    def end(self) -> None:
+        """Let running requests finish; called again, cut them."""
+        for server in self._servers:
+            server.end()
+
+    async def run(self, on_started: Callable[[], None] = lambda: None) -> None:
+        """Serve until ended.
+
+        Args:
+            on_started: Called once every listener accepts.
+        """
+        servers = self._servers
         async with asyncio.TaskGroup() as group:
-            for server, listener in zip(servers, listeners, strict=True):
+            for server, listener in zip(servers, self._listeners, strict=True):
                 group.create_task(server.serve(sockets=list(listener.sockets)))
             while not all(  # noqa: ASYNC110 - uvicorn offers a flag and no event
                 server.started or server.should_exit for server in servers
             ):
                 await asyncio.sleep(0.01)
             on_started()
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+
+
+def _server(listener: Listener, graceful_seconds: int) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            listener.app,
+            **{
+                "lifespan": "off",
+                "log_config": None,
+                "access_log": False,
+                "server_header": False,
+                "date_header": False,
+                "proxy_headers": False,
+                "ws": "none",
+                "http": "httptools",
+                "timeout_graceful_shutdown": graceful_seconds,
+                **listener.options,
+            },
+        )
+    )

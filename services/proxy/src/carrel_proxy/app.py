@@ -2,24 +2,19 @@
 
 import asyncio
 import contextlib
-import gc
 import socket
 import ssl
-
-import structlog
+from collections.abc import Callable, Mapping, Sequence
 
 from carrel_proxy.access.guard import Guard
 from carrel_proxy.access.hub import Hub
 from carrel_proxy.access.signin import SignIn
 from carrel_proxy.access.verdicts import Verdicts
-from carrel_proxy.control.api import create_control_app
 from carrel_proxy.control.counted import Counted
-from carrel_proxy.control.metrics import (
-    MetricsPage,
-    page,
-)
+from carrel_proxy.control.pushed import NOTHING, PushedProxy
 from carrel_proxy.control.reports import ActivityReporter, Resync
 from carrel_proxy.control.saved import SavedFiles, SavedTable, SavedVerdicts
+from carrel_proxy.control.shared import Shared
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.access import freshness_of
 from carrel_proxy.engine.access_log import open_access_log
@@ -30,25 +25,27 @@ from carrel_proxy.engine.edge import Edge, limits_of
 from carrel_proxy.engine.hub_watch import HubWatch
 from carrel_proxy.engine.routes import RouteOptions
 from carrel_proxy.mutual_tls import MutualTls, towards_relays
+from carrel_proxy.process.crew import Crew
 from carrel_proxy.relay.relay import Relay
 from carrel_proxy.settings import ProxySettings
+from carrel_proxy.starting import worker_settings
+from carrel_proxy.tls import public_context
 from carrel_shared.addresses import TcpAddress, parse_address
 from carrel_shared.clock import Clock, SystemClock
 from carrel_shared.lines import LineWriter
-from carrel_shared.service_auth import ASGIApp
-from carrel_shared.serving import Listener, serve
+from carrel_shared.logging import configure_logging
 from carrel_shared.settings import SettingsError
 from carrel_shared.tasks import TaskOwner
 from carrel_shared.wire.routes import Route
-
-log = structlog.get_logger(__name__)
 
 LAST_REPORT_SECONDS = 1.0
 """How long the end waits for the hub to take the last report."""
 
 
-class Proxy:
+class Proxy(PushedProxy):
     """All parts of one proxy, wired. Made inside the event loop that runs it."""
+
+    caller = "hub"
 
     def __init__(
         self,
@@ -57,8 +54,12 @@ class Proxy:
         clock: Clock | None = None,
         hub: Hub | None = None,
         lines: LineWriter | None = None,
+        crew: Crew | None = None,
     ) -> None:
+        super().__init__()
         self.settings = settings
+        self.crew = crew or Crew()
+        self.tls: ssl.SSLContext | None = None
         self.clock = clock or SystemClock()
         self.hub = hub or hub_of(settings)
         self.tasks = TaskOwner()
@@ -102,47 +103,59 @@ class Proxy:
             fleet=MutualTls(settings.fleet, towards_relays) if settings.fleet else None,
         )
         self.table = Table(self.dispatcher, self.guard, options, default_route(settings))
-        self._saved_table = SavedTable(settings.state_dir, self.table)
+        self.saved_table = SavedTable(settings.state_dir, self.table)
         self._saved_verdicts = SavedVerdicts(settings.state_dir, self.verdicts)
-        self.saved = SavedFiles(self._saved_table, self._saved_verdicts)
+        # In this order: a table that is saved has its revocations applied to the saved verdicts.
+        self.saved = SavedFiles(self._saved_verdicts, self.saved_table)
         self.counted = Counted(self.edge, self.clock, self.verdicts)
         self._resync = Resync(self.hub, self.table)
-        self._activity = ActivityReporter(self.hub, self.table, self.clock)
+        self.shared = Shared(
+            self.crew, self.edge, self.table, self.guard, self.counted, self.verdicts
+        )
+        self._activity = ActivityReporter(self.hub, self.shared.take_activity, self.clock)
 
-    @property
-    def control_app(self) -> ASGIApp:
-        key = self.settings.control_key.get_secret_value()
-        return create_control_app(self.table, key, self.edge, self.saved, self.counted)
+    # --- alone, as tests run it ---
 
-    async def metrics_text(self) -> str:
-        """Return the page for Prometheus."""
-        return page(self.counted.totals(), self.table.status)
-
-    async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
-        """Take up what was saved, then accept connections on the public sockets."""
+    async def start(
+        self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Take up what was saved, then accept connections on the public sockets and lead."""
+        self.tls = tls
         self.restore()
-        self.table.on_whole = self._resync.note_whole_table
-        self.table.on_gap = self._resync.note_gap
-        self.deadlines.each_tick += [self.guard.sweep, self.hub_watch.look]
-        await self.edge.listen(sockets, tls)
-        self.tasks.start(self.saved.run(), name="save")
-        self.tasks.start(self.edge.tick(), name="tick")
-        self.tasks.start(self._resync.run(), name="resync")
-        self.tasks.start(self._activity.run(), name="activity")
+        await self.accept(sockets)
+        self.lead()
 
-    def restore(self) -> None:
-        """Take up what was saved, and save from now on."""
-        self._saved_table.restore()
+    # --- as one of several workers ---
+
+    def restore(self, kept: Mapping[str, str] = NOTHING) -> None:
+        super().restore(kept)
         self._saved_verdicts.restore()
 
-    async def stop(self) -> None:
-        """Let running requests finish, say what is still to be said, save what is to be kept."""
-        await self.edge.drain(self.settings.drain_seconds)
+    async def open(self, sockets: Sequence[socket.socket]) -> None:
+        self.deadlines.each_tick += [self.guard.sweep, self.hub_watch.look]
+        await self.edge.listen(sockets, self.tls)
+
+    def lead(self) -> None:
+        """Speak with the hub, and write down what it says."""
+        super().lead()
+        self.table.on_whole = self._resync.note_whole_table
+        self.table.on_gap = self._resync.note_gap
+        self._leading.start(self._resync.run(), name="resync")
+        self._leading.start(self._activity.run(), name="activity")
+
+    async def unlead(self) -> None:
+        """Say what is still to be said, save what is to be kept, and write no more."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_REPORT_SECONDS):
                 await self._activity.report()
-        await self.saved.flush()
-        await self.tasks.close()
+        await super().unlead()
+
+    def disown(self) -> None:
+        super().disown()
+        self.table.on_whole = self.table.on_gap = lambda: None
+
+    async def close(self) -> None:
+        await super().close()
         await self.hub.close()
 
 
@@ -162,30 +175,26 @@ def default_route(settings: ProxySettings) -> Route | None:
     return Route(prefix=settings.base_url, targets=[target])
 
 
-async def run(
-    settings: ProxySettings,
-    public: list[socket.socket],
-    control: list[socket.socket],
-    tls: ssl.SSLContext | None,
-    metrics: list[socket.socket],
-    lines: LineWriter,
-) -> None:
-    """Run a proxy on bound sockets until a signal ends it."""
-    relays = settings.mode == "relay"
-    proxy = Relay(settings, lines=lines) if relays else Proxy(settings, lines=lines)
-    await proxy.start(public, tls)
-    listeners = [Listener(proxy.control_app, control)]
-    if metrics:
-        key = settings.metrics_key.get_secret_value() if settings.metrics_key else None
-        listeners.append(Listener(MetricsPage(proxy.metrics_text, key), metrics))
-    gc.freeze()  # what is there now stays: no collection need look at it
-    log.info("proxy_listening", mode=settings.mode, bind=settings.bind, tls=settings.is_tls)
-    try:
-        await serve(
-            listeners,
-            graceful_seconds=1,
-            on_stopping=proxy.edge.stop_listening,
-        )
-    finally:
-        await proxy.stop()
-        log.info("proxy_stopped")
+def worker(descriptor: str, lines: LineWriter) -> Callable[[Crew], PushedProxy]:
+    """Return what makes a worker's proxy, inside its event loop.
+
+    Args:
+        descriptor: Of the settings file's text.
+        lines: Where the log goes.
+
+    Raises:
+        SettingsError: If it cannot be followed.
+        TlsError: If a certificate cannot be used.
+    """
+    settings = worker_settings(descriptor)
+    configure_logging("proxy", level=settings.log_level, json_lines=settings.log_json, to=lines)
+    tls = public_context(settings.certificates) if settings.certificates else None
+
+    def make(crew: Crew) -> PushedProxy:
+        if settings.mode == "relay":
+            return Relay(settings, lines=lines, crew=crew)
+        proxy = Proxy(settings, lines=lines, crew=crew)
+        proxy.tls = tls
+        return proxy
+
+    return make

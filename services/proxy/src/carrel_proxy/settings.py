@@ -163,8 +163,21 @@ class ProxySettings(ServiceSettings):
         description="How long an unused connection to a server is kept. Less than servers keep"
         " theirs.",
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="How many processes serve requests, all on the same addresses: about one for"
+        " each core that the proxy is to use.",
+    )
     drain_seconds: float = Field(
-        default=2, ge=0, description="How long running requests may go on after SIGTERM."
+        default=30, ge=0, description="How long running requests may go on after SIGTERM."
+    )
+    reload_deadline_seconds: float = Field(
+        default=3600,
+        ge=0,
+        description="How long WebSockets and responses that flow may go on, after a reload, in the"
+        " processes from before it.",
     )
     max_head_bytes: int = Field(
         default=32 * 1024, ge=1024, description="Size of a request's head at most."

@@ -19,6 +19,8 @@ from carrel_hub.up.options import UpOptions
 
 AGENT_NAME = "local"
 PROXY_NAME = "edge"
+PROXY_DRAIN_SECONDS = 2
+"""A service is given eight seconds to end, and whoever pressed Ctrl-C waits for it."""
 _ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FAILPOINT = "CARREL_FAILPOINT"
 
@@ -168,6 +170,7 @@ def _proxy_wiring(options: UpOptions, layout: Layout, keys: Keys) -> dict[str, A
         "default_target": f"unix:{layout.hub_public}",
         "state_dir": str(layout.state / "proxy"),
         "insecure": options.insecure,
+        "drain_seconds": PROXY_DRAIN_SECONDS,
     }
     if options.tls_cert and options.tls_key:
         wiring |= {"tls_cert": str(options.tls_cert), "tls_key": str(options.tls_key)}

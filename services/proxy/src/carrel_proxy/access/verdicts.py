@@ -72,12 +72,14 @@ class Verdicts:
         serial: Counts what may have made answers under way wrong.
         version: Counts what may have changed an answer out of the cache, time apart.
         on_change: Called when there is something new to save.
+        on_kept: Called with the key of a verdict that the hub gave just now.
     """
 
     def __init__(self, clock: Clock, freshness: Freshness, most: int) -> None:
         self.serial = 0
         self.version = 0
         self.on_change: Callable[[], None] = lambda: None
+        self.on_kept: Callable[[Key], None] = lambda _key: None
         self._clock = clock
         self._freshness = freshness
         self._most = most
@@ -142,6 +144,7 @@ class Verdicts:
             self.version += 1
         if verdict.allow:
             self.on_change()
+        self.on_kept(key)
         return True
 
     def drop(self, key: Key) -> None:
@@ -173,26 +176,39 @@ class Verdicts:
 
     def snapshot(self) -> list[SavedVerdict]:
         """Return what is worth saving."""
-        now, monotonic = self._clock.now(), self._clock.monotonic()
         return [
-            SavedVerdict(
-                token_hash=key[0],
-                server_id=key[1],
-                verdict=entry.verdict,
-                confirmed_at=now - timedelta(seconds=monotonic - entry.confirmed),
-            )
+            self._as_saved(key, entry)
             for key, entry in self._entries.items()
             if entry.verdict.allow and not entry.recheck
         ]
 
+    def saved(self, key: Key) -> SavedVerdict | None:
+        """Return one verdict as it would be saved."""
+        entry = self._entries.get(key)
+        return self._as_saved(key, entry) if entry is not None else None
+
+    def _as_saved(self, key: Key, entry: _Entry) -> SavedVerdict:
+        age = timedelta(seconds=self._clock.monotonic() - entry.confirmed)
+        return SavedVerdict(
+            token_hash=key[0],
+            server_id=key[1],
+            verdict=entry.verdict,
+            confirmed_at=self._clock.now() - age,
+        )
+
     def restore(self, saved: Iterable[SavedVerdict]) -> None:
-        """Take up what was saved before a restart, as old as it is by now."""
+        """Take up what was saved before a restart, or by another worker, as old as it is by now.
+
+        What is known here already and was confirmed later stays.
+        """
         now, monotonic = self._clock.now(), self._clock.monotonic()
         for one in saved:
             age = (now - one.confirmed_at).total_seconds()
             if age >= 0:  # one from the future says that the clock was moved, and proves nothing
                 key = (one.token_hash, one.server_id)
-                self._entries[key] = _Entry(one.verdict, monotonic - age)
+                known = self._entries.get(key)
+                if known is None or known.recheck or known.confirmed < monotonic - age:
+                    self._entries[key] = _Entry(one.verdict, monotonic - age)
 
 
 def build_grant(key: Key, via: Via, verdict: Verdict, *, bare: bool = False) -> Grant:

@@ -9,9 +9,11 @@ from urllib.parse import parse_qsl
 import structlog
 
 from carrel_proxy.chp.metrics import Metrics
+from carrel_proxy.chp.shared import ChpShared
 from carrel_proxy.chp.table import ChpTable, clean_key, parse_time
 from carrel_proxy.core.head import is_host
 from carrel_proxy.errors import BadTargetError
+from carrel_proxy.process.crew import CrewError
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +38,11 @@ class RoutesApi:
     Whoever calls must show the token before anything else is looked at.
     """
 
-    def __init__(self, table: ChpTable, token: str | None, metrics: Metrics) -> None:
+    def __init__(
+        self, table: ChpTable, token: str | None, metrics: Metrics, shared: ChpShared
+    ) -> None:
         self._table = table
+        self._shared = shared
         self._token = token.encode("utf-8") if token is not None else None
         self._metrics = metrics
 
@@ -48,6 +53,9 @@ class RoutesApi:
             status, value = await self._answer(scope, receive)
         except _Refusal as refusal:
             status, value = refusal.status, refusal.text
+        except CrewError as error:
+            log.error("route_not_in_force_everywhere", reason=str(error))
+            status, value = 503, str(error)
         except Exception:
             log.exception("api_request_failed")
             status, value = 500, "the proxy has failed; its log says how"
@@ -64,15 +72,17 @@ class RoutesApi:
             raise _Refusal(405, "routes are got, posted and deleted")
         key = _key(path.removeprefix(PREFIX))
         if method == "POST":
-            self._post(key, await _body(receive))
+            await self._post(key, await _body(receive))
             return 201, ""
         if method == "DELETE":
             self._metrics.api_route_delete += 1
             if not self._table.delete(key):
                 raise _Refusal(404)
+            await self._shared.delete(key)
             log.info("route_deleted", path=key)
             return 204, ""
         self._metrics.api_route_get += 1
+        await self._shared.gather_activity()
         if path.rstrip(b"/") == PREFIX:
             return 200, self._list(scope["query_string"])
         route = self._table.get(key)
@@ -100,7 +110,7 @@ class RoutesApi:
         except ValueError:
             raise _Refusal(400, "inactive_since is no ISO 8601 time") from None
 
-    def _post(self, key: str, body: bytes) -> None:
+    async def _post(self, key: str, body: bytes) -> None:
         try:
             data = json.loads(body.decode("utf-8"))
         except (ValueError, RecursionError):
@@ -111,6 +121,7 @@ class RoutesApi:
             self._table.put(key, data)
         except BadTargetError as error:
             raise _Refusal(400, str(error)) from error
+        await self._shared.put(key, data)
         self._metrics.api_route_add += 1
         log.info("route_added", path=key)
 

@@ -87,6 +87,9 @@ class Options:
         timeout: Seconds a client may be silent, None for our own limits.
         proxy_timeout: Seconds a target may be silent, None for ever.
         keep_alive: Seconds a client's connection is kept between two requests.
+        storage: Where the routes are kept; None for memory.
+        reload_deadline: Seconds that sockets stay open after a reload.
+        check: Only see whether all this can be followed.
     """
 
     ip: str
@@ -123,6 +126,10 @@ class Options:
     proxy_timeout: float | None
     keep_alive: float
     trusted_peers: tuple[str, ...]
+    workers: int
+    storage: Path | None
+    reload_deadline: float
+    check: bool
     ignored: tuple[tuple[str, str], ...]
 
 
@@ -144,6 +151,18 @@ def _number(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port")
     return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 64")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return float(text)
 
 
 def _milliseconds(text: str) -> float:
@@ -208,7 +227,27 @@ def _parser() -> argparse.ArgumentParser:
     add("--timeout", type=_milliseconds, metavar="MS", help="clients may be silent so long")
     add("--proxy-timeout", type=_milliseconds, metavar="MS", help="targets, likewise")
     add("--keep-alive-timeout", type=_milliseconds, metavar="MS", help="(5000)")
-    add("--storage-backend", metavar="M", help="ignored: routes are kept in memory")
+    add(
+        "--storage-backend",
+        metavar="M",
+        help="memory (which a crash of a worker and a reload leave as it is), or file:PATH, which"
+        " outlives the proxy",
+    )
+    add(
+        "--workers",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="Carrel's own: how many processes serve requests (1)",
+    )
+    add(
+        "--reload-deadline",
+        type=_seconds,
+        default=3600.0,
+        metavar="SECONDS",
+        help="Carrel's own: how long WebSockets stay open after a reload (3600)",
+    )
+    add("--check", action="store_true", help="Carrel's own: check the options and end")
     add(
         "--access-log",
         choices=("off", "errors", "all"),
@@ -288,6 +327,10 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Option
         proxy_timeout=raw.proxy_timeout or None,
         keep_alive=raw.keep_alive_timeout or _KEEP_ALIVE_SECONDS,
         trusted_peers=(*_LOOPBACK, *(_network(text) for text in raw.trusted_peer)),
+        workers=raw.workers,
+        storage=_storage(raw.storage_backend),
+        reload_deadline=raw.reload_deadline,
+        check=raw.check,
         ignored=tuple(_ignored(raw)),
     )
 
@@ -363,6 +406,13 @@ def _custom_header(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _storage(backend: str | None) -> Path | None:
+    kind, _, path = (backend or "").partition(":")
+    if kind == "file" and not path:
+        raise OptionsError("--storage-backend file:PATH needs the path")
+    return Path(path) if kind == "file" else None
+
+
 def _network(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text))
@@ -391,8 +441,9 @@ def _ignored(raw: argparse.Namespace) -> list[tuple[str, str]]:
         notes.append(("--ssl-allow-rc4", "RC4 is broken"))
     if raw.ssl_dhparam is not None:
         notes.append(("--ssl-dhparam", "keys are agreed on with ECDHE, which needs no file"))
-    if raw.storage_backend is not None:
-        notes.append(("--storage-backend", "it names a Node module; routes are kept in memory"))
+    if raw.storage_backend not in (None, "memory") and not raw.storage_backend.startswith("file:"):
+        words = "it names a Node module; routes are kept in memory, or with file:PATH in a file"
+        notes.append(("--storage-backend", words))
     if raw.redirect_port is not None and (raw.port == 80 or raw.socket is not None):
         notes.append(("--redirect-port", "the public side is port 80 or a socket"))
     if raw.api_socket is not None and (raw.api_ip is not None or raw.api_port is not None):

@@ -2,20 +2,17 @@
 
 import contextlib
 import functools
-import gc
 import os
-import resource
 import socket
 import ssl
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 
 import httpx
 import structlog
-import uvloop
 
 from carrel_proxy.chp import sockets, tls
 from carrel_proxy.chp.api import HttpsRedirect, RoutesApi
@@ -25,6 +22,8 @@ from carrel_proxy.chp.metrics import Metrics
 from carrel_proxy.chp.metrics import families as chp_families
 from carrel_proxy.chp.options import TOKEN_VARIABLE, Options, OptionsError, read_options
 from carrel_proxy.chp.pages import TARGET_SECONDS, ErrorPages
+from carrel_proxy.chp.shared import ChpShared
+from carrel_proxy.chp.storage import RouteFile
 from carrel_proxy.chp.table import ChpTable
 from carrel_proxy.chp.targets import http_url
 from carrel_proxy.control.counted import Counted
@@ -35,28 +34,39 @@ from carrel_proxy.engine.access_log import open_access_log
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
 from carrel_proxy.engine.edge import Edge, Limits
+from carrel_proxy.process.crew import Crew
+from carrel_proxy.process.launch import Run, is_reload, launch, report_failure
 from carrel_shared.addresses import AddressError
 from carrel_shared.clock import Clock, SystemClock
-from carrel_shared.lines import LAST_LINES_SECONDS, LineWriter
+from carrel_shared.lines import LineWriter
 from carrel_shared.logging import configure_logging
-from carrel_shared.serving import Listener, serve
+from carrel_shared.serving import Listener
+from carrel_shared.settings import process_environment
 from carrel_shared.tasks import TaskOwner
 
 log = structlog.get_logger(__name__)
 
 ENDED_BY_SIGNAL = 2
 """The exit status after SIGTERM and SIGINT; the original has it so."""
-DRAIN_SECONDS = 1.0
+DRAIN_SECONDS = 1.5
+"""JupyterHub kills what is there two seconds after it asked it to end."""
 
 
 class ChpProxy:
     """All parts, wired. Made inside the event loop that runs it."""
 
     def __init__(
-        self, options: Options, *, clock: Clock | None = None, lines: LineWriter | None = None
+        self,
+        options: Options,
+        *,
+        clock: Clock | None = None,
+        lines: LineWriter | None = None,
+        crew: Crew | None = None,
     ) -> None:
         clock = clock or SystemClock()
         self.options = options
+        self.crew = crew or Crew()
+        self.tls: ssl.SSLContext | None = None
         self.tasks = TaskOwner()
         self.metrics = Metrics()
         self.counters = Counters()
@@ -89,32 +99,84 @@ class ChpProxy:
             access_log=open_access_log(options.access_log, lines, clock, as_json=False),
         )
         self.counted = Counted(self.edge, clock)
-        self.api = RoutesApi(self.table, options.token, self.metrics)
+        file = RouteFile(options.storage) if options.storage is not None else None
+        self.shared = ChpShared(self.crew, self.table, self.metrics, self.counted, file)
+        self.crew.snapshot = self.shared.snapshot
+        self.crew.take = self.shared.take
+        self.api = RoutesApi(self.table, options.token, self.metrics, self.shared)
 
     async def metrics_text(self) -> str:
         """Return the page for Prometheus: the original's names, then those of the engine."""
-        totals = self.counted.totals()
+        totals, metrics = await self.shared.counts()
         return render(
-            (
-                *chp_families(self.metrics.snapshot()),
-                *process_families(totals.process),
-                *families(totals),
-            )
+            (*chp_families(metrics), *process_families(totals.process), *families(totals))
         )
+
+    # --- alone, as tests run it ---
 
     async def start(
         self, public: Sequence[socket.socket], public_tls: ssl.SSLContext | None
     ) -> None:
         """Accept connections on the public sockets."""
-        await self.edge.listen(public, public_tls)
-        self.tasks.start(self.edge.tick(), name="tick")
+        self.tls = public_tls
+        await self.accept(public)
 
     async def stop(self) -> None:
         """Let running requests finish for a moment, then end what is open."""
         await self.edge.drain(DRAIN_SECONDS)
+        await self.close()
+
+    # --- as one of several workers ---
+
+    def restore(self, kept: Mapping[str, str]) -> None:
+        self.shared.restore(kept)
+
+    def snapshot(self) -> bytes:
+        return self.shared.snapshot()
+
+    def take(self, snapshot: bytes) -> None:
+        self.shared.take(snapshot)
+
+    async def accept(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept connections on the public sockets."""
+        await self.edge.listen(sockets, self.tls)
+        self.tasks.start(self.edge.tick(), name="tick")
+        options = self.options
+        log.info(
+            "proxy_listening",
+            public=options.socket or f"{options.ip or '*'}:{options.port}",
+            api=options.api_socket or f"{options.api_ip or '*'}:{options.api_port}",
+            tls=self.tls is not None,
+            host_routing=options.host_routing,
+        )
+
+    def lead(self) -> None:
+        """Nothing is done unasked."""
+
+    async def unlead(self) -> None:
+        """Nothing is left undone: what was answered is written down."""
+
+    def disown(self) -> None:
+        """Nothing is written unasked."""
+
+    def listeners(self, found: dict[str, list[socket.socket]]) -> list[Listener]:
+        options = self.options
+        context = tls.api_tls(options)
+        result = [Listener(self.api, found["api"], api_listener_options(context))]
+        if "metrics" in found:
+            result.append(Listener(MetricsPage(self.metrics_text), found["metrics"]))
+        if "redirect" in found:
+            port = options.redirect_to or options.port
+            result.append(Listener(HttpsRedirect(port), found["redirect"]))
+        return result
+
+    async def close(self) -> None:
+        if not self.crew.leads:
+            self.shared.say_farewell()
         await self.tasks.close()
         self.table.close()
         await self.pages.close()
+        log.info("proxy_stopped")
 
 
 def rules_of(options: Options) -> Rules:
@@ -165,38 +227,6 @@ def _error_pages(options: Options) -> ErrorPages:
     return ErrorPages(target=url, client=client)
 
 
-def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run until a signal; returns the exit status."""
-    lines = LineWriter(sys.stderr.fileno())
-    with contextlib.ExitStack() as stack:
-        stack.callback(lines.settle, LAST_LINES_SECONDS)
-        try:
-            options = read_options(arguments, environ)
-            configure_logging("proxy", level=options.log_level, to=lines)
-            public_tls = tls.public_tls(options)
-            tls.target_tls(options)
-            api_tls = tls.api_tls(options)
-            public = sockets.bind_public(options)
-            api = sockets.bind_api(options)
-            metrics = sockets.bind_metrics(options)
-            redirect = sockets.bind_redirect(options)
-            for listener in (*public, *api, *metrics, *redirect):
-                stack.enter_context(listener)
-            stack.enter_context(_pid_file(options.pid_file))
-        except (OptionsError, AddressError) as error:
-            sys.stderr.write(f"carrel-proxy: {error}\n")
-            return 1
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        for option, reason in options.ignored:
-            log.warning("option_ignored", option=option, reason=reason)
-        if options.token is None:
-            log.warning("api_open", reason=f"{TOKEN_VARIABLE} is not set")
-        extra = Extra(metrics, redirect, lines)
-        uvloop.run(run(options, public, api, extra, public_tls, api_tls))
-    return ENDED_BY_SIGNAL
-
-
 def api_listener_options(context: ssl.SSLContext | None) -> dict[str, Any]:
     """Return what makes a listener of uvicorn's speak TLS; nothing for plain HTTP."""
     if context is None:
@@ -204,60 +234,65 @@ def api_listener_options(context: ssl.SSLContext | None) -> dict[str, Any]:
     return {"ssl_context_factory": lambda _config, _default: context}
 
 
-class Extra:
-    """Listeners beside the public one and the API, where they are asked for, and the log."""
-
-    def __init__(
-        self, metrics: list[socket.socket], redirect: list[socket.socket], lines: LineWriter
-    ) -> None:
-        self.metrics = metrics
-        self.redirect = redirect
-        self.lines = lines
-
-
-async def run(
-    options: Options,
-    public: list[socket.socket],
-    api: list[socket.socket],
-    extra: Extra,
-    public_tls: ssl.SSLContext | None,
-    api_tls: ssl.SSLContext | None,
-) -> None:
-    """Run a proxy on bound sockets until a signal ends it."""
-    proxy = ChpProxy(options, lines=extra.lines)
-    listeners = [Listener(proxy.api, api, api_listener_options(api_tls))]
-    if extra.metrics:
-        listeners.append(Listener(MetricsPage(proxy.metrics_text), extra.metrics))
-    if extra.redirect:
-        port = options.redirect_to or options.port
-        listeners.append(Listener(HttpsRedirect(port), extra.redirect))
-    await proxy.start(public, public_tls)
-    gc.freeze()  # what is there now stays: no collection need look at it
-    log.info(
-        "proxy_listening",
-        public=options.socket or f"{options.ip or '*'}:{options.port}",
-        api=options.api_socket or f"{options.api_ip or '*'}:{options.api_port}",
-        tls=public_tls is not None,
-        host_routing=options.host_routing,
-    )
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Start the proxy; return the exit status if it does not start."""
     try:
-        await serve(listeners, graceful_seconds=1, on_stopping=proxy.edge.stop_listening)
-    finally:
-        await proxy.stop()
-        log.info("proxy_stopped")
+        options = read_options(arguments, environ)
+        configure_logging("proxy", level=options.log_level)
+        tls.public_tls(options)
+        tls.target_tls(options)
+        tls.api_tls(options)
+        if not options.check:
+            _start(options, arguments, environ)
+    except (OptionsError, AddressError, OSError) as error:
+        sys.stderr.write(f"carrel-proxy: {error}\n")
+        report_failure(str(error), environ)
+        return 1
+    return 0
 
 
-@contextlib.contextmanager
-def _pid_file(path: Path | None) -> Iterator[None]:
-    """Keep a file with the process's id while it runs."""
-    if path is None:
-        yield
-        return
+def _start(options: Options, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+    with contextlib.ExitStack() as stack:
+        if options.pid_file is not None and not is_reload(environ):
+            stack.callback(options.pid_file.unlink, missing_ok=True)
+            _write_pid(options.pid_file)
+        for option, reason in options.ignored:
+            log.warning("option_ignored", option=option, reason=reason)
+        if options.token is None:
+            log.warning("api_open", reason=f"{TOKEN_VARIABLE} is not set")
+        launch(plan_of(options, arguments), environ)
+
+
+def plan_of(options: Options, arguments: Sequence[str]) -> Run:
+    """Return what the parent is to do."""
+    return Run(
+        arguments=arguments,
+        wanted=sockets.wanted(options),
+        worker=["chp", *arguments],
+        workers=options.workers,
+        drain_seconds=DRAIN_SECONDS,
+        deadline_seconds=options.reload_deadline,
+        exit_status=ENDED_BY_SIGNAL,
+        pid_file=str(options.pid_file.absolute()) if options.pid_file is not None else "",
+    )
+
+
+def _write_pid(path: Path) -> None:
     try:
         path.write_text(f"{os.getpid()}\n")
     except OSError as error:
         raise OptionsError(f"--pid-file {path}: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+
+
+def worker(arguments: Sequence[str], lines: LineWriter) -> Callable[[Crew], ChpProxy]:
+    """Return what makes a worker's proxy, inside its event loop."""
+    options = read_options(arguments, process_environment())
+    configure_logging("proxy", level=options.log_level, to=lines)
+    public_tls = tls.public_tls(options)
+
+    def make(crew: Crew) -> ChpProxy:
+        proxy = ChpProxy(options, lines=lines, crew=crew)
+        proxy.tls = public_tls
+        return proxy
+
+    return make

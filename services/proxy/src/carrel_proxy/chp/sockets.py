@@ -5,55 +5,45 @@ import socket
 from pathlib import Path
 
 from carrel_proxy.chp.options import Options
+from carrel_proxy.process.launch import Wanted
 from carrel_shared.addresses import AddressError, TcpAddress, UnixAddress, bind_address
 
 _EVERYBODY_MAY_CONNECT = 0o666
 
 
-def bind_public(options: Options) -> list[socket.socket]:
-    """Return the public sockets; this and those below raise `AddressError` for what is taken."""
-    if options.socket is not None:
-        return [_unix(options.socket, _EVERYBODY_MAY_CONNECT)]
-    return _tcp(options.ip, options.port)
+def wanted(options: Options) -> list[Wanted]:
+    """Return all that is to be listened on. Unix sockets but the public one are this account's.
+
+    What is taken raises `AddressError` when it is bound.
+    """
+    found = _either("public", options.socket, _EVERYBODY_MAY_CONNECT, options.ip, options.port)
+    found += _either("api", options.api_socket, 0o600, options.api_ip, options.api_port)
+    if options.metrics_socket is not None or options.metrics_port is not None:
+        port = options.metrics_port or 0
+        found += _either("metrics", options.metrics_socket, 0o600, options.metrics_ip, port)
+    if options.redirect_port is not None and options.port != 80 and options.socket is None:
+        found += _tcp("redirect", options.ip, options.redirect_port)
+    return found
 
 
-def bind_api(options: Options) -> list[socket.socket]:
-    """Return the API's sockets. A unix one is this account's alone."""
-    if options.api_socket is not None:
-        return [_unix(options.api_socket, 0o600)]
-    return _tcp(options.api_ip, options.api_port)
+def _either(role: str, path: str | None, mode: int, ip: str, port: int) -> list[Wanted]:
+    if path is None:
+        return _tcp(role, ip, port)
+    address = UnixAddress(str(Path.cwd() / path))
+    return [Wanted(role, str(address), lambda: bind_address(address, mode=mode))]
 
 
-def bind_metrics(options: Options) -> list[socket.socket]:
-    """Return the sockets of the metrics; none if they are not asked for."""
-    if options.metrics_socket is not None:
-        return [_unix(options.metrics_socket, 0o600)]
-    if options.metrics_port is None:
-        return []
-    return _tcp(options.metrics_ip, options.metrics_port)
-
-
-def bind_redirect(options: Options) -> list[socket.socket]:
-    """Return the sockets of the redirect to HTTPS; none where it makes no sense."""
-    if options.redirect_port is None or options.port == 80 or options.socket is not None:
-        return []
-    return _tcp(options.ip, options.redirect_port)
-
-
-def _unix(path: str, mode: int) -> socket.socket:
-    return bind_address(UnixAddress(str(Path.cwd() / path)), mode=mode)
-
-
-def _tcp(ip: str, port: int) -> list[socket.socket]:
+def _tcp(role: str, ip: str, port: int) -> list[Wanted]:
     """Listen on one address; on all, or on both of localhost's, each family has its socket."""
     pairs = {"": ("0.0.0.0", "::"), "*": ("0.0.0.0", "::"), "localhost": ("127.0.0.1", "::1")}
     if ip not in pairs:
-        return [bind_address(TcpAddress(ip.strip("[]"), port))]
+        address = TcpAddress(ip.strip("[]"), port)
+        return [Wanted(role, str(address), lambda: bind_address(address))]
     first, second = pairs[ip]
-    sockets = [bind_address(TcpAddress(first, port))]
-    if (listener := _v6_only(second, port)) is not None:
-        sockets.append(listener)
-    return sockets
+    return [
+        Wanted(role, f"{first}:{port}", lambda: bind_address(TcpAddress(first, port))),
+        Wanted(role, f"[{second}]:{port}", lambda: _v6_only(second, port)),
+    ]
 
 
 def _v6_only(ip: str, port: int) -> socket.socket | None:

@@ -27,9 +27,10 @@ class ChpRoute(LiveRoute):
         key: The path it was posted under, decoded.
         data: The object that was posted.
         target: Where it leads; None for the one that stands for no route.
+        used: When it was last used, or made; monotonic seconds.
     """
 
-    __slots__ = ("_clock", "_monotonic", "_used", "data", "key", "target")
+    __slots__ = ("_clock", "_monotonic", "data", "key", "target", "used")
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class ChpRoute(LiveRoute):
         self.requests = self.sockets = self.received = self.sent = 0
         self._clock = clock
         self._monotonic = clock.monotonic
-        self._used = clock.monotonic()
+        self.used = clock.monotonic()
         self._deadlines = deadlines
         self._logged = float("-inf")
         self.last_head = None
@@ -76,12 +77,12 @@ class ChpRoute(LiveRoute):
 
     @active_at.setter
     def active_at(self, _ticks: float | None) -> None:
-        self._used = self._monotonic()
+        self.used = self._monotonic()
 
     @property
     def used_at(self) -> datetime:
         """When it was last used, or made."""
-        return self._clock.now() - timedelta(seconds=self._monotonic() - self._used)
+        return self._clock.now() - timedelta(seconds=self._monotonic() - self.used)
 
     def shown(self) -> dict[str, Any]:
         """Return what the API says of this route."""
@@ -118,12 +119,13 @@ class ChpTable:
         self._idle_seconds = idle_seconds
         self.nowhere = ChpRoute("", [], {}, None, [], deadlines=deadlines, clock=clock)
 
-    def put(self, key: str, data: dict[str, Any]) -> None:
+    def put(self, key: str, data: dict[str, Any], used: float | None = None) -> None:
         """Add a route, or replace the whole of the one with this key.
 
         Args:
             key: As `clean_key` returns it.
             data: With a string `target`; kept as it is.
+            used: When it was made or used, monotonic seconds; None for now.
 
         Raises:
             BadTargetError: If no request can match the key, or the target cannot be used.
@@ -144,6 +146,7 @@ class ChpTable:
         route = ChpRoute(
             key, segments, data, target, [pool], deadlines=self._deadlines, clock=self._clock
         )
+        route.used = route.used if used is None else used
         old = self._routes.get(key)
         self._routes[key] = route
         self.trie.put_at(segments, route)
@@ -169,6 +172,19 @@ class ChpTable:
             for key, route in self._routes.items()
             if inactive_since is None or route.used_at < inactive_since
         }
+
+    def posted(self) -> dict[str, dict[str, Any]]:
+        """Return the routes as they were posted."""
+        return {key: route.data for key, route in self._routes.items()}
+
+    def used(self) -> dict[str, float]:
+        """Return when each route was last used; monotonic seconds, the same in all processes."""
+        return {key: route.used for key, route in self._routes.items()}
+
+    def note_used(self, key: str, at: float) -> None:
+        """Note that a route was used, perhaps by another worker."""
+        if (route := self._routes.get(key)) is not None:
+            route.used = max(route.used, at)
 
     def close(self) -> None:
         for route in self._routes.values():

@@ -8,11 +8,12 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from carrel_proxy import __version__
-from carrel_proxy.control.counted import Counted
 from carrel_proxy.control.saved import SavedFiles
+from carrel_proxy.control.shared import Shared
 from carrel_proxy.control.table import Table, large_heap_grows
 from carrel_proxy.engine.edge import Edge
 from carrel_proxy.errors import BadTargetError, TableMismatchError
+from carrel_proxy.process.crew import CrewError
 from carrel_shared.service_auth import ASGIApp, ServiceGate
 from carrel_shared.wire.counters import ProxyCounters
 from carrel_shared.wire.errors import ErrorBody
@@ -34,7 +35,7 @@ def create_control_app(
     key: str,
     edge: Edge,
     saved: SavedFiles,
-    counted: Counted,
+    shared: Shared,
     *,
     caller: str = "hub",
 ) -> ASGIApp:
@@ -53,6 +54,7 @@ def create_control_app(
         body = await _body(request)
         with large_heap_grows():
             status = table.put(_parse(RouteTable, body), body)
+        await shared.tell_table(body)
         await saved.flush()
         return _json(status)
 
@@ -64,6 +66,7 @@ def create_control_app(
             status = table.change(changes, body)
         except TableMismatchError:
             return _json(table.status, 409)
+        await shared.tell_changes(changes, body)
         await saved.flush()
         return _json(status)
 
@@ -81,13 +84,11 @@ def create_control_app(
         after: str = "",
         limit: Annotated[int, Query(ge=0, le=MOST_ROUTES)] = 1000,
     ) -> Response:
-        prefixes = sorted(prefix for prefix in table.routes if prefix > after)
-        routes = (table.routes[prefix] for prefix in prefixes)
-        shown = counted.routes(routes, active_since=active_since, limit=limit + 1)
+        shown = await shared.routes(after, active_since=active_since, limit=limit + 1)
         page = shown[:limit]
         return _json(
             ProxyCounters(
-                totals=counted.totals(),
+                totals=await shared.totals(),
                 table=table.status,
                 routes=page,
                 next=page[-1].prefix if page and len(shown) > limit else None,
@@ -97,7 +98,11 @@ def create_control_app(
     @app.get(HEALTH_PATH)
     async def get_health() -> dict[str, str | int]:
         status = "draining" if edge.draining else "ok"
-        return {"status": status, "connections": edge.connections, "saved": saved.ok}
+        return {"status": status, "connections": await shared.connections(), "saved": saved.ok}
+
+    @app.exception_handler(CrewError)
+    async def not_all_told(_request: Request, error: Exception) -> Response:
+        return _error(503, "not_in_force", str(error))
 
     @app.exception_handler(BadTargetError)
     async def bad_target(_request: Request, error: Exception) -> Response:

@@ -1,7 +1,7 @@
 """What the proxy tells the hub unasked: where its table stands, and which servers are in use."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 import structlog
@@ -17,6 +17,9 @@ log = structlog.get_logger(__name__)
 ACTIVITY_SECONDS = 30.0
 GAP_SECONDS = 1.0
 """How long the hub is given to send the whole table by itself after it was told of a gap."""
+
+
+TakeActivity = Callable[[], Awaitable[dict[str, float]]]
 
 
 class Resync:
@@ -60,9 +63,10 @@ class Resync:
 class ActivityReporter:
     """Reports in batches when servers were used; what could not be reported goes with the next."""
 
-    def __init__(self, hub: Hub, table: Table, clock: Clock) -> None:
+    def __init__(self, hub: Hub, take: TakeActivity, clock: Clock) -> None:
+        """`take` returns when each server was used since it was last asked, monotonic seconds."""
         self._hub = hub
-        self._table = table
+        self._take = take
         self._clock = clock
         self._unreported: dict[str, datetime] = {}
 
@@ -74,8 +78,9 @@ class ActivityReporter:
 
     async def report(self) -> None:
         """Report once, if there is something to say."""
+        found = await self._take()
         now, monotonic = self._clock.now(), self._clock.monotonic()
-        for server_id, at in self._table.take_activity().items():
+        for server_id, at in found.items():
             self._unreported[server_id] = now - timedelta(seconds=max(monotonic - at, 0))
         if not self._unreported:
             return

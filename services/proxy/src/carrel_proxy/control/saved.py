@@ -44,6 +44,7 @@ class Saved(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.ok = True
+        self._given_up = False
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
         self._in_thread = threading.Lock()
@@ -51,6 +52,14 @@ class Saved(ABC):
     @abstractmethod
     def _work(self) -> Callable[[], None] | None:
         """Return what is to be done in a thread; None if there is nothing to write."""
+
+    @abstractmethod
+    def take_over(self) -> None:
+        """Write from now on; what is in force here counts, and not what the file says."""
+
+    def give_up(self) -> None:
+        """Write no more: the file is another process's from now on."""
+        self._given_up = True
 
     def note_change(self) -> None:
         self._changed.set()
@@ -68,7 +77,7 @@ class Saved(ABC):
     async def flush(self) -> bool:
         """Write now, if there is something new; False if it could not be written."""
         async with self._writing:
-            work = self._work()
+            work = self._work() if not self._given_up else None
             if work is None:
                 return True
             try:
@@ -127,6 +136,15 @@ class SavedTable(Saved):
             self._behind = True
         if self._behind:
             self.note_change()
+        self._follow_table()
+
+    def take_over(self) -> None:
+        self._given_up = False
+        self._behind = True
+        self.note_change()
+        self._follow_table()
+
+    def _follow_table(self) -> None:
         self._table.keep_whole = self._keep_whole
         self._table.keep_change = self._keep_change
 
@@ -200,6 +218,12 @@ class SavedVerdicts(Saved):
             log.error("verdicts_not_restored", reason=_why(error))
         self._verdicts.on_change = self.note_change
 
+    def take_over(self) -> None:
+        """Others' verdicts are in the file alone, so they are taken up first."""
+        self._given_up = False
+        self.restore()
+        self.note_change()
+
     def note_change(self) -> None:
         self._dirty = True
         super().note_change()
@@ -231,6 +255,16 @@ class SavedFiles:
     def ok(self) -> bool:
         """Whether what is in force would be so after a crash."""
         return all(file.ok for file in self._files)
+
+    def take_over(self) -> None:
+        """Write from now on; what is in force here counts, and not what the files say."""
+        for file in self._files:
+            file.take_over()
+
+    def give_up(self) -> None:
+        """Write no more: the files are another process's from now on."""
+        for file in self._files:
+            file.give_up()
 
     async def flush(self) -> bool:
         """Write what has changed; False if that is not possible."""

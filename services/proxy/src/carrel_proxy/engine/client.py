@@ -32,6 +32,8 @@ MOST_BUFFERED = 64 * 1024
 LINGER_SECONDS = 2.0
 """How long a client may still send after an answer that ends the connection: were it closed at
 once, the kernel would reset it, and the answer might be lost on its way."""
+LEAVE_SECONDS = 1.0
+"""How long a client may still begin a request on a connection that takes no more after that."""
 _CUT_SHORT = "the message ends in the middle"
 
 
@@ -51,6 +53,7 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "__weakref__",
         "_advancing",
         "_buffer",
         "_checked",
@@ -415,9 +418,9 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
 
     def drain(self) -> None:
-        """Take no further request."""
+        """Take one more request at most, if it comes soon: it may be on its way already."""
         if self.exchange is None and not self._lingering:
-            self.transport.close()
+            self.deadline = min(self.deadline, self.edge.deadlines.now + LEAVE_SECONDS)
 
     def revoked(self) -> None:
         """What let the request pass has ended."""

@@ -7,6 +7,7 @@ import itertools
 import secrets
 import socket
 import ssl
+import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,6 +34,7 @@ log = structlog.get_logger(__name__)
 TIMED_A_TICK = 100
 LOG_SECONDS = 10.0
 _BACKLOG = 2048
+_LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,8 @@ class Edge:
         self._logged = float("-inf")
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(5).encode("ascii")
-        self._empty = asyncio.Event()
+        self._arriving: weakref.WeakSet[ClientConnection] = weakref.WeakSet()
+        self._changed = asyncio.Event()
         self._no_tunnels = asyncio.Event()
 
     # --- life ---
@@ -145,12 +148,13 @@ class Edge:
     ) -> None:
         """Accept connections."""
         loop = asyncio.get_running_loop()
+        client = self._plain_client if tls is None else self._tls_client
         for listening in sockets:
             handshake = self.limits.handshake_seconds if tls is not None else None
             probe_silent_peers(listening, self.limits.vanished_seconds)
             if listening.family == socket.AF_UNIX:
                 server = await loop.create_unix_server(
-                    lambda: ClientConnection(self),
+                    client,
                     sock=listening,
                     backlog=_BACKLOG,
                     ssl=tls,
@@ -158,7 +162,7 @@ class Edge:
                 )
             else:
                 server = await loop.create_server(
-                    lambda: ClientConnection(self),
+                    client,
                     sock=listening,
                     backlog=_BACKLOG,
                     ssl=tls,
@@ -176,22 +180,45 @@ class Edge:
             await asyncio.sleep(TICK_SECONDS)
             self.deadlines.tick()
 
+    def close_listeners(self) -> None:
+        """Accept no more."""
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.close()
+
     def stop_listening(self) -> None:
         """Accept no more, and let no connection carry another request."""
         self.draining = True
-        for server in self._servers:
-            server.close()
+        self.close_listeners()
         for client in list(self._clients):
             client.drain()
-        self._note_empty()
+        self._note_end()
+
+    async def wait_until_idle(self, seconds: float) -> None:
+        """Wait until nothing is open, but not longer than this."""
+        if not await self._wait(lambda: not self._tunnels and self._is_empty(), seconds):
+            log.info("sockets_cut", count=self.connections, after_seconds=seconds)
+
+    async def _wait(self, over: Callable[[], bool], seconds: float) -> bool:
+        """Wait until connections have ended; False if it takes too long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not over():
+                    self._changed.clear()
+                    with contextlib.suppress(TimeoutError):  # a handshake that fails is not told
+                        async with asyncio.timeout(_LOOK_SECONDS):
+                            await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _is_empty(self) -> bool:
+        return not self._clients and not self._arriving
 
     async def drain(self, seconds: float) -> None:
         """Let running requests finish, then end what is left."""
         self.stop_listening()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._empty.wait()
-        except TimeoutError:
+        if not await self._wait(self._is_empty, seconds):
             log.info("requests_cut", count=len(self._clients))
         await self._leave_tunnels()
         for client in list(self._clients):
@@ -211,6 +238,15 @@ class Edge:
             tunnel.cut()
 
     # --- connections ---
+
+    def _plain_client(self) -> ClientConnection:
+        return ClientConnection(self)
+
+    def _tls_client(self) -> ClientConnection:
+        """A client that is shaking hands, and connected after that."""
+        client = ClientConnection(self)
+        self._arriving.add(client)
+        return client
 
     def peer_of(self, transport: asyncio.Transport) -> tuple[bytes, bool, bytes]:
         """Return a client's address, whether it is a proxy we believe, and what it is counted as.
@@ -235,6 +271,8 @@ class Edge:
     def connected(self, client: ClientConnection) -> str | None:
         """Take note of a client; the reason if there is no room for it."""
         self._clients.add(client)
+        if self._arriving:
+            self._arriving.discard(client)
         self.deadlines.add(client)
         self.counters.connections += 1
         return self._caps.enter(client.counted_as)
@@ -252,7 +290,7 @@ class Edge:
         self._caps.leave(client.counted_as)
         self.deadlines.discard(client)
         self.half_closed.discard(client)
-        self._note_empty()
+        self._note_end()
 
     def tunnel_opened(self, tunnel: Tunnel) -> None:
         self._tunnels.add(tunnel)
@@ -278,10 +316,11 @@ class Edge:
         counters.socket_sent += tunnel.sent
         if self.access_log is not None:
             self.access_log.socket_ended(tunnel, self.time())
+        self._note_end()
 
-    def _note_empty(self) -> None:
-        if self.draining and not self._clients:
-            self._empty.set()
+    def _note_end(self) -> None:
+        if self.draining:
+            self._changed.set()
 
     @property
     def connections(self) -> int:

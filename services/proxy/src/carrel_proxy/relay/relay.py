@@ -1,13 +1,13 @@
 """Puts a relay together. It knows no hub and decides on nobody's access."""
 
 import socket
-import ssl
+from collections.abc import Sequence
 from dataclasses import replace
 
-from carrel_proxy.control.api import create_control_app
 from carrel_proxy.control.counted import Counted
-from carrel_proxy.control.metrics import page
+from carrel_proxy.control.pushed import PushedProxy
 from carrel_proxy.control.saved import SavedFiles, SavedTable
+from carrel_proxy.control.shared import Shared
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.head import HeadLimits
 from carrel_proxy.engine.access_log import open_access_log
@@ -17,25 +17,25 @@ from carrel_proxy.engine.edge import Edge, Limits, limits_of
 from carrel_proxy.engine.routes import RouteOptions
 from carrel_proxy.errors import BadTargetError
 from carrel_proxy.mutual_tls import MutualTls, towards_edges
+from carrel_proxy.process.crew import Crew
 from carrel_proxy.relay.dispatch import RelayDispatcher
 from carrel_proxy.relay.gate import Gate
 from carrel_proxy.settings import ProxySettings
 from carrel_shared.addresses import TcpAddress, UnixAddress, parse_address
 from carrel_shared.clock import Clock, SystemClock
 from carrel_shared.lines import LineWriter
-from carrel_shared.service_auth import ASGIApp
 from carrel_shared.settings import SettingsError
 from carrel_shared.tasks import TaskOwner
 from carrel_shared.wire.routes import Revocation, Route
 
-CALLER = "agent"
-"""Who may push a relay's table: the agent of its own host."""
-
 _HEAD = HeadLimits(head=256 * 1024, target=64 * 1024, fields=1000)
 
 
-class Relay:
+class Relay(PushedProxy):
     """All parts of one relay, wired. Made inside the event loop that runs it."""
+
+    caller = "agent"
+    """Who may push a relay's table: the agent of its own host."""
 
     def __init__(
         self,
@@ -43,10 +43,13 @@ class Relay:
         *,
         clock: Clock | None = None,
         lines: LineWriter | None = None,
+        crew: Crew | None = None,
     ) -> None:
+        super().__init__()
         if settings.fleet is None:
             raise SettingsError("a relay needs fleet_ca, fleet_cert and fleet_key")
         self.settings = settings
+        self.crew = crew or Crew()
         self.tasks = TaskOwner()
         self.clock = clock or SystemClock()
         self.deadlines = Deadlines(self.clock)
@@ -78,40 +81,22 @@ class Relay:
             counters=self.counters,
             check=check_route,
         )
-        self.table = Table(self.dispatcher, _NobodysAccess(), options, None)
+        access = _NobodysAccess()
+        self.table = Table(self.dispatcher, access, options, None)
         self.counted = Counted(self.edge, self.clock)
-        self._saved_table = SavedTable(settings.state_dir, self.table)
-        self.saved = SavedFiles(self._saved_table)
+        self.shared = Shared(self.crew, self.edge, self.table, access, self.counted)
+        self.saved_table = SavedTable(settings.state_dir, self.table)
+        self.saved = SavedFiles(self.saved_table)
 
-    @property
-    def control_app(self) -> ASGIApp:
-        key = self.settings.control_key.get_secret_value()
-        return create_control_app(
-            self.table,
-            key,
-            self.edge,
-            self.saved,
-            self.counted,
-            caller=CALLER,
-        )
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Take up the table that was saved, then accept connections of edges and lead."""
+        self.restore()
+        await self.accept(sockets)
+        self.lead()
 
-    async def metrics_text(self) -> str:
-        """Return the page for Prometheus."""
-        return page(self.counted.totals(), self.table.status)
-
-    async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
-        """Take up the table that was saved, then accept connections of edges."""
-        self._saved_table.restore()
+    async def open(self, sockets: Sequence[socket.socket]) -> None:
         for listening in sockets:
             self.edge.listens(Gate(self.edge, self._tls, listening))
-        self.tasks.start(self.saved.run(), name="save")
-        self.tasks.start(self.edge.tick(), name="tick")
-
-    async def stop(self) -> None:
-        """Let running requests finish, then end what is open."""
-        await self.edge.drain(self.settings.drain_seconds)
-        await self.saved.flush()
-        await self.tasks.close()
 
 
 class _NobodysAccess:

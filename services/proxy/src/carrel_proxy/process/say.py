@@ -1,0 +1,38 @@
+"""Lines in the log from the parent, which has no logging library: stderr, in the usual format."""
+
+import contextlib
+import json
+import os
+import time
+
+_NUMBERS = {"INFO": "info", "WARNING": "warning", "ERROR": "error"}
+
+
+class Say:
+    """Writes lines. Never raises: a log that is away must not stop the proxy."""
+
+    def __init__(self, *, json_lines: bool = False) -> None:
+        self._json = json_lines
+
+    def __call__(self, event: str, level: str = "INFO", **fields: object) -> None:
+        now = time.time()  # noqa: TID251 - carrel_shared is not here
+        line = self._as_json(now, event, level, fields) if self._json else ""
+        line = line or _as_text(now, event, level, fields)
+        with contextlib.suppress(OSError):
+            os.write(2, line.encode("utf-8", "replace") + b"\n")
+
+    def _as_json(self, now: float, event: str, level: str, fields: dict[str, object]) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{now % 1:.6f}"[2:8] + "Z"
+        whole = {**fields, "event": event, "service": "proxy", "level": _NUMBERS[level]}
+        return json.dumps({**whole, "timestamp": stamp}, default=str)
+
+
+def _as_text(now: float, event: str, level: str, fields: dict[str, object]) -> str:
+    stamp = time.strftime("%H:%M:%S", time.gmtime(now))
+    told = " ".join(f"{name}={_printable(str(value))}" for name, value in fields.items())
+    return f"{stamp} proxy  {level:<7} {event} {told}".rstrip()
+
+
+def _printable(text: str) -> str:
+    escaped = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return f'"{escaped}"' if " " in escaped else escaped
