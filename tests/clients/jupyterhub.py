@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 from clients import environment
@@ -44,6 +45,7 @@ c.ConfigurableHTTPProxy.check_running_interval = 1
 c.ConfigurableHTTPProxy.pid_file = "{directory}/proxy.pid"
 c.SimpleLocalProcessSpawner.home_dir_template = "{directory}/home/{{username}}"
 c.Spawner.args = ["--allow-root"]
+c.Spawner.start_timeout = c.Spawner.http_timeout = 150
 
 def tiny(spawner):
     if spawner.user.name.startswith("tiny"):
@@ -84,7 +86,7 @@ class JupyterHub:
         self.http = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"token {API_TOKEN}"},
-            timeout=60,
+            timeout=180,
             transport=self.transport(),
         )
 
@@ -161,6 +163,13 @@ class JupyterHub:
         self._process = None
         return status
 
+    def kill(self) -> None:
+        """End the hub alone, without a chance to tidy up."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
     def clean(self) -> None:
         """End every process of it, politely first, and remove its directory."""
         self.http.close()
@@ -210,14 +219,15 @@ class JupyterHub:
 
     def spawn(self, user: str, server: str = "") -> str:
         """Start somebody's server; returns its path once it is ready."""
-        if self.http.get(f"hub/api/users/{user}").status_code == 404:
-            assert self.http.post(f"hub/api/users/{user}").status_code == 201
-        where = f"hub/api/users/{user}/" + (f"servers/{server}" if server else "server")
+        name = quote(user, safe="@~")
+        if self.http.get(f"hub/api/users/{name}").status_code == 404:
+            assert self.http.post(f"hub/api/users/{name}").status_code == 201
+        where = f"hub/api/users/{name}/" + (f"servers/{server}" if server else "server")
         reply = self.http.post(where, json={})
         assert reply.status_code in (201, 202), reply.text
         progress = self.http.get(f"{where}/progress").text  # which ends when the start does
         assert '"ready": true' in progress, f"{progress}\n{self.log()}"
-        return f"user/{user}/" + (f"{server}/" if server else "")
+        return f"user/{name}/" + (f"{server}/" if server else "")
 
     def server(self, user: str, server: str = "") -> dict[str, Any]:
         """Return what the hub knows of a server; empty when it does not run."""

@@ -1,17 +1,22 @@
 """JupyterHub 6 runs on our proxy by one changed line, and does all that it does on its own."""
 
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 import pytest
 from clients import environment
 from clients.jupyterhub import API_TOKEN, JupyterHub, Person
-from clients.kernels import Kernel, open_kernel
+from clients.kernels import open_kernel
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
+
+from support.chromium import open_browser
+from support.lab import Lab
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
 CULL_SECONDS = 6
+AS_TEST = {"Authorization": f"token {API_TOKEN}"}
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +27,11 @@ def hub() -> Iterator[JupyterHub]:
 
 
 @pytest.fixture(scope="module")
-def kernel(hub: JupyterHub) -> Iterator[Kernel]:
-    """A kernel of alice's, used by a script of hers."""
+def kernel(hub: JupyterHub) -> str:
+    """Return the address of a kernel of alice's."""
     kernel_id = hub.http.post("user/alice/api/kernels").json()["id"]
     channels = hub.http.base_url.join(f"user/alice/api/kernels/{kernel_id}/channels")
-    url = str(channels.copy_with(scheme="ws"))
-    with open_kernel(url, {"Authorization": f"token {API_TOKEN}"}) as kernel:
-        yield kernel
+    return str(channels.copy_with(scheme="ws"))
 
 
 def test_a_browser_signs_in_and_computes(hub: JupyterHub) -> None:
@@ -58,6 +61,31 @@ def test_a_browser_signs_in_and_computes(hub: JupyterHub) -> None:
         assert alice.get("user/alice/lab").url.path == "/hub/login"
 
 
+def test_jupyterlab_runs_in_a_browser(hub: JupyterHub) -> None:
+    with open_browser() as browser:
+        page = browser.new_page()
+        page.goto(f"{hub.url}hub/login?next=/user/alice/lab")
+        page.locator("#username_input").fill("alice")
+        page.locator("#password_input").fill("any")
+        page.locator("#login_submit").click()
+        page.wait_for_url("**/user/alice/lab**", timeout=60_000)
+        lab = Lab(page)
+        lab.wait_until_loaded()
+        lab.new_notebook()
+        assert lab.run("6*7") == "42"
+
+
+@pytest.mark.parametrize("name", ["tiny@example.org", "tiny ö~1"])
+def test_names_of_any_kind_have_one_route(hub: JupyterHub, name: str) -> None:
+    """Were they written in another way than the hub writes them, it would take them for stale."""
+    path = hub.spawn(name)
+    assert hub.http.post("hub/api/proxy").status_code == 200
+    assert f"/{path}" in hub.routes()
+    assert f"route_deleted path={unquote(f'/{path}'.rstrip('/'))}" not in hub.log()
+    for spelled in (path, path.replace("@", "%40"), path.replace("t", "%74")):
+        assert hub.http.get(f"{spelled}x").text.startswith(f"{name} at ")
+
+
 def test_named_servers_get_what_is_theirs(hub: JupyterHub) -> None:
     hub.spawn("tiny")
     hub.spawn("tiny", "lab1")
@@ -78,37 +106,48 @@ def test_use_is_what_the_hub_hears_of(hub: JupyterHub) -> None:
     )
 
 
-def test_a_killed_proxy_comes_back_with_its_routes(hub: JupyterHub, kernel: Kernel) -> None:
+def test_a_killed_proxy_comes_back_with_its_routes(hub: JupyterHub, kernel: str) -> None:
     """JupyterHub looks after it once a second here, and then restores what it knows."""
     hub.spawn("tinykept")
+    with open_kernel(kernel, AS_TEST) as before:
+        before.run("kept = 'all the while'")
     routes, pid = hub.routes(), hub.proxy_pid
     hub.kill_proxy()
     hub.wait_for(lambda: hub.answers("user/tinykept/x"), "the proxy does not come back")
     assert hub.proxy_pid != pid
     hub.wait_for(lambda: hub.routes() == routes, "routes are missing")
+    with open_kernel(kernel, AS_TEST) as after:
+        assert after.run("print(kept)") == "all the while\n"
+
+
+def test_a_hub_that_was_killed_replaces_its_proxy(hub: JupyterHub) -> None:
+    """What it left running it ends first, and gives that one two seconds."""
+    path = hub.spawn("tinyleft")
+    pid = hub.proxy_pid
+    hub.kill()
+    assert hub.answers(f"{path}x"), "the proxy goes on alone"
+    hub.start()
+    assert hub.proxy_pid != pid
+    hub.wait_for(lambda: hub.answers(f"{path}x"), "the hub does not find its servers again")
     assert hub.answers("user/alice/api/status")
 
 
-def test_who_computes_is_spared_and_who_is_idle_is_culled(hub: JupyterHub) -> None:
+def test_who_computes_is_spared_and_who_is_idle_is_culled(hub: JupyterHub, kernel: str) -> None:
     hub.spawn("tinyidle")
-    kernel_id = hub.http.post("user/alice/api/kernels").json()["id"]
-    path = f"user/alice/api/kernels/{kernel_id}/channels"
-    url = str(hub.http.base_url.join(path).copy_with(scheme="ws"))
     culler = hub.run(
         *(str(environment.PYTHON), "-m", "jupyterhub_idle_culler"),
         *(f"--timeout={CULL_SECONDS}", "--cull-every=1", f"--url={hub.url}hub/api"),
         JUPYTERHUB_API_TOKEN=API_TOKEN,
     )
     try:
-        with open_kernel(url, {"Authorization": f"token {API_TOKEN}"}) as kernel:
-            kernel.run("count = 0")
+        with open_kernel(kernel, AS_TEST) as used:
 
             def culled() -> bool:
-                kernel.run("count += 1")
+                used.run("pass")
                 return not hub.server("tinyidle")
 
             hub.wait_for(culled, "nobody is culled")
-            assert int(kernel.run("print(count)")) > 0
+            assert used.run("print(6 * 7)") == "42\n"
         assert hub.server("alice")["ready"]
     finally:
         culler.terminate()

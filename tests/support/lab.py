@@ -21,7 +21,7 @@ class Lab:
     def new_notebook(self) -> None:
         """Open a Python notebook from a new launcher and wait for its kernel."""
         self.page.get_by_role("button", name=re.compile("New Launcher")).first.click()
-        card = self.page.locator('.jp-LauncherCard[data-category="Notebook"]').first
+        card = self.page.locator('.jp-LauncherCard[data-category="Notebook"]:visible').first
         card.click(timeout=30_000)
         self.wait_until_idle()
 
