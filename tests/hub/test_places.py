@@ -40,6 +40,15 @@ def test_another_is_told_by_a_hash(name: str) -> None:
     assert label_of(label) != label, "nobody can be called like it"
 
 
+@given(names, names)
+def test_no_service_shares_the_host_of_a_user_or_another_service(one: str, other: str) -> None:
+    assert PLACES.service_host(one) != PLACES.host(other)
+    assert (PLACES.service_host(one) == PLACES.service_host(other)) == (one == other)
+    label = PLACES.service_host("x" * 63).partition(".")[0]
+    assert LABEL.fullmatch(label)
+    assert label.endswith("--service")
+
+
 def test_no_users_name_is_the_label_of_another() -> None:
     for name in ("zoë", "a_b"):
         try:
@@ -72,6 +81,7 @@ def test_with_domains_places_are_addresses() -> None:
         ("/jup/user/alice", "https://alice.hub.test:8443/jup/user/alice"),
         ("/jup/user/alice?x", "https://alice.hub.test:8443/jup/user/alice?x"),
         ("/jup/hub/home", "/jup/hub/home"),
+        ("/jup/services/x/y?z", "https://x--service.hub.test:8443/jup/services/x/y?z"),
         ("/user/alice/", "/user/alice/"),
         ("/jup/user//alice", "/jup/user//alice"),
         ("/jup/user/%61lice/", "/jup/user/%61lice/"),

@@ -8,6 +8,9 @@ import pytest
 from integration.joined import Joined, join
 from proxy.wire import Message, eventually, ok
 
+from carrel_hub.services.bodies import WantedService
+from carrel_hub.services.store import delete_service, find_service, put_service
+
 HUB = "https://hub.test"
 ALICE = "https://alice.hub.test"
 LAB = f"{ALICE}/user/alice/lab?x=1"
@@ -149,3 +152,37 @@ async def test_names_that_are_no_labels_get_hosts_of_their_own(joined: Joined) -
         assert page.status_code == 200
         assert page.url.host == places.host(name)
         assert visitor(joined.upstream.requests[-1]) == name
+
+
+async def add_service(joined: Joined) -> None:
+    async with joined.hub.database.write() as db:
+        wanted = WantedService(name="wiki", url=joined.upstream.target)
+        await put_service(db, joined.hub, wanted, actor="user:x", from_settings=False)
+    await joined.until_current()
+
+
+async def test_a_service_has_a_host_of_its_own_and_none_of_our_cookies(joined: Joined) -> None:
+    await add_service(joined)
+    alice = await joined.signed_in("alice")
+    await alice.go(f"{HUB}/hub/home")
+    wiki = await alice.go("https://wiki--service.hub.test/services/wiki/page")
+    assert wiki.status_code == 200
+    sent = joined.upstream.requests[-1].one("cookie") or ""
+    assert "login" not in sent
+    session = next(c for c in alice.client.cookies.jar if c.name == "jupyterhub-session-id")
+    assert session.value is not None
+    assert session.value not in sent
+    assert "jupyterhub-session-id=" in sent, "a stand-in, by which it knows of a sign-out"
+    before = len(joined.upstream.requests)
+    assert (await alice.go(f"{HUB}/services/wiki/page")).status_code == 404
+    assert len(joined.upstream.requests) == before
+
+
+async def test_a_service_that_is_forgotten_has_no_route(joined: Joined) -> None:
+    await add_service(joined)
+    async with joined.hub.database.write() as db:
+        row = await find_service(db, "wiki")
+        assert row is not None
+        await delete_service(db, joined.hub, row, actor="user:x")
+    await joined.until_current()
+    assert joined.proxy.table.status.routes == 2

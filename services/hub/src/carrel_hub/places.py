@@ -1,8 +1,8 @@
 """Where things are for browsers: paths, and with one domain per user hosts. Pure.
 
-The hub is on the host of its public address, and each user's servers are on a host one label below
-that. To a browser those are different origins, so what runs on one person's server cannot act in
-the pages of another's.
+The hub is on the host of its public address; each user's servers, and each service, are on a host
+one label below that. To a browser those are different origins, so what runs on one person's server
+cannot act in the pages of another's.
 """
 
 import hashlib
@@ -17,17 +17,26 @@ _NOT_IN_LABEL = re.compile(r"[^a-z0-9]+")
 _HASH_DIGITS = 20
 
 
-def label_of(name: str) -> str:
+def label_of(name: str, longest: int = 63) -> str:
     """Return the label of a user's host (RFC 1123 2.1). No two names have the same.
 
     It is the name where that is a label, is no number and has no `--` in it. Others get `u-`, what
     can be read of the name, and a hash: always with a `--`, so it is never somebody's name.
+
+    Args:
+        longest: A name that is longer gets a hash as well.
     """
-    if _SAFE_LABEL.fullmatch(name) and not name.isdigit() and "--" not in name:
+    plain = _SAFE_LABEL.fullmatch(name) and not name.isdigit() and "--" not in name
+    if plain and len(name) <= longest:
         return name
     readable = _NOT_IN_LABEL.sub("", name.lower())[:8]
     digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_DIGITS]
     return f"u-{readable}--{digest}"
+
+
+def _service_label(name: str) -> str:
+    """Return the label of a service's host: never a user's, since those end in a hash if at all."""
+    return f"{label_of(name, 54)}--service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +79,19 @@ class Places:
 
     def origin(self, user: str) -> str:
         """Return scheme, host and port of a user's servers; empty when all share one."""
+        return self._below(label_of(user))
+
+    def service_host(self, name: str) -> str:
+        """Return a service's host, as routes have it; empty when all share one."""
+        return f"{_service_label(name)}.{self.hub_host}" if self.hub_origin else ""
+
+    def service_origin(self, name: str) -> str:
+        """Return scheme, host and port of a service; empty when all share one."""
+        return self._below(_service_label(name))
+
+    def _below(self, label: str) -> str:
         scheme, separator, authority = self.hub_origin.partition("://")
-        return f"{scheme}{separator}{label_of(user)}.{authority}" if self.hub_origin else ""
+        return f"{scheme}{separator}{label}.{authority}" if self.hub_origin else ""
 
     def prefix(self, user: str, server_name: str = "") -> str:
         """Return the path a server answers below."""
@@ -87,12 +107,16 @@ class Places:
         Args:
             path: Of the hub or of a server, with query and fragment.
         """
-        home = f"{self.base_url}user/"
-        if not self.hub_origin or not path.startswith(home):
+        if not self.hub_origin:
             return path
-        name = re.split(r"[/?#]", path.removeprefix(home), maxsplit=1)[0]
-        user = unquote(name)
-        return self.origin(user) + path if escape_name(user) == name and user else path
+        for kind, origin in (("user", self.origin), ("services", self.service_origin)):
+            home = f"{self.base_url}{kind}/"
+            if path.startswith(home):
+                escaped = re.split(r"[/?#]", path.removeprefix(home), maxsplit=1)[0]
+                name = unquote(escaped)
+                if name and escape_name(name) == escaped:
+                    return origin(name) + path
+        return path
 
     def is_hub(self, host: str) -> bool:
         """Whether a `Host` is the hub's own. Without hosts of users' own, every one is."""

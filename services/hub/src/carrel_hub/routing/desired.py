@@ -62,10 +62,11 @@ def service_route(service: Service, places: Places) -> Route:
     if service.url is None:
         raise ValueError(f"service {service.name} has no url")
     return Route(
-        host=places.hub_host,
+        host=places.service_host(service.name),
         prefix=service_prefix(places.base_url, service.name),
         targets=[service.url],
         stock_client_id=service.client_id or "",
+        server=True,
     )
 
 

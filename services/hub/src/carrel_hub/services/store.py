@@ -12,6 +12,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import Service, Token, User
 from carrel_hub.errors import ConflictError
 from carrel_hub.events import record, service_actor
+from carrel_hub.places import Places
 from carrel_hub.rbac import Extent, Scope
 from carrel_hub.routing.changes import append_change
 from carrel_hub.routing.desired import service_route
@@ -49,7 +50,7 @@ async def put_service(
     row = row or Service(name=wanted.name, created=hub.clock.now())
     before = None if new else row.model_copy()
     known = row.model_dump()
-    _fill(row, wanted, hub.settings.base_url, from_settings=from_settings)
+    _fill(row, wanted, hub.settings.places, from_settings=from_settings)
     try:
         async with session.begin_nested():
             session.add(row)
@@ -67,14 +68,15 @@ async def put_service(
     return row
 
 
-def _fill(row: Service, wanted: WantedService, base_url: str, *, from_settings: bool) -> None:
+def _fill(row: Service, wanted: WantedService, places: Places, *, from_settings: bool) -> None:
     has_client = bool(wanted.url or wanted.client_id or wanted.redirect_uri)
     row.admin, row.from_settings, row.url = wanted.admin, from_settings, wanted.url
     row.info, row.display = wanted.info, wanted.display
     row.client_id = row.redirect_uri = None
     if has_client:
         row.client_id = wanted.client_id or f"service-{quote(wanted.name, safe='')}"
-        callback = f"{service_prefix(base_url, wanted.name)}oauth_callback"
+        prefix = service_prefix(places.base_url, wanted.name)
+        callback = f"{places.service_origin(wanted.name)}{prefix}oauth_callback"
         row.redirect_uri = wanted.redirect_uri or callback
     row.allowed_scopes, row.no_confirm = wanted.allowed_scopes, wanted.no_confirm
     row.secret_hash = digest(wanted.api_token) if wanted.api_token else ""
@@ -112,7 +114,7 @@ async def _set_route(session: AsyncSession, hub: Hub, row: Service) -> None:
     places = hub.settings.places
     if row.url is None:
         prefix = service_prefix(places.base_url, row.name)
-        await append_change(session, DeleteRoute(host=places.hub_host, prefix=prefix))
+        await append_change(session, DeleteRoute(host=places.service_host(row.name), prefix=prefix))
     else:
         await append_change(session, PutRoute(route=service_route(row, places)))
 
