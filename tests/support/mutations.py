@@ -6,7 +6,7 @@ from pathlib import Path
 
 _CORPUS = Path(__file__).resolve().parents[1] / "proxy" / "corpus.json"
 _HOST = b"hub.test"
-_TOKENS = (
+TOKENS = (
     *(b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b";", b",", b"0", b"\xff", b"\x85", b"\x0b"),
     *(b"\r\n\r\n", b"0\r\n\r\n", b"5\r\nhello\r\n", b"/..", b"%2f", b"HTTP/1.0", b"HTTP/1.1"),
     b"Content-Length: 5\r\n",
@@ -52,7 +52,7 @@ def mutated(chance: random.Random, pool: list[bytes], host: bytes) -> bytes:
 
 def _insert(chance: random.Random, data: bytes) -> bytes:
     place = chance.randrange(len(data) + 1)
-    token = chance.choice(_TOKENS) if chance.random() < 0.8 else chance.randbytes(1)
+    token = chance.choice(TOKENS) if chance.random() < 0.8 else chance.randbytes(1)
     return data[:place] + token + data[place:]
 
 
