@@ -4,10 +4,12 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
 import pytest
+from proxy.authority import Authority
 from proxy.hub import FakeHub, allowed
 from proxy.relay.fleet import HOST, Fleet, logged, open_fleet, open_relay
 from proxy.running import KEY, SECRET, SERVER_ID, guarded_route, open_proxy, plain_route
@@ -340,6 +342,25 @@ async def test_a_relay_that_ends_in_the_middle_is_its_hosts_trouble(
         page = await client.response()
     assert page.status == 503
     assert b"host does not answer" in page.body
+
+
+async def test_a_relay_without_room_is_its_hosts_trouble(
+    short_dir: Path, hub: FakeHub, upstream: Upstream
+) -> None:
+    hub.know("good", SERVER_ID, allowed())
+    authority = Authority(short_dir)
+    async with AsyncExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("carrel_proxy.engine.edge.most_connections", lambda: 0)
+            relay = await stack.enter_async_context(open_relay(short_dir, authority.host(HOST)))
+        relay.route(behind(upstream.target))
+        edge = await stack.enter_async_context(open_proxy(short_dir, hub, **authority.edge().fleet))
+        edge.route(guarded_route(relay.target, host_id=HOST))
+        with capture_logs() as logs:
+            page = await ask_page(Fleet(authority, edge, relay))
+    assert page.status == 503
+    assert b"host does not answer" in page.body
+    assert logged(logs, "connection_turned_away") == "there are too many connections"
 
 
 async def test_without_a_certificate_of_its_own_an_edge_says_so(

@@ -85,7 +85,7 @@ class Gate:
             self.refused(peer, f"its certificate says {said} where {EDGE} is needed")
             transport.abort()
             return
-        client = ClientConnection(self._edge)
+        client = FromEdge(self._edge)
         transport.set_protocol(client)
         client.connection_made(transport)
 
@@ -97,6 +97,17 @@ class Gate:
             return
         log.warning("edge_refused", peer=peer, reason=reason, unlogged_before=self._unlogged)
         self._logged, self._unlogged = now, 0
+
+
+class FromEdge(ClientConnection):
+    """A connection of an edge's."""
+
+    __slots__ = ()
+
+    def _turn_away(self, reason: str) -> None:
+        """Hang up: an answer to a request that was not read would be taken for a server's."""
+        self.edge.note_turned_away(self, reason)
+        self.transport.close()
 
 
 class _Visitor(asyncio.Protocol):
