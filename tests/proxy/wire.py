@@ -139,6 +139,8 @@ class Client:
     async def send_in_pieces(self, data: bytes, size: int) -> None:
         """Send so that the other side sees the pieces apart: both run on this loop."""
         for start in range(0, len(data), size):
+            if self.writer.is_closing():
+                return  # the other side has heard enough
             self.writer.write(data[start : start + size])
             await asyncio.sleep(0)
 
