@@ -76,6 +76,23 @@ def parse_address(text: str) -> Address:
     return TcpAddress(host, int(port))
 
 
+def check_upstream_host(address: TcpAddress) -> None:
+    """Refuse a host that no proxy sends anybody's requests to.
+
+    Raises:
+        AddressError: It is link-local, multicast, unspecified, or spelled in an odd way.
+    """
+    try:
+        ip = ipaddress.ip_address(address.host)
+    except ValueError:
+        if address.host.replace(".", "").isdigit() or address.host.lower().startswith("0x"):
+            raise AddressError(f"'{address}': write the address in the usual form") from None
+        return
+    mapped = getattr(ip, "ipv4_mapped", None)
+    if mapped is not None or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+        raise AddressError(f"'{address}': no server is reached at such an address")
+
+
 def bind_address(address: Address, *, mode: int = 0o600, backlog: int = 2048) -> socket.socket:
     """Return a socket that listens at `address`.
 

@@ -16,12 +16,12 @@ from carrel_hub.rbac import (
     authorise,
     expand,
     extent,
+    identify_scopes,
     intersect,
     is_administrator,
     is_scope,
     is_within,
     may,
-    oauth_token_scopes,
     owner_scopes,
     resolve,
     self_scopes,
@@ -37,6 +37,13 @@ class Somebody:
 
 
 NOBODY = Somebody(frozenset(), is_anonymous=True)
+
+
+def door(owner: str, of: str, server: str) -> list[str]:
+    """Return what a token has that a browser got for one server."""
+    return [f"access:servers!server={of}/{server}", *sorted(identify_scopes(owner))]
+
+
 ALICE = Somebody(owner_scopes("alice", admin=False))
 ROOT = Somebody(owner_scopes("root-of-hub", admin=True))
 RIGHTS_OVER_USERS = [
@@ -110,18 +117,14 @@ def test_a_token_never_exceeds_its_owner() -> None:
 
 
 def test_a_browsers_token_opens_one_server() -> None:
-    granted = oauth_token_scopes("alice", "alice", "")
+    granted = door("alice", "alice", "")
     held = Somebody(token_scopes(granted, owner_scopes("alice", admin=False)))
     assert may(held, Scope.ACCESS_SERVERS, Resource("alice", ""))
     assert not may(held, Scope.ACCESS_SERVERS, Resource("alice", "project"))
     assert not may(held, Scope.START_SERVERS, Resource("alice", ""))
-    visiting = token_scopes(
-        oauth_token_scopes("alice", "bob", ""), owner_scopes("alice", admin=True)
-    )
+    visiting = token_scopes(door("alice", "bob", ""), owner_scopes("alice", admin=True))
     assert may(Somebody(visiting), Scope.ACCESS_SERVERS, Resource("bob", ""))
-    demoted = token_scopes(
-        oauth_token_scopes("alice", "bob", ""), owner_scopes("alice", admin=False)
-    )
+    demoted = token_scopes(door("alice", "bob", ""), owner_scopes("alice", admin=False))
     assert not may(Somebody(demoted), Scope.ACCESS_SERVERS, Resource("bob", ""))
 
 

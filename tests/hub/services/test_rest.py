@@ -36,7 +36,6 @@ async def test_a_service_is_made_acts_and_is_deleted_with_its_token(
     assert list((await root.get("/services")).json()) == ["lister"]
     await live.push()
     assert live.proxy.routes["/services/lister/"].targets == ["http://127.0.0.1:9"]
-    assert live.proxy.routes["/services/lister/"].stock_client_id == "service-lister"
     shown = (await root.get("/proxy")).json()["/services/lister/"]
     assert shown["data"] == {"service": "lister"}
 
@@ -80,7 +79,9 @@ async def test_an_administrators_service_may_what_one_may_and_is_named_in_the_hi
     "body",
     [
         None, [1], {"bogus": 1}, {"admin": "x"}, {"url": 5}, {"url": "ftp://x"},
-        {"url": "http://x/path"}, {"url": "http://u:p@x"}, {"api_token": "short"},
+        {"url": "https://x"}, {"url": "http://169.254.1.1"}, {"url": "http://0x7f000001"},
+        {"url": "http://[::]:1"}, {"url": "http://x:0"}, {"url": "http://x/path"},
+        {"url": "http://u:p@x"}, {"api_token": "short"},
         {"api_token": "x" * 65}, {"api_token": "a b" * 8}, {"command": ["sleep", "1"]},
         {"oauth_client_id": "jupyterhub-user-bob", "oauth_redirect_uri": "/x"},
         {"oauth_client_id": "service-x"}, {"oauth_redirect_uri": "javascript:x"},

@@ -25,6 +25,7 @@ from carrel_hub.errors import HubError
 from carrel_hub.failures import contract_error, install_failures
 from carrel_hub.oauth.internal import router as access_router
 from carrel_hub.oauth.routes import router as oauth_router
+from carrel_hub.oauth.token import router as token_router
 from carrel_hub.spawns.service import ensure_server
 from carrel_hub.spawns.states import State
 from carrel_hub.users.accounts import get_or_create_user
@@ -263,6 +264,7 @@ def build_app(hub: Hub) -> FastAPI:
     install_failures(app, answer)
     app.include_router(api, prefix=f"{prefix}/api")
     app.include_router(oauth_router, prefix=f"{prefix}/api")
+    app.include_router(token_router, prefix=f"{prefix}/api")
     app.include_router(access_router)
     app.include_router(pages_router, prefix=prefix)
     app.include_router(outside_router, prefix=hub.settings.base_url.rstrip("/"))

@@ -13,6 +13,7 @@ from carrel_hub.internal.proxies import router as proxies_router
 from carrel_hub.middleware import ApiHeaders, BodyLimit, ForwardedByProxy, RequestIdentity
 from carrel_hub.oauth.internal import router as access_router
 from carrel_hub.oauth.routes import router as oauth_router
+from carrel_hub.oauth.token import router as token_router
 from carrel_hub.settings import HubSettings
 from carrel_hub.web.errors import render_error
 from carrel_hub.web.pages import outside_router
@@ -87,6 +88,7 @@ def _create_api(hub: Hub, api_path: str) -> ASGIApp:
     install_failures(app, answer)
     app.include_router(api_router, prefix=api_path)
     app.include_router(oauth_router, prefix=api_path)
+    app.include_router(token_router, prefix=api_path)
     return ApiHeaders(app, hub.settings.hub_prefix)
 
 

@@ -1,7 +1,8 @@
-"""Authorization codes: issued to a browser, redeemed once by a proxy."""
+"""Authorization codes: issued to a browser, redeemed once by its client."""
 
 import hmac
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
@@ -9,21 +10,37 @@ from sqlmodel import col, delete, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.auth.digest import MAX_SECRET_LENGTH, digest, new_secret
-from carrel_hub.auth.subjects import token_subject
+from carrel_hub.auth.subjects import is_refused, token_subject
 from carrel_hub.auth.tokens import NewToken, issue_token, revoke_token
 from carrel_hub.context import Hub
 from carrel_hub.db.models import BrowserSession, OAuthCode, Token, User
-from carrel_hub.events import record, server_subject, user_actor
-from carrel_hub.oauth.clients import ServerClient, client_of_server
+from carrel_hub.events import record, user_actor
+from carrel_hub.oauth.clients import Client
 from carrel_hub.oauth.pkce import proves
-from carrel_hub.rbac import oauth_token_scopes
-from carrel_shared.wire.access import CodeRedemption
+from carrel_hub.oauth.scopes import always_granted
 
 log = structlog.get_logger(__name__)
 
 CODE_LIFETIME = timedelta(seconds=300)
 TOKEN_LIFETIME = timedelta(days=14)
 """A token never outlives the browser session it belongs to either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redeeming:
+    """What a client brings to have a code exchanged.
+
+    Attributes:
+        client: Who asks, once it was known; None when there is none of that id.
+        code_verifier: Empty for none.
+        session_id: The browser's, where the proxy asks and could not be sure of it otherwise.
+    """
+
+    client: Client | None
+    redirect_uri: str
+    code: str = field(repr=False)
+    code_verifier: str = field(default="", repr=False)
+    session_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +55,20 @@ class Redemption:
 async def issue_code(
     db: AsyncSession,
     hub: Hub,
-    client: ServerClient,
+    client: Client,
     user: User,
     session: BrowserSession,
     *,
+    scopes: Sequence[str],
     challenge: str,
+    challenge_method: str,
 ) -> str:
-    """Return a code for this browser, good once and for `CODE_LIFETIME`."""
+    """Return a code for this browser, good once and for `CODE_LIFETIME`.
+
+    Args:
+        scopes: What the person grants beside what every token has.
+        challenge: Empty for none.
+    """
     now = hub.clock.now()
     code = new_secret()
     assert user.id is not None  # noqa: S101 - it came from the database
@@ -53,10 +77,13 @@ async def issue_code(
             code_hash=digest(code),
             client_id=client.client_id,
             server_id=client.server_id,
+            service_id=client.service_id,
             user_id=user.id,
             session_hash=session.session_hash,
             redirect_uri=client.redirect_uri,
             challenge=challenge,
+            challenge_method=challenge_method,
+            scopes=list(scopes),
             created=now,
             expires_at=now + CODE_LIFETIME,
         )
@@ -65,14 +92,14 @@ async def issue_code(
         db,
         "access.granted",
         user_actor(user.name),
-        server_subject(client.server_id),
+        client.subject,
         at=now,
         server_id=client.server_id,
     )
     return code
 
 
-async def redeem_code(db: AsyncSession, hub: Hub, asked: CodeRedemption) -> Redemption:
+async def redeem_code(db: AsyncSession, hub: Hub, asked: Redeeming) -> Redemption:
     """Exchange a code for a token.
 
     The first attempt uses the code up, whatever comes of it. A code that comes again has been
@@ -96,21 +123,21 @@ async def redeem_code(db: AsyncSession, hub: Hub, asked: CodeRedemption) -> Rede
             select(BrowserSession).where(BrowserSession.session_hash == code.session_hash)
         )
     ).first()
-    if user is None or session is None or user.disabled:
+    if user is None or session is None or is_refused(hub, user):
         return Redemption(refusal="its browser is signed out")
     if used.rowcount != 1:
         await _end_what_was_issued(db, hub, code, user)
         return Redemption(refusal="the code was used before")
-    client = await client_of_server(db, hub.settings.places, asked.server_id)
-    if (refusal := _refusal(hub, asked, code, session, client)) is not None or client is None:
-        return Redemption(refusal=refusal or "no such server")
+    client = asked.client
+    if (refusal := _refusal(hub, asked, code, session)) is not None or client is None:
+        return Redemption(refusal=refusal or "no such client")
     now = hub.clock.now()
     token = await issue_token(
         db,
         hub,
         user,
         actor=user_actor(user.name),
-        scopes=oauth_token_scopes(user.name, client.owner, client.server_name),
+        scopes=list(dict.fromkeys([*code.scopes, *always_granted(client, user.name)])),
         expires_in=min(TOKEN_LIFETIME, session.expires_at - now),
     )
     token.row.client_id, token.row.server_id = client.client_id, client.server_id
@@ -120,30 +147,25 @@ async def redeem_code(db: AsyncSession, hub: Hub, asked: CodeRedemption) -> Rede
     subject = await token_subject(db, hub, token.row, user)
     if not client.opens_to(subject):  # the right was taken away in these seconds
         await db.exec(delete(Token).where(col(Token.id) == token.row.id))
-        return Redemption(refusal="its user has no right to that server any more")
+        return Redemption(refusal=f"its user has no right to {client.title} any more")
     return Redemption(token, user)
 
 
-def _refusal(
-    hub: Hub,
-    asked: CodeRedemption,
-    code: OAuthCode,
-    session: BrowserSession,
-    client: ServerClient | None,
-) -> str | None:
-    now = hub.clock.now()
+def _refusal(hub: Hub, asked: Redeeming, code: OAuthCode, session: BrowserSession) -> str | None:
+    now, client = hub.clock.now(), asked.client
     if now >= code.expires_at or now >= session.expires_at:
         return "the code is too old"
-    if (
-        client is None
-        or code.server_id != client.server_id
-        or not (asked.client_id == code.client_id == client.client_id)
-    ):
-        return "the code is for another server"
+    mine = (code.client_id, code.server_id, code.service_id)
+    if client is None or mine != (client.client_id, client.server_id, client.service_id):
+        return "the code is for another client"
     if not asked.redirect_uri == code.redirect_uri == client.redirect_uri:
         return "the address of the answer is another"
-    if not proves(asked.code_verifier, code.challenge):
+    if code.challenge and not proves(asked.code_verifier, code.challenge, code.challenge_method):
         return "the code verifier does not fit"
+    if not client.is_proxys:
+        return None  # it proved its secret, and has no part in the browser's session
+    if not code.challenge:
+        return "the code has no challenge"
     if asked.session_id is None:
         if not hub.settings.places.are_safe:
             return "the browser does not show its session"

@@ -6,7 +6,8 @@ from starlette.requests import Request
 
 from carrel_hub.auth.browser import hub_of
 from carrel_hub.errors import ForbiddenError
-from carrel_hub.oauth.codes import redeem_code
+from carrel_hub.oauth.clients import client_of_server
+from carrel_hub.oauth.codes import Redeeming, redeem_code
 from carrel_hub.oauth.verdicts import give_verdict, verdict_for
 from carrel_shared.wire.access import CodeRedemption, RedeemedToken, Verdict, VerdictRequest
 
@@ -31,7 +32,16 @@ async def redeem(body: CodeRedemption, request: Request) -> RedeemedToken:
     require_proxy(request)
     hub = hub_of(request)
     async with hub.database.write() as db:
-        outcome = await redeem_code(db, hub, body)
+        client = await client_of_server(db, hub.settings.places, body.server_id)
+        if client is not None and (not client.is_proxys or client.client_id != body.client_id):
+            client = None
+        outcome = await redeem_code(
+            db,
+            hub,
+            Redeeming(
+                client, body.redirect_uri, body.code, body.code_verifier, session_id=body.session_id
+            ),
+        )
     # Only now: a code stays used, and what was issued for it ended, whatever is answered.
     if outcome.token is None or outcome.user is None:
         await hub.wakeups.notify()

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from carrel_hub.oauth.pkce import PLAIN, S256
+
 PARAMETERS = (
     "client_id",
     "redirect_uri",
@@ -15,6 +17,7 @@ PARAMETERS = (
     "code_challenge_method",
 )
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
+_PLAIN_CHALLENGE = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 MAX_STATE = 2048
 
 
@@ -56,7 +59,7 @@ def read_request(pairs: Sequence[tuple[str, str]]) -> AuthorizeRequest:
                 raise ClientProblemError(f"The parameter {name} is there twice.")
             values[name] = value
     if not values.get("client_id"):
-        raise ClientProblemError("The request does not say which server it is for.")
+        raise ClientProblemError("The request does not say what it is for.")
     return AuthorizeRequest(
         client_id=values["client_id"],
         redirect_uri=values.get("redirect_uri"),
@@ -79,8 +82,12 @@ def checked_redirect(request: AuthorizeRequest, registered: str) -> str:
     raise ClientProblemError("The request wants its answer sent to an address that is not its own.")
 
 
-def find_problem(request: AuthorizeRequest) -> Problem | None:
-    """Return what is wrong with a request whose client and address are right."""
+def find_problem(request: AuthorizeRequest, *, strict: bool) -> Problem | None:
+    """Return what is wrong with a request whose client and address are right.
+
+    Args:
+        strict: The client is the proxy: without a challenge by S256 it is not.
+    """
     if not request.response_type:
         return Problem("invalid_request", "response_type is missing")
     if request.response_type != "code":
@@ -88,16 +95,31 @@ def find_problem(request: AuthorizeRequest) -> Problem | None:
     if request.state is not None and len(request.state) > MAX_STATE:
         return Problem("invalid_request", "state is too long")
     if not request.code_challenge:
-        return Problem("invalid_request", "code_challenge is needed (RFC 7636)")
-    if request.code_challenge_method != "S256":
+        if strict:
+            return Problem("invalid_request", "code_challenge is needed (RFC 7636)")
+        return None
+    return _problem_of_challenge(request, strict=strict)
+
+
+def challenge_method(request: AuthorizeRequest) -> str:
+    """Return how the challenge was made; one that does not say so is plain (RFC 7636 4.3)."""
+    return request.code_challenge_method or PLAIN
+
+
+def _problem_of_challenge(request: AuthorizeRequest, *, strict: bool) -> Problem | None:
+    method = challenge_method(request)
+    if method == S256:
+        good = _CHALLENGE.fullmatch(request.code_challenge or "")
+        return None if good else Problem("invalid_request", "code_challenge is no SHA-256")
+    if strict or method != PLAIN:
         return Problem("invalid_request", "code_challenge_method must be S256")
-    if not _CHALLENGE.fullmatch(request.code_challenge):
-        return Problem("invalid_request", "code_challenge is no SHA-256 in base64url")
-    return None
+    good = _PLAIN_CHALLENGE.fullmatch(request.code_challenge or "")
+    return None if good else Problem("invalid_request", "code_challenge has a wrong form")
 
 
 def with_answer(redirect_uri: str, state: str | None, **values: str) -> str:
     """Return the address that takes an answer to the client, with its `state` as it was."""
     if state is not None:
         values["state"] = state
-    return f"{redirect_uri}?{urlencode(values)}"
+    joint = "&" if "?" in redirect_uri else "?"
+    return f"{redirect_uri}{joint}{urlencode(values)}"

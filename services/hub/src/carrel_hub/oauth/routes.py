@@ -1,9 +1,11 @@
-"""The page that sends a signed-in browser back to a server with a code.
+"""The page that sends a signed-in browser back to a server or a service with a code.
 
 `router` goes below the path of the API (`/hub/api`). What comes first decides how an error is told
 (RFC 6749 4.1.2.1): while it is not sure who asks, the person sees a page; afterwards the client is
 told, by a redirect.
 """
+
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends
 from sqlmodel import col, or_, select
@@ -15,20 +17,25 @@ from carrel_hub.auth.subjects import Subject
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Token, User
 from carrel_hub.errors import ForbiddenError, InvalidRequestError
-from carrel_hub.oauth.clients import ServerClient, find_client
+from carrel_hub.oauth.clients import Client, find_client
 from carrel_hub.oauth.codes import issue_code
 from carrel_hub.oauth.requests import (
     AuthorizeRequest,
     ClientProblemError,
+    Problem,
+    challenge_method,
     checked_redirect,
     find_problem,
     read_request,
     with_answer,
 )
+from carrel_hub.oauth.scopes import always_granted, asked_for, grantable
+from carrel_hub.rbac import expand, is_within
+from carrel_hub.web.headers import page_headers
 from carrel_hub.web.page_route import (
     READING,
     PageRoute,
-    checked_form,
+    checked_fields,
     keep_session_id,
     navigation_only,
     redirect,
@@ -44,46 +51,72 @@ router = APIRouter(
 
 @router.api_route("/oauth2/authorize", methods=READING)
 async def authorize(request: Request) -> Response:
-    """Answer a server that wants to know who the browser's person is."""
+    """Answer a client that wants to know who the browser's person is."""
     hub = hub_of(request)
     subject, user = await signed_in(request)
     asked, client = await _read(request, hub)
-    if (problem := find_problem(asked)) is not None:
+    scopes = _scopes(hub, asked, client, user)
+    if isinstance(scopes, Problem):
         return redirect(
             with_answer(
                 client.redirect_uri,
                 asked.state,
-                error=problem.error,
-                error_description=problem.description,
+                error=scopes.error,
+                error_description=scopes.description,
             )
         )
     _require_access(subject, client)
-    if not await _is_agreed(hub, user, client):
-        return show(
-            request,
-            subject,
-            "authorize.html",
-            title=f"Open the server of {client.owner}?",
-            owner=client.owner,
-            action=request_uri(request),
-        )
-    return await _grant(request, hub, subject, user, client, asked, status=302)
+    scopes = grantable(scopes, subject.scopes, subject.members)
+    if not await _is_agreed(hub, user, client, scopes):
+        return _ask(request, subject, client, scopes)
+    return await _grant(request, hub, subject, user, client, asked, scopes)
 
 
 @router.post("/oauth2/authorize")
 async def agree(request: Request) -> Response:
-    """Take somebody's word that another's server may know who they are."""
+    """Take somebody's word that a client may know who they are, and what they let it do."""
     hub = hub_of(request)
     subject, user = await signed_in(request)
-    await checked_form(request, subject)
+    fields = await checked_fields(request, subject)
     asked, client = await _read(request, hub)
-    if find_problem(asked) is not None:
+    scopes = _scopes(hub, asked, client, user)
+    if isinstance(scopes, Problem):
         raise InvalidRequestError("This request is not complete. Please open the server once more.")
     _require_access(subject, client)
-    return await _grant(request, hub, subject, user, client, asked, status=303)
+    ticked = {value for name, value in fields if name == "scopes"}
+    every = {*scopes, *always_granted(client, user.name)}
+    if not ticked <= every:
+        raise InvalidRequestError("More was ticked than was asked for. Please begin once more.")
+    granted = grantable([s for s in scopes if s in ticked], subject.scopes, subject.members)
+    return await _grant(request, hub, subject, user, client, asked, granted)
 
 
-async def _read(request: Request, hub: Hub) -> tuple[AuthorizeRequest, ServerClient]:
+def _scopes(hub: Hub, asked: AuthorizeRequest, client: Client, user: User) -> list[str] | Problem:
+    problem = find_problem(asked, strict=client.is_proxys)
+    return problem or asked_for(client, user.name, asked.scope, hub.settings.role_book)
+
+
+def _ask(request: Request, subject: Subject, client: Client, scopes: list[str]) -> Response:
+    settings = hub_of(request).settings
+    onward = urlsplit(client.redirect_uri)
+    allowed = [settings.places.user_origins]
+    if onward.netloc:  # browsers hold what answers a form against the page's policy
+        allowed.append(f"{onward.scheme}://{onward.netloc}")
+    return show(
+        request,
+        subject,
+        "authorize.html",
+        title=f"Open {client.title}?",
+        what=client.title,
+        owner=client.owner,
+        scopes=scopes,
+        always=always_granted(client, subject.name),
+        action=request_uri(request),
+        headers=page_headers(settings.hub_prefix, " ".join(filter(None, allowed))),
+    )
+
+
+async def _read(request: Request, hub: Hub) -> tuple[AuthorizeRequest, Client]:
     """Read a request and find who sent it.
 
     Raises:
@@ -94,38 +127,35 @@ async def _read(request: Request, hub: Hub) -> tuple[AuthorizeRequest, ServerCli
         async with hub.database.read() as db:
             client = await find_client(db, hub.settings.places, asked.client_id)
         if client is None:
-            raise ClientProblemError(
-                "The server that this request is for does not exist (any more)."
-            )
+            raise ClientProblemError("What this request is for does not exist (any more).")
         checked_redirect(asked, client.redirect_uri)
     except ClientProblemError as error:
         raise InvalidRequestError(str(error)) from error
     return asked, client
 
 
-def _require_access(subject: Subject, client: ServerClient) -> None:
-    if not client.opens_to(subject):
-        raise ForbiddenError(
-            f"This is the server of {client.owner}, and you have no right to open it."
-            f" {client.owner} or an administrator can give it to you."
-        )
+def _require_access(subject: Subject, client: Client) -> None:
+    if client.opens_to(subject):
+        return
+    who = f"{client.owner} or an administrator" if client.owner else "An administrator"
+    raise ForbiddenError(
+        f"This is {client.title}, and you have no right to open it. {who} can give it to you."
+    )
 
 
-async def _is_agreed(hub: Hub, user: User, client: ServerClient) -> bool:
-    """Whether nobody need be asked: the server is one's own, or was agreed to before."""
-    if client.owner == user.name:
+async def _is_agreed(hub: Hub, user: User, client: Client, scopes: list[str]) -> bool:
+    """Whether nobody need be asked: it is one's own, or trusted, or was agreed to before."""
+    if client.owner == user.name or client.no_confirm:
         return True
     async with hub.database.read() as db:
-        token = await db.exec(
-            select(Token.id)
-            .where(
-                Token.user_id == user.id,
-                Token.client_id == client.client_id,
-                or_(col(Token.expires_at).is_(None), col(Token.expires_at) > hub.clock.now()),
-            )
-            .limit(1)
+        statement = select(Token.scopes).where(
+            Token.user_id == user.id,
+            Token.client_id == client.client_id,
+            or_(col(Token.expires_at).is_(None), col(Token.expires_at) > hub.clock.now()),
         )
-        return token.first() is not None
+        granted = [text for one in (await db.exec(statement)).all() for text in one]
+    wanted = [*scopes, *always_granted(client, user.name)]
+    return bool(granted) and is_within(expand(wanted), expand(granted))
 
 
 async def _grant(
@@ -133,16 +163,22 @@ async def _grant(
     hub: Hub,
     subject: Subject,
     user: User,
-    client: ServerClient,
+    client: Client,
     asked: AuthorizeRequest,
-    *,
-    status: int,
+    scopes: list[str],
 ) -> Response:
     assert subject.session is not None  # noqa: S101 - pages take no tokens
     async with hub.database.write() as db:
         code = await issue_code(
-            db, hub, client, user, subject.session, challenge=asked.code_challenge or ""
+            db,
+            hub,
+            client,
+            user,
+            subject.session,
+            scopes=scopes,
+            challenge=asked.code_challenge or "",
+            challenge_method=challenge_method(asked),
         )
-    response = redirect(with_answer(client.redirect_uri, asked.state, code=code), status=status)
+    response = redirect(with_answer(client.redirect_uri, asked.state, code=code))
     keep_session_id(request, response, subject)
     return response

@@ -50,14 +50,6 @@ def service_scopes(name: str, *, admin: bool, granted: Iterable[str] = ()) -> fr
     return reduce(own | (admin_scopes() if admin else frozenset()))
 
 
-def oauth_token_scopes(owner: str, server_owner: str, server_name: str) -> list[str]:
-    """Return what a token says that a browser got for one server: who it is, and that door."""
-    return [
-        f"{Scope.ACCESS_SERVERS}!server={server_owner}/{server_name}",
-        *sorted(identify_scopes(owner)),
-    ]
-
-
 def resolve(
     granted: Iterable[str], name: str, server: str | None = None, service: str | None = None
 ) -> frozenset[str]:

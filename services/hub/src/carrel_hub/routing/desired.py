@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from carrel_hub.db.models import Server, Service
 from carrel_hub.places import Places
+from carrel_hub.services.fields import service_target
 from carrel_hub.services.models import service_prefix
 from carrel_hub.settings import HubSettings
 from carrel_hub.spawns.profiles import JUPYTERHUB
@@ -64,7 +65,7 @@ def service_route(service: Service, places: Places) -> Route:
     return Route(
         host=places.service_host(service.name),
         prefix=service_prefix(places.base_url, service.name),
-        targets=[service.url],
+        targets=[service_target(service.url)],
         stock_client_id=service.client_id or "",
         server=True,
     )

@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, StringConstraints
 
 from carrel_hub.rbac.scopes import is_scope
+from carrel_shared.addresses import TcpAddress, check_upstream_host, parse_address
 
 SECRET_LENGTHS = range(8, 65)
+_AUTHORITY = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]+)?|\[[0-9a-fA-F:.]+\](?::[0-9]+)?")
 _NAME = re.compile(r"[^\s/%](?:[^/%\x00-\x1f\x7f]{0,253}[^\s/%])?")
 
 
@@ -44,18 +46,31 @@ def check_url(value: str) -> str:
     """Return where a service may listen: an origin, such as `http://127.0.0.1:9000`.
 
     Raises:
-        ValueError: It is no such address.
+        ValueError: It is no such address, or none that proxies take.
+    """
+    service_target(value)
+    return value.removesuffix("/")
+
+
+def service_target(url: str) -> str:
+    """Return a service's address as a proxy's target. One that proxies refuse would stop them all.
+
+    Raises:
+        ValueError: There is none.
     """
     try:
-        parts = urlsplit(value)
-        port = parts.port
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError(f"url: {error}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    if parts.scheme != "http" or not host or port == 0 or not url.isascii():
         raise ValueError("url must be an address such as http://127.0.0.1:9000")
     if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError("url names scheme, host and port alone")
-    return value.removesuffix("/")
+    address = TcpAddress(host, port or 80)
+    parse_address(f"http://{address}")
+    check_upstream_host(address)
+    return f"http://{address}"
 
 
 def check_client(
@@ -74,9 +89,14 @@ def check_client(
         raise ValueError("a client without a url needs oauth_redirect_uri")
     if redirect_uri is not None:
         parts = urlsplit(redirect_uri)
-        absolute = parts.scheme in ("http", "https") and bool(parts.netloc)
+        absolute = parts.scheme in ("http", "https") and bool(_AUTHORITY.fullmatch(parts.netloc))
         relative = redirect_uri.startswith("/") and not redirect_uri.startswith("//")
-        if not (absolute or relative) or parts.fragment or "\\" in redirect_uri:
+        if (
+            not (absolute or relative)
+            or not redirect_uri.isprintable()
+            or parts.fragment
+            or "\\" in redirect_uri
+        ):
             raise ValueError("oauth_redirect_uri must be an http(s) address, or a path here")
     for text in scopes:
         if not is_scope(text):

@@ -1,6 +1,5 @@
 """Routes as the data plane uses them: the hub's entry, its pools, and when it was last used."""
 
-import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,13 @@ from carrel_proxy.engine.relay_pool import RelayPool
 from carrel_proxy.engine.upstream import Pool, UpstreamConnection
 from carrel_proxy.errors import BadTargetError, BusyError, TargetAwayError, WrongPeerError
 from carrel_proxy.mutual_tls import MutualTls
-from carrel_shared.addresses import Address, AddressError, TcpAddress, parse_address
+from carrel_shared.addresses import (
+    Address,
+    AddressError,
+    TcpAddress,
+    check_upstream_host,
+    parse_address,
+)
 from carrel_shared.wire.routes import Route
 
 log = structlog.get_logger(__name__)
@@ -277,10 +282,10 @@ def read_target(text: str) -> Address:
         raise BadTargetError(f"{text!r}: a target is unix:/path or http://host:port")
     try:
         address = parse_address(text)
+        if isinstance(address, TcpAddress):
+            check_upstream_host(address)
     except AddressError as error:
         raise BadTargetError(str(error)) from error
-    if isinstance(address, TcpAddress):
-        _refuse_odd_hosts(text, address)
     return address
 
 
@@ -295,15 +300,3 @@ def read_relay(text: str) -> TcpAddress:
     if not isinstance(address, TcpAddress):
         raise BadTargetError(f"{text!r}: a target on another host is https://host:port")
     return address
-
-
-def _refuse_odd_hosts(text: str, address: TcpAddress) -> None:
-    try:
-        ip = ipaddress.ip_address(address.host)
-    except ValueError:
-        if address.host.replace(".", "").isdigit() or address.host.lower().startswith("0x"):
-            raise BadTargetError(f"{text!r}: write the address in the usual form") from None
-        return
-    mapped = getattr(ip, "ipv4_mapped", None)
-    if mapped is not None or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
-        raise BadTargetError(f"{text!r}: no server is reached at such an address")
