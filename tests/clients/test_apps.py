@@ -108,6 +108,20 @@ def test_a_flask_session_stays_with_its_server(page: Page) -> None:
     expect(page.locator("#who")).to_have_text("bo, visit 2")
 
 
+def test_a_neighbours_page_cannot_put_a_session_in_place_of_mine(page: Page) -> None:
+    """Scripts overwrite no HttpOnly cookie; a second one makes both count as none."""
+    flask_sign_in(page, "alice", "al")
+    flask_sign_in(page, "bob", "bo")
+    toss = f"document.cookie = 'carrel-session-{ALICE}=tossed; path=/user/alice/%s'"
+    page.evaluate(toss % "")
+    page.goto("user/alice/flask/")
+    expect(page.locator("#who")).to_have_text("al, visit 2")
+    page.goto("user/bob/flask/")
+    page.evaluate(toss % "flask/")
+    assert page.request.get("user/alice/flask/cookies").status == 403
+    assert page.request.get("user/alice/api/status").status == 200
+
+
 def test_rstudios_cookies_stay_with_their_server(page: Page) -> None:
     page.goto("user/bob/lab")
     page.goto("user/alice/flask/rstudio/auth-sign-in")

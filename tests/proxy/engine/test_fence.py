@@ -86,6 +86,20 @@ async def test_a_stock_client_belongs_to_a_server_that_signs_people_in(
         running.route(route)  # type: ignore[arg-type]
 
 
+async def test_what_is_refused_is_logged_by_its_name(
+    running: Running, upstream: Upstream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running.route(plain_route(upstream.target, "/user/alice/", server=True))
+    upstream.respond = lambda request: ok(b"", "Set-Cookie: carrel-x=s3cret", "Set-Cookie: a=b")
+    async with running.client() as client:
+        for _ in range(3):
+            assert (await client.ask("/user/alice/")).all("set-cookie") == ["a=b"]
+    log = capsys.readouterr().out
+    assert log.count("cookies_refused") == 1
+    assert "carrel-x" in log
+    assert "s3cret" not in log
+
+
 async def test_two_hundred_cookies_in_one_answer(running: Running, upstream: Upstream) -> None:
     running.route(plain_route(upstream.target, "/user/alice/", server=True))
     lines = [f"Set-Cookie: c{number}={number}; Path=/" for number in range(200)]

@@ -153,6 +153,15 @@ def confine_set_cookie(value: bytes, fence: Fence) -> bytes | None:
     return b"; ".join(kept)
 
 
+def refused_cookies(values: Iterable[bytes], fence: Fence) -> list[str]:
+    """Return the names of the cookies that a server tried to set and may not, fit for a log."""
+    return [
+        ascii(value.partition(b";")[0].partition(b"=")[0][:64].decode("latin-1"))
+        for value in values
+        if confine_set_cookie(value, fence) is None
+    ]
+
+
 def set_cookie(
     name: str, value: str, *, path: str, max_age: int, secure: bool, same_site: str = "Lax"
 ) -> bytes:

@@ -259,6 +259,8 @@ class Exchange:
         if before is not None and before[0] == data:
             return before[1]
         head = parse_response(data, response_fields(route.fence))
+        if route.fence is not None and b"set-cookie" in head.special:
+            route.note_cookies(head.special[b"set-cookie"])
         route.last_head = (data, head) if len(data) <= MOST_REMEMBERED else None
         return head
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from carrel_proxy.core.cookies import Fence
+from carrel_proxy.core.cookies import Fence, refused_cookies
 from carrel_proxy.core.door import open_door
 from carrel_proxy.core.head import ResponseHead
 from carrel_proxy.core.paths import prefix_segments
@@ -205,6 +205,11 @@ class LiveRoute:
         if self._deadlines.now - self._logged >= LOG_SECONDS:
             self._logged = self._deadlines.now
             log.warning(event, prefix=self.prefix, reason=reason)
+
+    def note_cookies(self, values: list[bytes]) -> None:
+        """Log what of a server's cookies is not passed on: it may be why a sign-in fails there."""
+        if self.fence is not None and (refused := refused_cookies(values, self.fence)):
+            self.note_trouble("cookies_refused", ", ".join(refused[:10]))
 
     def close(self) -> None:
         """Keep no connections from now on. Requests under way go on to their end."""
