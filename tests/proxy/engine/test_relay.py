@@ -198,6 +198,37 @@ async def test_a_final_answer_instead_of_continue_ends_the_connection(
     assert upstream.connections == 1
 
 
+async def test_an_early_answer_ends_the_connection_and_the_rest_is_no_request(
+    running: Running, upstream: Upstream
+) -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await read_head(reader)
+        writer.write(ok(b"too much", status="413 Content Too Large"))
+        await reader.read()
+
+    upstream.script = script
+    evil = b"GET /evil HTTP/1.1\r\nHost: h\r\n\r\n"
+    async with running.client() as client:
+        client.get("/", "Content-Length: 1000", method="POST")
+        reply = await client.response()
+        assert (reply.status, reply.body, reply.one("connection")) == (413, b"too much", "close")
+        client.send(evil * 20)
+        assert await client.rest() == b""
+    assert upstream.connections == 1
+
+
+async def test_a_thousand_connection_options_cost_no_more_than_their_bytes(
+    running: Running, upstream: Upstream
+) -> None:
+    options = ", ".join(f"x-{n}" for n in range(1000))
+    async with running.client() as client:
+        assert (
+            await client.ask("/", f"Connection: {options}", "X-7: 1", "X-Kept: 1")
+        ).status == 200
+    (request,) = upstream.requests
+    assert (request.one("x-7"), request.one("x-kept")) == (None, "1")
+
+
 async def test_early_hints_pass_and_unasked_continues_do_not(
     running: Running, upstream: Upstream
 ) -> None:
