@@ -13,11 +13,21 @@ from proxy.authority import Authority
 from proxy.hub import FakeHub, allowed
 from proxy.relay.fleet import HOST, Fleet, logged, open_fleet, open_relay
 from proxy.running import KEY, SECRET, SERVER_ID, guarded_route, open_proxy, plain_route
-from proxy.wire import Message, Upstream, eventually, ok, open_upstream, read_head, read_request
+from proxy.wire import (
+    WAIT_SECONDS,
+    Message,
+    Upstream,
+    eventually,
+    ok,
+    open_upstream,
+    read_head,
+    read_request,
+)
 from structlog.testing import capture_logs
 
 from carrel_proxy.core.websocket import accept_for
 from carrel_proxy.errors import BadTargetError
+from carrel_proxy.mutual_tls import FleetFiles, towards_relays
 from carrel_shared.wire.routes import Route
 
 COOKIE = f"carrel-session-{SERVER_ID}"
@@ -425,6 +435,22 @@ async def test_an_edge_reaches_other_hosts_over_tls_alone(
 ) -> None:
     with pytest.raises(BadTargetError, match=word):
         fleet.edge.route(plain_route(target, host_id=HOST))
+
+
+async def test_who_has_connected_is_served_to_the_end(fleet: Fleet, upstream: Upstream) -> None:
+    data_plane = fleet.relay.relay.edge
+    reader, writer = await asyncio.open_connection("127.0.0.1", fleet.relay.port)
+    await eventually(lambda: len(data_plane.arriving) == 1)
+    async with asyncio.timeout(WAIT_SECONDS), asyncio.TaskGroup() as group:
+        group.create_task(data_plane.drain(WAIT_SECONDS))
+        await eventually(lambda: data_plane.draining)
+        edge = fleet.authority.edge("another")
+        await writer.start_tls(towards_relays(FleetFiles(edge.ca, edge.cert, edge.key)))
+        writer.write(b"GET /user/alice/last HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        assert b"Connection: close" in await reader.read()
+    assert upstream.requests[0].target == "/user/alice/last"
+    writer.close()
 
 
 async def test_a_relay_comes_back_with_its_table(

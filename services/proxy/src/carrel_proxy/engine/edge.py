@@ -96,6 +96,7 @@ class Edge:
         default_host: What an HTTP/1.0 request without `Host` is taken to mean.
         half_closed: Clients that send no more and may still wait.
         draining: No connection carries another request.
+        arriving: Clients that shake hands; they are let in even when the end has begun.
         time: The loop's own clock, seconds: read once a turn of the loop, so cheap to ask.
         access_log: Where requests are noted when they end; None if nowhere.
         timings: How many requests are still to be timed before the next tick. On a busy proxy that
@@ -137,7 +138,7 @@ class Edge:
         self._logged = float("-inf")
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(5).encode("ascii")
-        self._arriving: weakref.WeakSet[ClientConnection] = weakref.WeakSet()
+        self.arriving: weakref.WeakSet[ClientConnection] = weakref.WeakSet()
         self._changed = asyncio.Event()
         self._no_tunnels = asyncio.Event()
 
@@ -213,7 +214,7 @@ class Edge:
         return True
 
     def _is_empty(self) -> bool:
-        return not self._clients and not self._arriving
+        return not self._clients and not self.arriving
 
     async def drain(self, seconds: float) -> None:
         """Let running requests finish, then end what is left."""
@@ -245,7 +246,7 @@ class Edge:
     def _tls_client(self) -> ClientConnection:
         """A client that is shaking hands, and connected after that."""
         client = ClientConnection(self)
-        self._arriving.add(client)
+        self.arriving.add(client)
         return client
 
     def peer_of(self, transport: asyncio.Transport) -> tuple[bytes, bool, bytes]:
@@ -271,8 +272,8 @@ class Edge:
     def connected(self, client: ClientConnection) -> str | None:
         """Take note of a client; the reason if there is no room for it."""
         self._clients.add(client)
-        if self._arriving:
-            self._arriving.discard(client)
+        if self.arriving:
+            self.arriving.discard(client)
         self.deadlines.add(client)
         self.counters.connections += 1
         return self._caps.enter(client.counted_as)

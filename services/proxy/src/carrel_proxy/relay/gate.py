@@ -63,31 +63,32 @@ class Gate:
                 return
             connected.setblocking(False)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._edge.tasks.start(self._let_in(connected, str(address[0])), name="handshake")
+            visitor = _Visitor(self, FromEdge(self._edge), str(address[0]))
+            self._edge.arriving.add(visitor.client)
+            self._edge.tasks.start(self._let_in(connected, visitor), name="handshake")
 
-    async def _let_in(self, connected: socket.socket, peer: str) -> None:
+    async def _let_in(self, connected: socket.socket, visitor: "_Visitor") -> None:
         try:
             await self._loop.connect_accepted_socket(
-                lambda: _Visitor(self, peer),
+                lambda: visitor,
                 connected,
                 ssl=self._tls.context(),
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
             )
         except OSError as error:
             connected.close()
-            self.refused(peer, str(error) or type(error).__name__)
+            self.refused(visitor.peer, str(error) or type(error).__name__)
 
-    def enter(self, transport: asyncio.Transport, peer: str) -> None:
+    def enter(self, visitor: "_Visitor", transport: asyncio.Transport) -> None:
         """Look at the certificate of a connection whose handshake went well."""
         certificate = transport.get_extra_info("peercert")
         if not is_identity(certificate, EDGE):
             said = ", ".join(sorted(identities(certificate))) or "nothing"
-            self.refused(peer, f"its certificate says {said} where {EDGE} is needed")
+            self.refused(visitor.peer, f"its certificate says {said} where {EDGE} is needed")
             transport.abort()
             return
-        client = FromEdge(self._edge)
-        transport.set_protocol(client)
-        client.connection_made(transport)
+        transport.set_protocol(visitor.client)
+        visitor.client.connection_made(transport)
 
     def refused(self, peer: str, reason: str) -> None:
         """Log a refusal, or count it for the next line."""
@@ -113,9 +114,10 @@ class FromEdge(ClientConnection):
 class _Visitor(asyncio.Protocol):
     """A connection up to the moment when it is known whose it is; not a byte is read of it."""
 
-    def __init__(self, gate: Gate, peer: str) -> None:
+    def __init__(self, gate: Gate, client: FromEdge, peer: str) -> None:
         self._gate = gate
-        self._peer = peer
+        self.client = client
+        self.peer = peer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._gate.enter(cast(asyncio.Transport, transport), self._peer)
+        self._gate.enter(self, cast(asyncio.Transport, transport))
