@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -169,6 +170,7 @@ def test_a_server_on_another_host_is_reached(short_dir: Path, hosts: tuple[str, 
     }
     relay_settings = {
         "mode": "relay",
+        "workers": "2",
         "bind": f"{RELAY_ADDRESS}:8443",
         **authority.host("host-b").fleet,
     }
@@ -184,8 +186,11 @@ def test_a_server_on_another_host_is_reached(short_dir: Path, hosts: tuple[str, 
             assert body.startswith("GET /user/alice/lab HTTP/1.1\r\n")
             assert f"X-Forwarded-For: {EDGE_ADDRESS}\r\n" in body
         assert get(here, f"{EDGE_ADDRESS}/user/alice/")[0] == 503
-        with program(there, relay_dir, **relay_settings):  # nobody pushes: it has its table
-            assert get(here, f"{EDGE_ADDRESS}/user/alice/lab")[0] == 200
+        with program(there, relay_dir, **relay_settings) as relay:
+            assert get(here, f"{EDGE_ADDRESS}/user/alice/lab")[0] == 200  # it had its table
+            relay.send_signal(signal.SIGHUP)
+            for _ in range(3):
+                assert get(here, f"{EDGE_ADDRESS}/user/alice/lab")[0] == 200
         push(edge_dir, beyond.model_copy(update={"host_id": "host-c"}))
         with program(there, relay_dir, **relay_settings):
             assert get(here, f"{EDGE_ADDRESS}/user/alice/")[0] == 502
