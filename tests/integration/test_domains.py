@@ -186,3 +186,22 @@ async def test_a_service_that_is_forgotten_has_no_route(joined: Joined) -> None:
         await delete_service(db, joined.hub, row, actor="user:x")
     await joined.until_current()
     assert joined.proxy.table.status.routes == 2
+
+
+async def test_servers_call_the_api_by_an_address_of_its_own(short_dir: Path) -> None:
+    """Stock servers know no names below the hub's, nor its certificate."""
+    settings = {
+        "public_url": f"{HUB}/",
+        "user_domains": True,
+        "api_url": "http://127.0.0.1:1/hub/api",
+    }
+    async with join(short_dir, origin=HUB, **settings) as joined:
+        client = joined.person().client
+        assert (await client.get("http://127.0.0.1:1/hub/api")).status_code == 200
+        assert (await client.get("http://127.0.0.1:1/hub/api/user")).status_code == 403
+        for path in ("/hub/login", "/hub/home"):
+            reply = await client.get(f"http://127.0.0.1:1{path}")
+            assert (reply.status_code, reply.headers["location"]) == (302, f"{HUB}{path}")
+        for path in ("/", "/user/alice/"):
+            assert (await client.get(f"http://127.0.0.1:1{path}")).status_code == 404, path
+        assert (await client.get("http://127.0.0.2:1/hub/api")).status_code == 421

@@ -32,12 +32,13 @@ def create_public_app(hub: Hub) -> ASGIApp:
     on_users_hosts, places = create_users_hosts(hub), hub.settings.places
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not places.is_hub(Headers(scope=scope).get("host", "")):
-            await on_users_hosts(scope, receive, send)
-            return
         path = scope.get("path", "")
         below_api = path == api_path or path.startswith(f"{api_path}/")
-        await (api if below_api else pages)(scope, receive, send)
+        host = Headers(scope=scope).get("host", "") if scope["type"] == "http" else ""
+        if places.is_hub(host) or (below_api and places.is_api(host)):
+            await (api if below_api else pages)(scope, receive, send)
+        else:
+            await on_users_hosts(scope, receive, send)
 
     app: ASGIApp = dispatch
     for layer in (BodyLimit, ForwardedByProxy, RequestIdentity):

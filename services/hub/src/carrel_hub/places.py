@@ -34,6 +34,10 @@ def label_of(name: str, longest: int = 63) -> str:
     return f"u-{readable}--{digest}"
 
 
+def _name(host: str) -> str:
+    return host.partition(":")[0].lower().removesuffix(".")
+
+
 def _service_label(name: str) -> str:
     """Return the label of a service's host: never a user's, since those end in a hash if at all."""
     return f"{label_of(name, 54)}--service"
@@ -47,10 +51,13 @@ class Places:
         base_url: The path of the whole installation.
         hub_origin: Scheme, host and port of the hub; empty when all share one host, and addresses
             are paths.
+        api_host: Where servers of this installation call the API, if that is another host: there
+            it is, and nothing else.
     """
 
     base_url: str
     hub_origin: str = ""
+    api_host: str = ""
 
     @property
     def hub_host(self) -> str:
@@ -120,8 +127,11 @@ class Places:
 
     def is_hub(self, host: str) -> bool:
         """Whether a `Host` is the hub's own. Without hosts of users' own, every one is."""
-        name = host.partition(":")[0].lower().removesuffix(".")
-        return not self.hub_origin or name == self.hub_host
+        return not self.hub_origin or _name(host) == self.hub_host
+
+    def is_api(self, host: str) -> bool:
+        """Whether a `Host` has the API and no pages."""
+        return bool(self.api_host) and _name(host) == self.api_host
 
     def is_users(self, origin: str) -> bool:
         """Whether an origin is one of the users'."""

@@ -161,7 +161,12 @@ class HubSettings(ServiceSettings):
         if not self.user_domains or self.public_url is None:
             return Places(self.base_url)
         parts = urlsplit(self.public_url.lower())
-        return Places(self.base_url, f"{parts.scheme}://{parts.netloc}")
+        api_host = urlsplit(self.api_url or "").hostname or ""
+        return Places(
+            self.base_url,
+            f"{parts.scheme}://{parts.netloc}",
+            api_host if api_host != parts.hostname and ":" not in api_host else "",
+        )
 
     @property
     def hub_prefix(self) -> str:

@@ -22,7 +22,11 @@ def hub_routes(settings: HubSettings) -> list[Route]:
     target = f"http://{address}" if isinstance(address, TcpAddress) else str(address)
     places = settings.places
     hosts = dict.fromkeys((places.hub_host, places.user_hosts))
-    return [Route(host=host, prefix=settings.base_url, targets=[target]) for host in hosts]
+    routes = [Route(host=host, prefix=settings.base_url, targets=[target]) for host in hosts]
+    if places.api_host:
+        prefix = settings.hub_prefix
+        routes.append(Route(host=places.api_host, prefix=prefix, targets=[target]))
+    return routes
 
 
 def server_route(server: Server, user: str, places: Places) -> Route:
@@ -96,4 +100,5 @@ def desired_routes(
 def origin(settings: HubSettings) -> str:
     """Return what all routes are built from: when it changes, every proxy needs the whole table."""
     places = settings.places
-    return " ".join(filter(None, (settings.base_url, settings.listen, places.hub_origin)))
+    parts = (settings.base_url, settings.listen, places.hub_origin, places.api_host)
+    return " ".join(filter(None, parts))

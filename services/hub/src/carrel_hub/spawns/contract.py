@@ -30,7 +30,7 @@ def contract_environment(
         "JUPYTERHUB_OAUTH_ACCESS_SCOPES": json.dumps(access),
         "JUPYTERHUB_OAUTH_SCOPES": json.dumps(access),
         "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES": "[]",
-        "JUPYTERHUB_PUBLIC_URL": f"{origin}{prefix}" if origin else "",
+        "JUPYTERHUB_PUBLIC_URL": f"{places.origin(user.name) or origin}{prefix}" if origin else "",
         "JUPYTERHUB_PUBLIC_HUB_URL": f"{origin}{settings.hub_prefix}" if origin else "",
         "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED": "0",
     }
