@@ -127,6 +127,24 @@ async def test_a_target_that_ends_without_an_answer_is_passed_over(running: Runn
         assert (len(dying.requests), len(other.requests)) == (1, 10)
 
 
+async def test_a_stale_connection_counts_for_no_try(running: Running) -> None:
+    """A target that is killed ends what waited, and may still accept before it is gone."""
+    async with replicas(running) as (killed, other), running.client() as client:
+        dead = asyncio.Event()
+
+        async def dies(reader: Reader, writer: Writer) -> None:
+            while not dead.is_set():
+                killed.requests.append(await read_request(reader))
+                if len(killed.requests) == 1:
+                    writer.write(ok(b"0"))
+                else:
+                    dead.set()
+
+        killed.script = dies
+        assert await answered_by(client, 10) == {b"0": 1, b"1": 9}
+        assert len(other.requests) == 9
+
+
 async def test_a_request_that_ends_every_target_is_given_up(running: Running) -> None:
     async with replicas(running, 3) as all_three, running.client() as client:
 

@@ -41,10 +41,10 @@ async def serve_hub(settings: HubSettings) -> None:
     try:
         await check_schema(database)
         listeners = [
-            Listener(app, [bind_address(parse_address(address), mode=SOCKET_MODE)])
-            for app, address in (
-                (create_internal_app(hub), settings.internal_listen),
-                (create_public_app(hub), settings.listen),
+            Listener(app, [bind_address(parse_address(address), mode=SOCKET_MODE)], drains=drains)
+            for app, address, drains in (
+                (create_internal_app(hub), settings.internal_listen, False),
+                (create_public_app(hub), settings.listen, True),
             )
         ]
         await start_background(hub)
@@ -55,7 +55,12 @@ async def serve_hub(settings: HubSettings) -> None:
             gc.freeze()
             log.info("hub_started", version=__version__, listen=settings.listen)
 
-        await serve(listeners, on_started=started, on_stopping=hub.wakeups.stop)
+        await serve(
+            listeners,
+            on_started=started,
+            on_stopping=hub.wakeups.stop,
+            drain_seconds=settings.effective_drain_seconds,
+        )
         log.info("hub_stopped")
     finally:
         hub.wakeups.stop()

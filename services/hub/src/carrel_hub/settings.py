@@ -143,6 +143,13 @@ class HubSettings(ServiceSettings):
         gt=0,
         description="After this long without a report, an agent's servers are `unknown`.",
     )
+    drain_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        description="How long this hub goes on after SIGTERM while it tells the proxies to ask"
+        " another one. More than a proxy's `upstream_idle_seconds`, so that no request is lost."
+        " Without it 5, or 0 with SQLite, where there is no other hub.",
+    )
     log_level: LogLevel = Field(default="info", description="What is logged.")
     log_json: bool = Field(default=False, description="Log JSON lines instead of text.")
 
@@ -176,6 +183,12 @@ class HubSettings(ServiceSettings):
     @property
     def effective_database_url(self) -> str:
         return self.database_url or f"sqlite+aiosqlite:///{self.state_dir / 'hub.sqlite'}"
+
+    @property
+    def effective_drain_seconds(self) -> float:
+        if self.drain_seconds is not None:
+            return self.drain_seconds
+        return 0.0 if self.effective_database_url.startswith("sqlite") else 5.0
 
     @cached_property
     def role_book(self) -> RoleBook:

@@ -83,9 +83,9 @@ class Exchange:
         "_pending",
         "_reader",
         "_request",
-        "_retries",
         "_reusable",
         "_status",
+        "_tried",
         "_upstream",
         "answered",
         "began",
@@ -123,7 +123,7 @@ class Exchange:
         self._pending = pending
         self._upstream: UpstreamConnection | None = None
         self._request = b""
-        self._retries = 0
+        self._tried = 0
         self._partial = b""
         self._kind: Body | None = None
         self._onward_kind = Body.NONE
@@ -377,7 +377,7 @@ class Exchange:
             if not upstream.reused:
                 self.route.failed(upstream.pool, f"{upstream.pool.target}: {reason}")
             if self._may_retry(upstream):
-                self._retry()
+                self._retry(upstream)
                 return
             self.route.note_trouble("target_ended", reason)
             self.fail(TargetAwayError("the target ended without a response"))
@@ -394,24 +394,24 @@ class Exchange:
             return False
         self._upstream = None
         upstream.release(reusable=False)
-        self._retry()
+        self._retry(upstream)
         return True
 
     def _may_retry(self, upstream: UpstreamConnection) -> bool:
-        """Whether the request can be seen twice unharmed, and has not been sent too often.
+        """Whether the request can be seen twice unharmed, and not every target was tried in vain.
 
-        A connection that waited may have been closed just then, so it does not count.
+        A connection that waited may have been closed just then: that says nothing of the target.
         """
         return (
-            self._retries < len(self.route.pools) - (not upstream.reused)
+            self._tried + (not upstream.reused) < len(self.route.pools)
             and self.body is None
             and not self._partial
             and not self._interim
             and self.head.method in _IDEMPOTENT
         )
 
-    def _retry(self) -> None:
-        self._retries += 1
+    def _retry(self, upstream: UpstreamConnection) -> None:
+        self._tried += not upstream.reused
         self.client.edge.counters.retries += 1
         self.client.edge.tasks.start(self._connect(), name="connect")
 
