@@ -219,12 +219,12 @@ class Fickle:
             writer.transport.abort()
 
 
-async def ask_many(running: Running, method: str, times: int) -> dict[str, int]:
+async def ask_many(running: Running, method: str, name: int, times: int) -> dict[str, int]:
     statuses = {}
     fields = ("Content-Length: 0",) if method == "POST" else ()
     async with running.client() as client:
         for number in range(times):
-            target = f"/{id(client)}-{number}"
+            target = f"/{name}-{number}"
             reply = await client.ask(target, *fields, method=method)
             statuses[method + target] = reply.status
             assert reply.body == target.encode() or reply.status != 200
@@ -233,7 +233,9 @@ async def ask_many(running: Running, method: str, times: int) -> dict[str, int]:
 
 async def ask_from_many(running: Running, method: str, clients: int, times: int) -> dict[str, int]:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(ask_many(running, method, times)) for _ in range(clients)]
+        tasks = [
+            group.create_task(ask_many(running, method, name, times)) for name in range(clients)
+        ]
     return {target: status for task in tasks for target, status in task.result().items()}
 
 
