@@ -263,8 +263,9 @@ async def test_no_post_is_delivered_twice_when_idle_connections_end(
         upstream.script = fickle
         running.route(plain_route(upstream.target))
         statuses = await ask_from_many(running, "POST", 16, 250)
-    assert set(fickle.delivered.values()) == {1}
+    posts = {what: times for what, times in fickle.delivered.items() if what.startswith("POST")}
+    assert set(posts.values()) == {1}
     assert set(statuses.values()) <= {200, 502, 503}
     taken = {target for target, status in statuses.items() if status == 200}
-    assert taken <= set(fickle.delivered)
+    assert taken <= set(posts)
     assert len(taken) > len(statuses) / 2
