@@ -10,10 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 
 from carrel_shared.backoff import backoff_seconds
 from carrel_shared.clock import ManualClock, SystemClock
 from carrel_shared.files import write_atomically
+from carrel_shared.flood import FloodGate
 from carrel_shared.identity import ProcessIdentity, identify, own_identity, read_stat
 from carrel_shared.logging import configure_logging, redact
 from carrel_shared.tasks import TaskOwner
@@ -112,8 +114,6 @@ def test_hashes_and_ids_stay_and_floods_are_cut() -> None:
 
 
 def test_a_log_line_cannot_be_forged(capsys: pytest.CaptureFixture[str]) -> None:
-    import structlog
-
     configure_logging("hub")
     try:
         structlog.get_logger("t").info("sign_in", name="eve\n00:00:00 hub INFO forged\x1b[31m")
@@ -143,3 +143,20 @@ def test_a_failpoint_kills_only_when_armed() -> None:
         [sys.executable, "-c", code], env=env | {"CARREL_FAILPOINT": "a.b"}, capture_output=True
     )
     assert armed.returncode == -signal.SIGKILL
+
+
+def test_an_event_cannot_flood_the_log() -> None:
+    clock = ManualClock()
+    gate = FloodGate(clock, 3)
+
+    def logged(name: str) -> dict[str, object] | None:
+        try:
+            return dict(gate(None, "info", {"event": name}))
+        except structlog.DropEvent:
+            return None
+
+    assert [logged("flood") is not None for _ in range(10)] == [True] * 3 + [False] * 7
+    assert logged("other") == {"event": "other"}
+    clock.advance(1)
+    assert logged("flood") == {"event": "flood", "left_out": 7}
+    assert logged("flood") == {"event": "flood"}

@@ -7,6 +7,8 @@ from typing import Any
 
 import structlog
 
+from carrel_shared.clock import SystemClock
+from carrel_shared.flood import FloodGate
 from carrel_shared.lines import LineWriter
 
 _SECRET_WORDS = ("token", "secret", "password", "authorization", "cookie", "code_verifier", "key")
@@ -31,6 +33,7 @@ def configure_logging(
     level: str = "info",
     json_lines: bool | None = None,
     to: LineWriter | None = None,
+    most_a_second: int | None = None,
 ) -> None:
     """Send structlog and the standard library's records to stderr in one format.
 
@@ -39,6 +42,7 @@ def configure_logging(
         level: `debug`, `info`, `warning` or `error`.
         json_lines: JSON for machines or text for people; None takes text.
         to: Takes the lines in the place of stderr, where nobody may wait for that.
+        most_a_second: How often each event is logged at most, where outsiders can cause them.
     """
 
     def name_service(
@@ -62,6 +66,7 @@ def configure_logging(
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
+            *([FloodGate(SystemClock(), most_a_second)] if most_a_second else []),
             *shared,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],

@@ -17,7 +17,7 @@ from carrel_proxy.control.saved import SavedFiles, SavedTable, SavedVerdicts
 from carrel_proxy.control.shared import Shared
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.access import freshness_of
-from carrel_proxy.engine.access_log import open_access_log
+from carrel_proxy.engine.access_log import EVENTS_A_SECOND, open_access_log
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.dispatch import Dispatcher
@@ -187,7 +187,13 @@ def worker(descriptor: str, lines: LineWriter) -> Callable[[Crew], PushedProxy]:
         TlsError: If a certificate cannot be used.
     """
     settings = worker_settings(descriptor)
-    configure_logging("proxy", level=settings.log_level, json_lines=settings.log_json, to=lines)
+    configure_logging(
+        "proxy",
+        level=settings.log_level,
+        json_lines=settings.log_json,
+        to=lines,
+        most_a_second=EVENTS_A_SECOND,
+    )
     tls = public_context(settings.certificates) if settings.certificates else None
 
     def make(crew: Crew) -> PushedProxy:

@@ -212,8 +212,8 @@ class ProxySettings(ServiceSettings):
     access_log_rate: int = Field(
         default=1000,
         ge=1,
-        description="Lines of it a second at most, a fifth of them for one address. How many were"
-        " left out is logged.",
+        description="Lines of it a second at most for each worker, a fifth of them for one address."
+        " How many were left out is logged.",
     )
     log_json: bool = Field(default=False, description="Log JSON lines instead of text.")
 

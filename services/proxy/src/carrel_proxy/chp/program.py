@@ -30,7 +30,7 @@ from carrel_proxy.control.counted import Counted
 from carrel_proxy.control.metrics import MetricsPage, families, process_families
 from carrel_proxy.core.exposition import render
 from carrel_proxy.core.head import HeadLimits
-from carrel_proxy.engine.access_log import open_access_log
+from carrel_proxy.engine.access_log import EVENTS_A_SECOND, open_access_log
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
 from carrel_proxy.engine.edge import Edge, Limits
@@ -287,7 +287,7 @@ def _write_pid(path: Path) -> None:
 def worker(arguments: Sequence[str], lines: LineWriter) -> Callable[[Crew], ChpProxy]:
     """Return what makes a worker's proxy, inside its event loop."""
     options = read_options(arguments, process_environment())
-    configure_logging("proxy", level=options.log_level, to=lines)
+    configure_logging("proxy", level=options.log_level, to=lines, most_a_second=EVENTS_A_SECOND)
     public_tls = tls.public_tls(options)
 
     def make(crew: Crew) -> ChpProxy:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+EVENTS_A_SECOND = 100
+"""How often each event of the log beside this one is written, by each worker."""
 LINES_A_SECOND = 1000
 SHARE_OF_ONE = 5
 """One address may write every fifth of them; a trusted proxy, which speaks for many, all."""

@@ -505,7 +505,8 @@ class Exchange:
 
     def _let_go(self, *, reusable: bool) -> None:
         self.over = True
-        counters, route = self.client.edge.counters, self.route
+        edge, route = self.client.edge, self.route
+        counters = edge.counters
         if self.head.method == b"GET" and not self.websocket:
             counters.reads[self._status] += 1
         else:
@@ -517,8 +518,8 @@ class Exchange:
         if self.body is not None:
             route.received += self.body.taken
             counters.received += self.body.taken
-        if self.client.edge.access_log is not None:
-            self.client.edge.access_log.exchange_ended(self, self._status)
+        if edge.access_log is not None:
+            edge.access_log.exchange_ended(self, self._status)
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             if self._held_back and reusable and not upstream.transport.is_closing():
