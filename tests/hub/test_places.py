@@ -142,4 +142,7 @@ def test_a_settings_name_is_read_in_any_case(tmp_path: object) -> None:
         user_domains=True,
     )
     assert settings.places.origin("alice") == "https://alice.hub.example.org:8443"
+    for url in ("https://hub.example.org:443/", "http://hub.example.org:80/"):
+        usual = make_settings(tmp_path, public_url=url, user_domains=True)  # type: ignore[arg-type]
+        assert usual.places.hub_origin == url.rpartition(":")[0]
     assert set(string.ascii_uppercase).isdisjoint(settings.places.hub_origin)

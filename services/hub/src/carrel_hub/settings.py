@@ -168,10 +168,12 @@ class HubSettings(ServiceSettings):
         if not self.user_domains or self.public_url is None:
             return Places(self.base_url)
         parts = urlsplit(self.public_url.lower())
+        usual = {"http": 80, "https": 443}[parts.scheme]  # browsers leave it out of an origin
+        port = f":{parts.port}" if parts.port not in (None, usual) else ""
         api_host = urlsplit(self.api_url or "").hostname or ""
         return Places(
             self.base_url,
-            f"{parts.scheme}://{parts.netloc}",
+            f"{parts.scheme}://{parts.hostname}{port}",
             api_host if api_host != parts.hostname and ":" not in api_host else "",
         )
 
