@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from carrel_proxy.chp.arguments import OptionsError
 from carrel_proxy.chp.forward import Rules
-from carrel_proxy.chp.options import Options, OptionsError, TlsFiles, is_meant, read_options
+from carrel_proxy.chp.options import Options, TlsFiles, is_meant, read_options
 from carrel_proxy.chp.program import limits_of, rules_of
 from carrel_proxy.engine.deadlines import NEVER
 

@@ -16,11 +16,12 @@ import structlog
 
 from carrel_proxy.chp import sockets, tls
 from carrel_proxy.chp.api import HttpsRedirect, RoutesApi
+from carrel_proxy.chp.arguments import TOKEN_VARIABLE, OptionsError
 from carrel_proxy.chp.dispatch import ChpDispatcher
 from carrel_proxy.chp.forward import Rules
 from carrel_proxy.chp.metrics import Metrics
 from carrel_proxy.chp.metrics import families as chp_families
-from carrel_proxy.chp.options import TOKEN_VARIABLE, Options, OptionsError, read_options
+from carrel_proxy.chp.options import Options, read_options
 from carrel_proxy.chp.pages import TARGET_SECONDS, ErrorPages
 from carrel_proxy.chp.shared import ChpShared
 from carrel_proxy.chp.storage import RouteFile

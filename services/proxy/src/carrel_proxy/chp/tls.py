@@ -2,7 +2,8 @@
 
 import ssl
 
-from carrel_proxy.chp.options import Options, OptionsError, TlsFiles
+from carrel_proxy.chp.arguments import OptionsError
+from carrel_proxy.chp.options import Options, TlsFiles
 from carrel_proxy.tls import CertificateFiles, TlsError, public_context
 
 _NEVER = "!aNULL:!eNULL:!EXPORT:!DES:!3DES:!RC4:!MD5:!PSK:!SRP"
