@@ -1,14 +1,17 @@
 """Time and size limits of clients, and what SIGTERM does to them."""
 
 import asyncio
+import os
 import ssl
 from pathlib import Path
+from time import sleep
 
 import pytest
 from proxy.hub import FakeHub
 from proxy.running import Running, open_proxy, plain_route
-from proxy.wire import Upstream, eventually, ok, read_head, read_request
+from proxy.wire import Client, Upstream, eventually, ok, read_head, read_request
 
+from carrel_proxy.engine.deadlines import TICK_SECONDS
 from carrel_shared.clock import ManualClock
 
 Reader = asyncio.StreamReader
@@ -211,6 +214,30 @@ async def test_a_head_that_is_too_large_is_refused(
             assert (await client.response()).status == status
             assert await client.rest() == b""
     assert upstream.connections == 0
+
+
+async def test_what_came_while_the_process_stood_still_is_not_late(
+    timed: Running, clock: ManualClock, upstream: Upstream
+) -> None:
+    """Stopped and continued, a proxy finds what was sent meanwhile and limits that have passed."""
+    upstream.respond = lambda request: ok(request.body)
+    async with timed.client() as idle, timed.client() as posts:
+        assert (await idle.ask("/")).status == 200
+        posts.get("/", "Content-Length: 4", method="POST")
+        posts.send(b"ha")
+        await eventually(lambda: bool(timed.proxy.edge.exchanges))
+        clock.advance(90)
+        send_now(idle, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        send_now(posts, b"lf")
+        # The loop stands still: then both its timer and its sockets are ready.
+        sleep(2 * TICK_SECONDS)  # noqa: ASYNC251
+        assert (await idle.response()).status == 200
+        assert (await posts.response()).body == b"half"
+
+
+def send_now(client: Client, data: bytes) -> None:
+    """Send past the loop, which would wait until it is its turn."""
+    os.write(client.writer.get_extra_info("socket").fileno(), data)
 
 
 async def test_running_requests_may_finish_and_no_more_begin(
