@@ -40,6 +40,14 @@ async def open_socket(client: Client) -> None:
     assert (await client.head()).status == 101
 
 
+async def open_socket_with(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str, *fields: str
+) -> None:
+    client = Client(reader, writer)
+    client.get(target, *HANDSHAKE, *fields)
+    assert (await client.head()).status == 101
+
+
 async def says_back(client: Client, data: bytes) -> bool:
     client.send(data)
     async with asyncio.timeout(30):

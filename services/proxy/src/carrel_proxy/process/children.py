@@ -5,12 +5,12 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from carrel_proxy.process.frames import PARENT, FrameReader, frame
 from carrel_proxy.process.loop import Loop
-from carrel_proxy.process.plan import SIGNALS
+from carrel_proxy.process.plan import SIGNALS, Inherited, Plan
 
 STARTING, READY, RETIRED = "starting", "ready", "retired"
 
@@ -82,7 +82,6 @@ class Child:
 
         Half a message, in or out, goes along.
         """
-        os.set_inheritable(self.channel.fileno(), True)
         return {
             "id": self.id,
             "slot": self.slot,
@@ -139,9 +138,7 @@ class Child:
                 self._told(self, address, payload)
 
 
-def spawn(
-    number: int, slot: int, generation: int, command: Sequence[str], environ: dict[str, str]
-) -> Child:
+def spawn(number: int, slot: int, generation: int, plan: Plan, environ: dict[str, str]) -> Child:
     """Start a worker. The number of its end of the channel is the last argument it is given.
 
     Raises:
@@ -149,9 +146,9 @@ def spawn(
     """
     ours, theirs = socket.socketpair()
     try:
-        os.set_inheritable(theirs.fileno(), True)
-        argv = [*command, str(theirs.fileno())]
-        pid = os.posix_spawn(argv[0], argv, environ, setsigmask=(), setsigdef=SIGNALS)
+        argv = [*plan.worker, str(theirs.fileno())]
+        with Inherited((*plan.descriptors, theirs.fileno())):
+            pid = os.posix_spawn(argv[0], argv, environ, setsigmask=(), setsigdef=SIGNALS)
     except OSError:
         ours.close()
         raise

@@ -85,6 +85,8 @@ class Crew(asyncio.Protocol):
         self._tasks = TaskOwner()
         self._joining: asyncio.Task[None] | None = None
         self._followed: int | None = None
+        self._settled = False
+        self._early: list[tuple[int, int]] = []
 
     # --- what a service uses ---
 
@@ -177,6 +179,13 @@ class Crew(asyncio.Protocol):
                 self._changed.clear()
                 await self._changed.wait()
 
+    def settle(self) -> None:
+        """Say that what is in force is known here, so that others may take it from here."""
+        self._settled = True
+        early, self._early = self._early, []
+        for worker, number in early:
+            self._write(worker, _ANSWER, number, _JOIN, self._joins(worker, b""))
+
     async def alone(self, seconds: float) -> None:
         """Wait until all others have ended, but not longer than this."""
         try:
@@ -248,6 +257,9 @@ class Crew(asyncio.Protocol):
         try:
             if kind in (_TOLD, _ANSWER):
                 self._answered(worker, kind, number, name, payload[at:])
+                return
+            if name == _JOIN and not self._settled:
+                self._early.append((worker, number))
                 return
             answer = self._handlers[name](worker, payload[at:])
         except Exception as error:

@@ -48,6 +48,7 @@ class Parent:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        _keep_to_oneself(plan)
         self.loop = Loop()
         self.say = Say(json_lines=plan.json_lines)
         self.children: dict[int, Child] = {}
@@ -83,6 +84,7 @@ class Parent:
         parent = cls(plan)
         parent._coming = Coming(plan, saved["newest"] + 1)
         parent.plan = Plan(saved["plan"])
+        _keep_to_oneself(parent.plan)
         parent.generation = saved["generation"]
         parent.lead = saved["lead"]
         parent.kept = saved["kept"]
@@ -137,7 +139,7 @@ class Parent:
         """Start a worker. Where nobody leads, the first one begins with what was kept."""
         leads = slot == 0 and self.lead is None
         try:
-            child = spawn(self.next_id, slot, generation, plan.worker, dict(os.environ))
+            child = spawn(self.next_id, slot, generation, plan, dict(os.environ))
         except OSError as error:
             self.say("worker_not_started", "ERROR", reason=error.strerror)
             return False
@@ -260,8 +262,7 @@ class Parent:
                 child.tell(do="drain", seconds=self.plan.drain_seconds)
 
     def _close_listeners_of(self, plan: Plan, *, besides: Plan) -> None:
-        stay = {*besides.listeners.values(), *besides.kept}
-        for descriptor in {*plan.listeners.values(), *plan.kept} - stay:
+        for descriptor in plan.descriptors - besides.descriptors:
             if descriptor in plan.listeners.values():
                 admit_no_more(descriptor)
             os.close(descriptor)
@@ -281,7 +282,9 @@ class Parent:
     def _planned(self, plan: Plan | None, error: str | None) -> None:
         self._reload = None
         if plan is not None and not self._ending:
-            reason = execute_anew(plan, self._as_saved())
+            channels = [child.channel.fileno() for child in self.children.values()]
+            needed = {*plan.descriptors, *self.plan.descriptors, *channels}
+            reason = execute_anew(plan, self._as_saved(), needed)
             self._close_listeners_of(plan, besides=self.plan)
             error = f"{plan.parent[0]}: {reason}"
         self._reloaded(error)
@@ -431,6 +434,12 @@ class Parent:
     def _end_if_alone(self) -> None:
         if not self.children:
             self.status = self._final_status
+
+
+def _keep_to_oneself(plan: Plan) -> None:
+    """Give descriptors to nobody but those who are meant to have them."""
+    for descriptor in plan.descriptors:
+        os.set_inheritable(descriptor, False)
 
 
 def _in_words(status: int) -> str:

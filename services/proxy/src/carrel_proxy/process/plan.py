@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Iterable
 from typing import Any
 
 VERSION = 1
@@ -48,6 +49,26 @@ class Plan:
         self.pid_file: str = values["pid_file"]
         self.status_file: str = values["status_file"]
         self.json_lines: bool = values["json_lines"]
+
+    @property
+    def descriptors(self) -> set[int]:
+        """All that its workers are given."""
+        return {*self.listeners.values(), *self.kept}
+
+
+class Inherited:
+    """While this is entered, programs that are started get these descriptors, and no others."""
+
+    def __init__(self, descriptors: Iterable[int]) -> None:
+        self._descriptors = list(descriptors)
+
+    def __enter__(self) -> None:
+        for descriptor in self._descriptors:
+            os.set_inheritable(descriptor, True)
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._descriptors:
+            os.set_inheritable(descriptor, False)
 
 
 def save_state(values: dict[str, Any]) -> int:

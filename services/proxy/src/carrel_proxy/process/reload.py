@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from carrel_proxy.process.loop import Loop
-from carrel_proxy.process.plan import HANDOVER, SIGNALS, VERSION, Plan, save_state
+from carrel_proxy.process.plan import HANDOVER, SIGNALS, VERSION, Inherited, Plan, save_state
 
 PLAN_SECONDS = 60.0
 _MOST_DESCRIPTORS = 64
@@ -28,14 +28,14 @@ class Reload:
         self._planned = planned
         self._over = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        os.set_inheritable(theirs.fileno(), True)
         handover = {"version": VERSION, "reply": theirs.fileno(), "listeners": plan.listeners}
         environ = {**os.environ, HANDOVER: json.dumps(handover)}
         argv = plan.launcher
         self._socket = ours
         self._pid = -1
         try:
-            self._pid = os.posix_spawn(argv[0], argv, environ, setsigmask=(), setsigdef=SIGNALS)
+            with Inherited((*plan.listeners.values(), theirs.fileno())):
+                self._pid = os.posix_spawn(argv[0], argv, environ, setsigmask=(), setsigdef=SIGNALS)
         except OSError as error:
             reason = f"{argv[0]}: {error.strerror}"
             loop.later(0, lambda: self._end(None, reason))
@@ -82,8 +82,6 @@ def _with_descriptors(values: dict[str, Any], received: list[int]) -> Plan:
 
     The launcher numbers those it sends from -1 down, in the order it sends them.
     """
-    for descriptor in received:
-        os.set_inheritable(descriptor, True)
 
     def here(number: int) -> int:
         return received[-1 - number] if number < 0 else number
@@ -95,15 +93,20 @@ def _with_descriptors(values: dict[str, Any], received: list[int]) -> Plan:
     return Plan(values)
 
 
-def execute_anew(plan: Plan, saved: dict[str, Any]) -> str:
-    """Become the parent that the plan names, at the same process id; return only if that fails."""
+def execute_anew(plan: Plan, saved: dict[str, Any], descriptors: set[int]) -> str:
+    """Become the parent that the plan names, at the same process id; return only if that fails.
+
+    Args:
+        saved: What it is to go on with.
+        descriptors: Those that it needs for that.
+    """
     descriptor = save_state({"plan": plan.values, "saved": saved})
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # what comes meanwhile waits
     try:
-        os.set_inheritable(descriptor, True)
-        os.execv(  # noqa: S606 - no shell is wanted
-            plan.parent[0], [*plan.parent, str(descriptor)]
-        )
+        with Inherited((*descriptors, descriptor)):
+            os.execv(  # noqa: S606 - no shell is wanted
+                plan.parent[0], [*plan.parent, str(descriptor)]
+            )
     except OSError as error:
         return str(error.strerror)
     finally:

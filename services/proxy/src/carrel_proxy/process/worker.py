@@ -124,6 +124,7 @@ class Worker:
             self._service.restore(begin["kept"])
         else:
             await self._crew.join()
+        self._crew.settle()
         await self._service.accept(self._sockets.pop("public"))
         gc.freeze()  # what is there now stays: no collection need look at it
         if begin["lead"]:
