@@ -13,6 +13,8 @@ PINS = ROOT / "requirements" / "clients.txt"
 HOME = ROOT / ".clients"
 PYTHON = HOME / "venv" / "bin" / "python"
 CODE_SERVER = "code-server@4.100.3"
+CODE_SERVER_SCRIPT = HOME / "code-server/node_modules/code-server/out/node/entry.js"
+"""What Node runs."""
 
 
 def make() -> Path:
@@ -34,14 +36,9 @@ def make() -> Path:
     return PYTHON
 
 
-def make_code_server() -> Path:
-    """Make code-server, unless it is there; its JavaScript is packaged, one module is compiled.
-
-    Returns:
-        The script that Node runs.
-    """
+def make_code_server() -> None:
+    """Make code-server, unless it is there; its JavaScript is packaged, one module is compiled."""
     home = HOME / "code-server"
-    entry = home / "node_modules" / "code-server"
     HOME.mkdir(exist_ok=True)
     with (HOME / "lock-code-server").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -54,10 +51,9 @@ def make_code_server() -> Path:
             _run(
                 "npm", "rebuild", "argon2", "--prefix", str(home), npm_config_build_from_source="1"
             )
-            editor = str(entry / "lib" / "vscode")
+            editor = str(home / "node_modules" / "code-server" / "lib" / "vscode")
             _run("npm", "install", "--omit=dev", "--ignore-scripts", *quiet, "--prefix", editor)
             stamp.write_text(CODE_SERVER)
-    return entry / "out" / "node" / "entry.js"
 
 
 def search_path() -> str:

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from support.chromium import open_browser
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(600)]
 
 PATIENCE = 60_000
 PASSWORD = "no-secret"
@@ -38,18 +38,12 @@ def street() -> Iterator[Street]:
         "streamlit": [
             *(python, "-m", "streamlit", "run", str(APPS / "streamlit_app.py"), *STREAMLIT),
         ],
+        "code": [
+            *("env", f"PASSWORD={PASSWORD}", "node", str(environment.CODE_SERVER_SCRIPT)),
+            *("--auth=password", "--bind-addr=127.0.0.1:{port}"),
+            *("--disable-telemetry", "--disable-update-check"),
+        ],
     }
-    if shutil.which("npm") is not None:
-        applications["code"] = [
-            *(
-                "env",
-                f"PASSWORD={PASSWORD}",
-                "node",
-                str(environment.make_code_server()),
-                "--auth=password",
-            ),
-            *("--bind-addr=127.0.0.1:{port}", "--disable-telemetry", "--disable-update-check"),
-        ]
     with Street(applications) as street:
         street.move_in({"alice": ALICE, "bob": BOB})
         yield street
@@ -159,6 +153,7 @@ def test_streamlit_keeps_its_state_and_takes_files(page: Page, tmp_path: Path) -
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="needs Debian's packages nodejs and npm")
 def test_code_server_signs_in_and_stays_so(page: Page) -> None:
+    environment.make_code_server()
     page.goto("user/bob/lab")
     page.goto("user/alice/code/")
     page.locator("input[type=password]").fill(PASSWORD)
