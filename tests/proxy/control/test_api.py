@@ -1,5 +1,6 @@
 """The control API: a numbered table, changes that follow it, and nobody but the hub."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import httpx
 import pytest
 from proxy.hub import FakeHub, allowed
 from proxy.running import KEY, SECRET, Running, guarded_route, open_proxy, plain_route
-from proxy.wire import Upstream, open_upstream
+from proxy.wire import Upstream, eventually, ok, open_upstream, read_request
 
 from carrel_shared.service_auth import service_headers
 from carrel_shared.wire.routes import (
@@ -106,6 +107,9 @@ async def test_only_the_hub_may_call(running: Running) -> None:
             ("POST", "/control/v1/changes"),
             ("GET", "/control/v1/table"),
             ("GET", "/control/v1/status"),
+            ("POST", "/control/v1/drain"),
+            ("DELETE", "/control/v1/drain"),
+            ("GET", "/control/v1/drain"),
             ("GET", "/openapi.json"),
         ):
             assert (await client.request(method, path)).status_code == 401
@@ -204,6 +208,43 @@ async def test_a_new_secret_goes_with_the_next_request(
         await client.ask("/user/alice/", "Authorization: token good")
     secrets = [request.one("x-carrel-secret") for request in upstream.requests]
     assert secrets == [SECRET, "second"]
+
+
+async def test_a_proxy_is_taken_out_of_service_and_in_again(
+    running: Running, api: httpx.AsyncClient, upstream: Upstream
+) -> None:
+    await api.put("/control/v1/table", content=table(plain_route(upstream.target)))
+    async with running.client() as client:
+        assert (await client.ask("/")).one("connection") is None
+        begun = await api.post("/control/v1/drain")
+        assert begun.json() == {"draining": True, "requests": 0, "sockets": 0}
+        assert (await api.get("/control/v1/health")).json()["status"] == "draining"
+        assert (await client.ask("/")).one("connection") == "close"
+        assert await client.rest() == b""
+    async with running.client() as client:
+        assert (await client.ask("/_carrel/health")).status == 503
+    held = asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        await held.wait()
+        writer.write(ok(b"late"))
+
+    async with open_upstream() as slow, running.client() as client:
+        slow.script = hold
+        route = plain_route(slow.target, "/slow/")
+        await api.post(
+            "/control/v1/changes", content=changes(PutRoute(route=route), base=1, number=2)
+        )
+        client.get("/slow/")
+        await eventually(lambda: len(running.proxy.edge.exchanges) == 1)
+        assert (await api.get("/control/v1/drain")).json()["requests"] == 1
+        held.set()
+        assert (await client.response()).body == b"late"
+    assert (await api.delete("/control/v1/drain")).json()["draining"] is False
+    async with running.client() as client:
+        assert (await client.ask("/_carrel/health")).status == 200
+        assert (await client.ask("/")).one("connection") is None
 
 
 async def test_twenty_thousand_routes_are_taken_and_kept(

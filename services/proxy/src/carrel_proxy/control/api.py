@@ -16,6 +16,7 @@ from carrel_proxy.errors import BadTargetError, TableMismatchError
 from carrel_proxy.process.crew import CrewError
 from carrel_shared.service_auth import ASGIApp, ServiceGate
 from carrel_shared.wire.counters import ProxyCounters
+from carrel_shared.wire.draining import DrainStatus
 from carrel_shared.wire.errors import ErrorBody
 from carrel_shared.wire.routes import RouteChanges, RouteTable, TableStatus
 
@@ -94,6 +95,18 @@ def create_control_app(
                 next=page[-1].prefix if page and len(shown) > limit else None,
             )
         )
+
+    @app.post("/control/v1/drain", response_model=DrainStatus)
+    async def drain() -> Response:
+        return _json(await shared.drain(draining=True))
+
+    @app.delete("/control/v1/drain", response_model=DrainStatus)
+    async def undo_drain() -> Response:
+        return _json(await shared.drain(draining=False))
+
+    @app.get("/control/v1/drain", response_model=DrainStatus)
+    async def get_drain() -> Response:
+        return _json(await shared.left())
 
     @app.get(HEALTH_PATH)
     async def get_health() -> dict[str, str | int]:

@@ -14,6 +14,7 @@ from carrel_proxy.control.table import Table, Watches, large_heap_grows
 from carrel_proxy.engine.edge import Edge
 from carrel_proxy.process.crew import WHOLE_SECONDS, Crew
 from carrel_shared.wire.counters import ProxyTotals, RouteActivity
+from carrel_shared.wire.draining import DrainStatus
 from carrel_shared.wire.routes import Revoke, RouteChanges, RouteTable, TableStatus
 
 _ACTIVITY = TypeAdapter(dict[str, float])
@@ -24,6 +25,7 @@ _GONE_PROCESS = ("resident_bytes", "virtual_bytes", "open_descriptors")
 class _Snapshot(BaseModel):
     table: RouteTable
     verdicts: list[SavedVerdict]
+    draining: bool
 
 
 class _Noted(BaseModel):
@@ -72,6 +74,8 @@ class Shared:
         crew.on("table", self._take_table)
         crew.on("changes", self._take_changes)
         crew.on("verdict", self._take_verdict)
+        crew.on("drain", self._take_drain)
+        crew.on("left", lambda *_: self._left().model_dump_json().encode())
         crew.on("connections", lambda *_: b"%d" % edge.connections)
         crew.on("activity", lambda *_: _ACTIVITY.dump_json(table.take_activity()))
         crew.on("counts", lambda *_: self._counts().model_dump_json().encode())
@@ -105,7 +109,9 @@ class Shared:
     def snapshot(self) -> bytes:
         """Return what is in force, for a worker that joins."""
         verdicts = self._verdicts.snapshot() if self._verdicts is not None else []
-        whole = _Snapshot(table=self._table.snapshot(), verdicts=verdicts)
+        whole = _Snapshot(
+            table=self._table.snapshot(), verdicts=verdicts, draining=self._edge.draining
+        )
         return whole.model_dump_json().encode()
 
     def take(self, snapshot: bytes) -> None:
@@ -115,6 +121,8 @@ class Shared:
         successor knows more than is known here, verdicts count again once the hub says them again.
         """
         whole = _Snapshot.model_validate_json(snapshot)
+        if whole.draining:
+            self._edge.send_away(draining=True)
         known = self._table.status
         if (known.epoch, known.number) != (whole.table.epoch, whole.table.number):
             with large_heap_grows():
@@ -133,6 +141,38 @@ class Shared:
 
     def _take_changes(self, _worker: int, body: bytes) -> bytes:
         self._table.change(RouteChanges.model_validate_json(body), body)
+        return b""
+
+    # --- out of service ---
+
+    async def drain(self, *, draining: bool) -> DrainStatus:
+        """Have all workers send people away, or take them in again.
+
+        Raises:
+            CrewError: If one goes on as before.
+        """
+        self._edge.send_away(draining=draining)
+        await self._crew.tell("drain", b"1" if draining else b"")
+        return await self.left()
+
+    async def left(self) -> DrainStatus:
+        """Return what is still open."""
+        own = self._left()
+        others = [DrainStatus.model_validate_json(one) for one in await self._crew.ask("left")]
+        return DrainStatus(
+            draining=own.draining,
+            requests=own.requests + sum(one.requests for one in others),
+            sockets=own.sockets + sum(one.sockets for one in others),
+        )
+
+    def _left(self) -> DrainStatus:
+        edge = self._edge
+        return DrainStatus(
+            draining=edge.draining, requests=len(edge.exchanges), sockets=len(edge.tunnels)
+        )
+
+    def _take_drain(self, _worker: int, body: bytes) -> bytes:
+        self._edge.send_away(draining=bool(body))
         return b""
 
     # --- who may pass ---

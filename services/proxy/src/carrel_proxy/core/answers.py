@@ -144,8 +144,15 @@ def redirect(
     return Answer(status, ((b"Location", location), _NO_STORE, *fields), b"", reason)
 
 
-def health_answer(target: bytes) -> Answer | None:
-    """Return the answer to a health check, None for any other path."""
+def health_answer(target: bytes, *, draining: bool = False) -> Answer | None:
+    """Return the answer to a health check, None for any other path.
+
+    Args:
+        draining: Whoever spreads people over several proxies is to leave this one out.
+    """
+    if draining and target in (HEALTH_PATH, CHP_HEALTH_PATH):
+        fields = ((b"Content-Type", b"application/json"), _NO_STORE)
+        return Answer(503, fields, b'{"status":"draining"}', Reason.HEALTH)
     if target == HEALTH_PATH:
         body = b'{"status":"ok"}'
     elif target == CHP_HEALTH_PATH:

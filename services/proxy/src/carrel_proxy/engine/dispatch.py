@@ -81,7 +81,10 @@ class Dispatcher:
         websocket = b"upgrade" in head.special and requested_upgrade(head) is Upgrade.WEBSOCKET
         target = head.target
         path = target.partition(b"?")[0]
-        if target.startswith(b"/_c") and (health := health_answer(target)) is not None:
+        if (
+            target.startswith(b"/_c")
+            and (health := health_answer(target, draining=client.edge.draining)) is not None
+        ):
             client.answer_at_once(head, body, health)
             return
         route = self.routes.match(head.host, path)

@@ -121,6 +121,7 @@ class Edge:
         self.dispatcher = dispatcher
         self.default_host = default_host.encode("ascii", "ignore")
         self.draining = False
+        self._ending = False
         self.half_closed = HalfClosed()
         deadlines.each_tick.append(self.half_closed.look)
         self.counters = counters
@@ -189,11 +190,18 @@ class Edge:
 
     def stop_listening(self) -> None:
         """Accept no more, and let no connection carry another request."""
-        self.draining = True
+        self.draining = self._ending = True
         self.close_listeners()
         for client in list(self._clients):
             client.drain()
         self._note_end()
+
+    def send_away(self, *, draining: bool) -> None:
+        """Let no connection carry another request, or do again. New ones are answered still."""
+        self.draining = draining or self._ending
+        if draining:
+            for client in list(self._clients):
+                client.drain()
 
     async def wait_until_idle(self, seconds: float) -> None:
         """Wait until nothing is open, but not longer than this."""
