@@ -10,7 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PINS = ROOT / "requirements" / "clients.txt"
-HOME = ROOT / ".clients"
+# In a tree that is closed to other accounts, with what `scripts/venv-path` chose for that reason.
+_CLOSED = not Path(sys.prefix).is_relative_to(ROOT)
+HOME = Path(sys.prefix) / "clients" if _CLOSED else ROOT / ".clients"
 PYTHON = HOME / "venv" / "bin" / "python"
 CODE_SERVER = "code-server@4.100.3"
 CODE_SERVER_SCRIPT = HOME / "code-server/node_modules/code-server/out/node/entry.js"

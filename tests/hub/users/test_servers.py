@@ -11,6 +11,8 @@ from sqlmodel import select
 
 from carrel_hub.db.models import Token
 from carrel_hub.spawns.reconciler import Reconciler
+from carrel_hub.spawns.service import request_start
+from carrel_hub.users.accounts import get_or_create_user
 from carrel_shared.clock import SystemClock
 from carrel_shared.wire.servers import ServerState
 
@@ -229,3 +231,16 @@ async def test_somebody_without_an_account_runs_where_one_account_is_shared(
     assert (await guest.post("/users/guest/server")).status_code == 201
     assert live.agent.specs[-1].account == ""
     assert live.agent.servers[live.agent.specs[-1].server_id].state == ServerState.READY
+
+
+async def test_a_start_waits_for_a_host_that_was_never_heard() -> None:
+    """Right after an installation nobody knows yet whose servers its host runs."""
+    async with open_world(agent=FakeAgent(accounts="shared-insecure")) as world:
+        async with world.hub.database.write() as session:
+            guest = await get_or_create_user(session, "guest", at=world.clock.now())
+            row = await request_start(session, world.hub, guest, actor="user:guest")
+        waiting = await world.drive(row)
+        assert "has not reported yet" in waiting.progress_message
+        await world.report()
+        world.clock.advance(5)
+        assert (await world.settle(row)).state == "ready"

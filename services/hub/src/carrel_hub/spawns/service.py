@@ -79,7 +79,7 @@ async def request_start(
             have no server of that name.
         TooManyRequestsError: Too many starts are under way.
     """
-    if not await can_have_servers(session, hub, user):
+    if not await can_have_servers(session, hub, user) and await _every_host_was_heard(session, hub):
         raise InvalidRequestError(
             f"{user.name} has no unix account on this machine, so no server can run as {user.name};"
             " sign in as somebody who has one"
@@ -146,6 +146,13 @@ async def check_named_limit(session: AsyncSession, hub: Hub, user: User) -> None
 async def can_have_servers(session: AsyncSession, hub: Hub, user: User) -> bool:
     """Whether there is a host that could run a server of this user."""
     return bool(user.account) or await shares_accounts(session, hub)
+
+
+async def _every_host_was_heard(session: AsyncSession, hub: Hub) -> bool:
+    """Whether each host has ever said whose servers it runs. A new one may yet run anybody's."""
+    names = hub.agents.names
+    statement = select(func.count()).select_from(AgentHost).where(col(AgentHost.name).in_(names))
+    return (await session.exec(statement)).one() == len(names)
 
 
 async def shares_accounts(session: AsyncSession, hub: Hub) -> bool:
