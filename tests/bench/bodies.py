@@ -12,9 +12,15 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import uvloop
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from support.process_trees import end, resident_mib
 
 BLOCK = b"x" * (256 * 1024)
 
@@ -33,6 +39,17 @@ async def give(writer: asyncio.StreamWriter, size: int) -> None:
     for _ in range(size // len(BLOCK)):
         writer.write(BLOCK)
         await writer.drain()
+
+
+async def watched(work: Coroutine[Any, Any, None], pid: int) -> float:
+    """Return the most memory a proxy had while this was done, looked at twice a second."""
+    most = resident_mib(pid)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+        while not task.done():
+            await asyncio.wait([task], timeout=0.5)
+            most = max(most, resident_mib(pid))
+    return most
 
 
 async def main() -> int:
@@ -66,27 +83,28 @@ async def main() -> int:
         good = True
         for way in ("download", "upload"):
             reader, writer = await connect(port)
-            before, began = memory_mib(proxy.pid, "VmRSS"), time.monotonic()
+            before, began = resident_mib(proxy.pid), time.monotonic()
+            most = before
             if way == "download":
                 writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
                 await reader.readuntil(b"\r\n\r\n")
-                await take(reader, size)
+                most = await watched(take(reader, size), proxy.pid)
             else:
                 writer.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size)
-                await give(writer, size)
+                most = await watched(give(writer, size), proxy.pid)
                 await taken.wait()
             seconds = time.monotonic() - began
-            after, most = memory_mib(proxy.pid, "VmRSS"), memory_mib(proxy.pid, "VmHWM")
+            after = resident_mib(proxy.pid)
             print(
                 f"{way}: {size / (1 << 30):.1f} GiB in {seconds:.0f} s, memory {before:.1f} MiB"
-                f" before, {most:.1f} at most so far, {after:.1f} after"
+                f" before, {most:.1f} at most, {after:.1f} after",
+                flush=True,
             )
             good = good and most < before + 32
             writer.close()
         return 0 if good else 1
     finally:
-        proxy.kill()
-        proxy.wait()
+        end(proxy)
 
 
 async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -105,14 +123,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def memory_mib(pid: int, kind: str) -> float:
-    """Return one line of a process's status."""
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{kind}:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError(f"no {kind} in the status of {pid}")
 
 
 if __name__ == "__main__":

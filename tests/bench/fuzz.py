@@ -14,7 +14,6 @@ import contextlib
 import os
 import random
 import re
-import signal
 import socket
 import struct
 import subprocess
@@ -30,6 +29,7 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from support.mutations import messages, mutated
+from support.process_trees import descriptors, end, resident_mib
 
 KEY = "k" * 40
 AT_ONCE = 48
@@ -198,17 +198,6 @@ class Run:
             writer.transport.abort()
 
 
-def descriptors(pid: int) -> int:
-    """Return how many a process has open."""
-    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-
-
-def resident_mib(pid: int) -> float:
-    """Return a process's memory."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
-
-
 async def settled(pid: int) -> int:
     """Return the descriptors of a process once they stay the same; idle ones close in seconds."""
     seen = [descriptors(pid)]
@@ -250,8 +239,7 @@ async def proxy(mode: str, port: int, target: str, directory: Path) -> AsyncIter
         if process.poll() is not None:
             raise RuntimeError(f"the proxy ended with status {process.returncode}")
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        end(process)
 
 
 async def attack(mode: str, options: argparse.Namespace, directory: Path) -> list[str]:

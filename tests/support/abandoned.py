@@ -25,6 +25,7 @@ import httpx
 from carrel_shared.service_auth import service_headers
 from carrel_shared.wire.routes import Route, RouteTable
 from support.namespaces import HERE, THERE, Cable, cable
+from support.process_trees import descriptors
 
 KEY = "k" * 40
 PORT = 8000
@@ -75,7 +76,7 @@ def run(directory: Path, sockets: int, vanished_seconds: float, watch_seconds: f
         net.cut()
         cut_at = monotonic()
         while (elapsed := monotonic() - cut_at) < watch_seconds:
-            left = _descriptors(proxy) - outcome.before
+            left = descriptors(proxy) - outcome.before
             outcome.left.append((elapsed, left))
             if left <= 0:
                 break
@@ -140,18 +141,12 @@ def _wait_for(process: subprocess.Popen[str], word: str) -> None:
         raise RuntimeError(f"expected {word!r} of a helper, got {line!r}")
 
 
-def _descriptors(pid: int) -> int:
-    """Count those of the proxy's processes: its parent's and its workers'."""
-    workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return sum(1 for each in (pid, *workers) for _ in Path(f"/proc/{each}/fd").iterdir())
-
-
 def _settled(pid: int) -> int:
     """Return the number of descriptors once it has not changed for a moment."""
-    seen = [_descriptors(pid)]
+    seen = [descriptors(pid)]
     while seen[-4:] != [seen[-1]] * 4:
         sleep(0.1)
-        seen.append(_descriptors(pid))
+        seen.append(descriptors(pid))
     return seen[-1]
 
 

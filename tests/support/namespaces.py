@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from support.process_trees import end
+
 HERE, THERE = "10.213.0.1", "10.213.0.2"
 
 
@@ -31,7 +33,7 @@ class Cable:
     def process(
         self, namespace: str, arguments: Sequence[str], env: dict[str, str] | None = None
     ) -> Iterator[subprocess.Popen[str]]:
-        """Run this Python with arguments in a namespace; it is killed at the end."""
+        """Run this Python with arguments in a namespace; it is ended at the end."""
         process = subprocess.Popen(
             ["ip", "netns", "exec", namespace, sys.executable, *arguments],
             env=env,
@@ -41,8 +43,7 @@ class Cable:
         try:
             yield process
         finally:
-            process.kill()
-            process.wait(10)
+            end(process)
             if process.stdout is not None:
                 process.stdout.close()
 
