@@ -142,12 +142,15 @@ async def test_hosts_are_routed_before_paths(upstream: Upstream) -> None:
         assert (await chp.api.get(ROUTES + "/one.test/user")).json()["host"] == "one.test"
         client.get("/user/x", host="One.Test:8443")
         assert (await client.response()).body == b"ok"
-        client.get("/one.test/user/x", host="two.test")
-        assert (await client.response()).status == 404
+        client.get("/user/y", host="ONE.test.")
+        assert (await client.response()).body == b"ok"
+        for host in ("two.test", "evilone.test", "one.test.evil"):
+            client.get("/one.test/user/x", host=host)
+            assert (await client.response()).status == 404
         await chp.add("/", root.target)
         client.get("/user/x", host="two.test")
         assert (await client.response()).body == b"ok"
-    assert [request.target for request in upstream.requests] == ["/user/x"]
+    assert [request.target for request in upstream.requests] == ["/user/x", "/user/y"]
     assert [request.target for request in root.requests] == ["/user/x"]
 
 

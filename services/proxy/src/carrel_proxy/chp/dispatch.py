@@ -11,6 +11,7 @@ from carrel_proxy.chp.table import ChpRoute, ChpTable
 from carrel_proxy.core.answers import CHP_HEALTH_PATH, health_answer
 from carrel_proxy.core.body import RequestBody
 from carrel_proxy.core.head import RequestHead
+from carrel_proxy.core.sites import host_name
 from carrel_proxy.core.troubles import NOT_FOUND
 from carrel_proxy.core.websocket import Upgrade, requested_upgrade
 from carrel_shared.service_auth import clean_request_id
@@ -91,9 +92,3 @@ class ChpDispatcher:
         if self._host_routing:
             path = b"/" + host_name(head.host) + path
         return self.table.trie.match(path)
-
-
-def host_name(host: bytes) -> bytes:
-    """Return a `Host` without its port, in lower case."""
-    name, colon, port = host.rpartition(b":")
-    return (name if colon and port.isdigit() else host).lower()
