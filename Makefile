@@ -39,6 +39,7 @@ docs: install-dev ## Write docs/settings.md from the code
 
 bench: install-dev ## Measure the proxy beside its peers, then starts and memory of the whole
 	$(BIN)/python tests/bench/proxy.py $(ARGS)
+	$(BIN)/python tests/bench/table.py
 	$(BIN)/python tests/bench/embedded.py
 
 clean: ## Remove what these targets made: environment, test output, the demo account
