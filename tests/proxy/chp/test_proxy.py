@@ -232,11 +232,15 @@ async def test_an_error_target_may_be_on_a_unix_socket(short_dir: Path) -> None:
         assert hub.requests[0].target == "/hub/error/404?url=%2Fnope"
 
 
-async def test_without_its_error_target_it_has_its_own_page() -> None:
+async def test_without_its_error_target_it_has_its_own_page(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     async with running("--error-target", "http://127.0.0.1:1") as chp, chp.client() as client:
-        answer = await client.ask("/nope")
-        assert answer.status == 404
-        assert b"404" in answer.body
+        for _ in range(3):
+            answer = await client.ask("/nope")
+            assert answer.status == 404
+            assert b"404" in answer.body
+    assert capsys.readouterr().out.count("error_target_failed") == 1
 
 
 async def test_a_client_that_leaves_while_its_page_is_asked_for(upstream: Upstream) -> None:

@@ -7,6 +7,8 @@ import httpx
 import structlog
 
 from carrel_proxy.core.answers import Answer, Trouble, trouble_answer
+from carrel_proxy.engine.deadlines import Deadlines
+from carrel_proxy.engine.routes import LOG_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +27,7 @@ class ErrorPages:
 
     def __init__(
         self,
+        deadlines: Deadlines,
         *,
         directory: Path | None = None,
         target: str | None = None,
@@ -33,6 +36,8 @@ class ErrorPages:
         self.target = target.rstrip("/") if target is not None else None
         self._directory = directory
         self._client = client
+        self._deadlines = deadlines
+        self._logged = float("-inf")
         self.asks = target is not None and client is not None
 
     def at_once(self, trouble: Trouble) -> Answer:
@@ -63,7 +68,7 @@ class ErrorPages:
                     if len(page) > MOST_PAGE_BYTES:
                         raise ValueError("the page is too large")
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            log.warning("error_target_failed", reason=str(error) or type(error).__name__)
+            self._note_failure(str(error) or type(error).__name__)
             return self.at_once(trouble)
         kept = tuple(
             (name.title().encode("ascii"), value.encode("latin-1"))
@@ -71,6 +76,13 @@ class ErrorPages:
             if (value := response.headers.get(name)) is not None
         )
         return Answer(trouble.status, kept, bytes(page))
+
+    def _note_failure(self, reason: str) -> None:
+        """Log it, unless that was done just now: each request that fails may come here."""
+        now = self._deadlines.now
+        if now - self._logged >= LOG_SECONDS:
+            self._logged = now
+            log.warning("error_target_failed", reason=reason)
 
     async def close(self) -> None:
         if self._client is not None:

@@ -81,7 +81,7 @@ class ChpProxy:
         )
         if options.default_target is not None:
             self.table.put("/", {"target": options.default_target})
-        self.pages = _error_pages(options)
+        self.pages = _error_pages(options, deadlines)
         dispatcher = ChpDispatcher(
             self.table,
             rules_of(options),
@@ -214,9 +214,9 @@ def limits_of(options: Options) -> Limits:
     )
 
 
-def _error_pages(options: Options) -> ErrorPages:
+def _error_pages(options: Options, deadlines: Deadlines) -> ErrorPages:
     if options.error_target is None:
-        return ErrorPages(directory=options.error_path)
+        return ErrorPages(deadlines, directory=options.error_path)
     url, unix_socket = http_url(options.error_target)
     verify = tls.target_tls(options)
     client = httpx.AsyncClient(
@@ -225,7 +225,7 @@ def _error_pages(options: Options) -> ErrorPages:
         headers={"Accept-Encoding": "identity"},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # one client's for no other
     )
-    return ErrorPages(target=url, client=client)
+    return ErrorPages(deadlines, target=url, client=client)
 
 
 def api_listener_options(context: ssl.SSLContext | None) -> dict[str, Any]:
