@@ -3,12 +3,15 @@ keep a target busy."""
 
 import asyncio
 import socket
+import ssl
 import struct
 from pathlib import Path
 
 import pytest
+from proxy.authority import Authority
 from proxy.engine.test_tunnel import HANDSHAKE, SWITCH
-from proxy.running import Running, plain_route
+from proxy.hub import FakeHub
+from proxy.running import Running, open_proxy, plain_route
 from proxy.wire import Client, Script, Upstream, eventually, ok, open_upstream, read_request
 
 Reader = asyncio.StreamReader
@@ -199,3 +202,35 @@ async def test_over_a_unix_socket_too(running: Running, short_dir: Path) -> None
         await leaves.close()
         await asyncio.wait_for(upstream.closed.wait(), 5)
         await waits.close()
+
+
+@pytest.mark.parametrize("opened", [False, True])
+async def test_over_tls_the_end_is_the_end(
+    opened: bool,
+    short_dir: Path,
+    hub: FakeHub,
+    upstream: Upstream,
+) -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        writer.write(SWITCH if opened else b"")
+        await reader.read()
+
+    upstream.script = script
+    pair = Authority(short_dir).issue("localhost")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(pair.cert, pair.key)
+    trusting = ssl.create_default_context(cafile=str(pair.ca))
+    async with open_proxy(short_dir, hub, tls=tls) as running:
+        running.route(plain_route(upstream.target))
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", running.port, ssl=trusting, server_hostname="localhost"
+        )
+        client = Client(reader, writer)
+        client.get("/ws", *HANDSHAKE) if opened else client.get("/")
+        await eventually(lambda: upstream.open == 1)
+        if opened:
+            assert (await client.head()).status == 101
+        writer.close()
+        await asyncio.wait_for(upstream.closed.wait(), 5)
+        await eventually(lambda: running.proxy.edge.connections == 0)
