@@ -95,6 +95,8 @@ def _proxy(net: Cable, directory: Path, vanished_seconds: float) -> Iterator[int
         "hub_key": KEY,
         "state_dir": f"{directory}/state",
         "vanished_seconds": str(vanished_seconds),
+        "max_connections_per_address": "0",
+        "max_connections_per_route": "0",
     }
     wired = {f"CARREL_PROXY__{name.upper()}": value for name, value in settings.items()}
     env = {"PATH": os.environ["PATH"]} | wired
