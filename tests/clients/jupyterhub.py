@@ -196,15 +196,26 @@ class JupyterHub:
 
     @property
     def proxy_pid(self) -> int:
-        return int((self.directory / "proxy.pid").read_text())
+        """The process that the hub started as its proxy; 0 while there is none."""
+        try:
+            return int((self.directory / "proxy.pid").read_text() or 0)
+        except FileNotFoundError:
+            return 0
 
     def kill_proxy(self) -> None:
         os.kill(self.proxy_pid, signal.SIGKILL)
 
     def wait_for(self, condition: Callable[[], Any], problem: str, seconds: float = 60) -> None:
-        """Return when something has come true; the hub must not end meanwhile."""
+        """Return when something has come true; the hub must not end meanwhile, its proxy may."""
+
+        def holds() -> bool:
+            try:
+                return bool(condition())
+            except httpx.TransportError:
+                return False
+
         deadline = time.monotonic() + seconds
-        while not condition():
+        while not holds():
             ended = self._process is not None and self._process.poll() is not None
             assert not ended, f"the hub has ended:\n{self.log()}"
             assert time.monotonic() < deadline, f"{problem}:\n{self.log()}"
