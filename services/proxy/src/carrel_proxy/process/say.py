@@ -3,13 +3,18 @@
 import contextlib
 import json
 import os
+import select
 import time
 
 _NUMBERS = {"INFO": "info", "WARNING": "warning", "ERROR": "error"}
 
 
+_MOST_BYTES = 4000
+"""Less than PIPE_BUF: a pipe that can be written takes so much at once (pipe(7))."""
+
+
 class Say:
-    """Writes lines. Never raises: a log that is away must not stop the proxy."""
+    """Writes lines. Neither raises nor waits: a log that is full or gone must stop nothing."""
 
     def __init__(self, *, json_lines: bool = False) -> None:
         self._json = json_lines
@@ -18,13 +23,21 @@ class Say:
         now = time.time()  # noqa: TID251 - carrel_shared is not here
         line = self._as_json(now, event, level, fields) if self._json else ""
         line = line or _as_text(now, event, level, fields)
+        data = line.encode("utf-8", "replace")[:_MOST_BYTES] + b"\n"
         with contextlib.suppress(OSError):
-            os.write(2, line.encode("utf-8", "replace") + b"\n")
+            if _can_be_written(2):
+                os.write(2, data)
 
     def _as_json(self, now: float, event: str, level: str, fields: dict[str, object]) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{now % 1:.6f}"[2:8] + "Z"
         whole = {**fields, "event": event, "service": "proxy", "level": _NUMBERS[level]}
         return json.dumps({**whole, "timestamp": stamp}, default=str)
+
+
+def _can_be_written(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(events & select.POLLOUT for _, events in poll.poll(0))
 
 
 def _as_text(now: float, event: str, level: str, fields: dict[str, object]) -> str:
