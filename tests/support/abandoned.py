@@ -95,6 +95,7 @@ def _proxy(net: Cable, directory: Path, vanished_seconds: float) -> Iterator[int
         "hub_key": KEY,
         "state_dir": f"{directory}/state",
         "vanished_seconds": str(vanished_seconds),
+        "connect_seconds": "60",
         "max_connections_per_address": "0",
         "max_connections_per_route": "0",
     }
