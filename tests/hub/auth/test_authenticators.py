@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from carrel_hub.app import create_public_app
 from carrel_hub.auth.settings import AuthSettings
-from carrel_hub.startup import apply_settings
+from carrel_hub.startup import apply_settings, doubts
 
 ADMINS = "a" * 32
 SHARED: dict[str, Any] = {
@@ -120,3 +120,50 @@ async def test_a_token_is_made_by_a_password_in_the_body() -> None:
         for _ in range(site.hub.settings.auth.max_failures):
             await ask("carol", {**good, "password": "wrong"})
         assert await ask("carol", good) == 429, "guesses are counted here too"
+
+
+async def test_a_name_is_mapped_and_must_fit() -> None:
+    auth = {
+        "authenticator": "pam",
+        "allowed_users": ["Carol"],
+        "username_map": {"cj": "Carol", "dj": "dave!"},
+        "username_pattern": "[a-z]+",
+    }
+    async with open_site(auth=auth) as site:
+        site.pam.passwords |= {"cj": "x", "dj": "x"}
+        assert await sign_in(site, "CJ", "x") == 302
+        carol = await site.world.user("carol")
+        assert carol.account == "cj", "the account is the one whose password was right"
+        assert await sign_in(site, "dj", "x") == 403
+        site.app = create_public_app(site.hub)  # type: ignore[assignment]
+        boss = await site.signed_in("boss", admin=True)
+        headers = {"X-XSRFToken": str(boss.client.cookies["_xsrf"])}
+        made = await boss.client.post(
+            "/hub/api/users", json={"usernames": ["cj2", "eve"]}, headers=headers
+        )
+        assert (made.status_code, "must fit" in made.text) == (400, True)
+        again = await boss.client.post("/hub/api/users/cj", headers=headers)
+        assert again.status_code == 409, "that is carol"
+
+
+def test_a_pattern_that_is_none_is_refused() -> None:
+    with pytest.raises(ValidationError, match="no regular expression"):
+        AuthSettings(username_pattern="(")
+
+
+@pytest.mark.parametrize(
+    ("settings", "events"),
+    [
+        ({"authenticator": "none"}, []),
+        ({"pam_socket": "unix:/x"}, ["nobody_may_sign_in"]),
+        ({"pam_socket": "unix:/x", "allowed_users": ["a"]}, ["names_of_one_letter"]),
+        ({"authenticator": "dummy"}, ["sign_in_is_open"]),
+        (
+            {**SHARED, "user_password": None, "admin_users": []},
+            ["no_user_password", "admin_password_unused"],
+        ),
+        (SHARED, []),
+    ],
+)
+def test_what_is_likely_not_meant_is_said(settings: dict[str, Any], events: list[str]) -> None:
+    assert [event for event, _ in doubts(AuthSettings(**settings))] == events

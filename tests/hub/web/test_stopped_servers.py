@@ -6,6 +6,8 @@ import pytest
 from hub.auth.test_subjects import new_token
 from hub.web.site import Site, has_element, open_site
 
+from carrel_hub.spawns.service import ensure_server
+
 JSON = {"accept": "application/json"}
 
 
@@ -146,3 +148,26 @@ async def test_the_way_back_from_signing_in_is_not_walked_twice(site: Site) -> N
     page = await browser.get("/hub/user/alice/oauth_callback?code=c&state=s")
     assert page.status_code == 424
     assert "next=%2Fuser%2Falice%2F&#34;" in page.text or 'next=%2Fuser%2Falice%2F"' in page.text
+
+
+async def test_a_server_with_a_name_is_told_from_a_path_of_the_default_one() -> None:
+    async with open_site(allow_named_servers=True) as site:
+        browser = await site.signed_in("alice")
+        alice = await site.world.user("alice")
+        async with site.hub.database.write() as db:
+            await ensure_server(db, alice, "lab", at=site.clock.now())
+        for path, start in (
+            ("lab/tree", "/hub/spawn/alice/lab?"),
+            ("lab", "/hub/spawn/alice?"),
+            ("other/tree", "/hub/spawn/alice?"),
+        ):
+            page = await browser.get(f"/hub/user/alice/{path}")
+            assert page.status_code == 424
+            assert f'href="{start}' in page.text
+        headers = {"Accept": "application/json"}
+        reply = await browser.client.get("/hub/user/alice/lab/api/kernels", headers=headers)
+        assert (reply.status_code, "/hub/spawn/alice/lab" in reply.text) == (424, True)
+        back = await browser.get("/hub/user/alice/lab/oauth_callback?code=x")
+        assert "next=%2Fuser%2Falice%2Flab%2F" in back.text
+        bob = await site.signed_in("bob")
+        assert (await bob.get("/hub/user/alice/lab/tree")).status_code == 404

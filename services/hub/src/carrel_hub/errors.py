@@ -48,6 +48,13 @@ class ConflictError(HubError):
     code = "conflict"
 
 
+class UnprocessableError(HubError):
+    """The request is well formed and asks for something that cannot be."""
+
+    status_code = 422
+    code = "unprocessable"
+
+
 class TooManyRequestsError(HubError):
     """Slow down."""
 

@@ -4,10 +4,17 @@ Users and groups are added to and never taken away from; services are exactly th
 settings name, beside those that were made over the API; who is blocked loses what they have.
 """
 
+import structlog
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from carrel_hub.auth.rules import administrators_named, blocked_names, people_named
+from carrel_hub.auth.rules import (
+    administrators_named,
+    anybody_allowed,
+    blocked_names,
+    people_named,
+)
+from carrel_hub.auth.settings import AuthSettings
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Group, Service, User, UserGroup
 from carrel_hub.errors import ConflictError
@@ -22,6 +29,8 @@ from carrel_hub.users.accounts import find_user, get_or_create_user
 from carrel_hub.users.changes import active_servers, forget_access, set_admin
 from carrel_shared.wire.routes import Revocation
 
+log = structlog.get_logger(__name__)
+
 
 class StartupError(Exception):
     """The settings and the database contradict each other; the message says where."""
@@ -33,6 +42,8 @@ async def apply_settings(hub: Hub) -> None:
     Raises:
         StartupError: They cannot be brought together.
     """
+    for event, advice in doubts(hub.settings.auth):
+        log.warning(event, advice=advice)
     async with hub.database.write() as session:
         try:
             await _make_people(session, hub)
@@ -41,6 +52,26 @@ async def apply_settings(hub: Hub) -> None:
         except ConflictError as error:
             raise StartupError(error.message) from error
         await _take_from_the_blocked(session, hub)
+
+
+def doubts(auth: AuthSettings) -> list[tuple[str, str]]:
+    """Return what in the settings of signing in is likely not meant: an event and advice. Pure."""
+    found = []
+    if auth.authenticator == "dummy":
+        found.append(("sign_in_is_open", "dummy believes every name; it is for tests alone"))
+    if auth.checks_passwords and not anybody_allowed(auth, console_users=False):
+        found.append(("nobody_may_sign_in", "name people in allowed_users, or set allow_all"))
+    short = sorted(
+        text for text in (*auth.allowed_users, *auth.admin_users) if len(text.strip()) == 1
+    )
+    if short:
+        found.append(("names_of_one_letter", f"a text in place of a list? {', '.join(short)}"))
+    if auth.authenticator == "shared-password":
+        if auth.user_password is None:
+            found.append(("no_user_password", "only those with a group's password may sign in"))
+        if auth.admin_password is not None and not auth.admin_users:
+            found.append(("admin_password_unused", "admin_users names nobody who could use it"))
+    return found
 
 
 async def _make_people(session: AsyncSession, hub: Hub) -> None:

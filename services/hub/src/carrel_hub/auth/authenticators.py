@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import structlog
 from pydantic import SecretStr
 
-from carrel_hub.auth.names import InvalidNameError, normalise_name
 from carrel_hub.auth.pam_client import EXPIRED, check_password
+from carrel_hub.auth.rules import administrators_named
 from carrel_hub.auth.settings import AuthSettings
 
 log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ async def check(settings: AuthSettings, name: str, password: str) -> Checked:
     """Say whether a password is this name's.
 
     Args:
-        name: Normalised.
+        name: Normalised, as it was typed: not mapped.
 
     Raises:
         UnavailableError: It cannot be checked just now.
@@ -85,23 +85,13 @@ def _check_shared(settings: AuthSettings, name: str, password: str) -> Checked:
     groups = [
         group for group, wanted in settings.group_passwords.items() if _same(wanted, password)
     ]
-    if _is_administrator(settings, name):
+    if settings.username_map.get(name, name) in administrators_named(settings):
         return Checked(is_admins, reason="not the administrators' password")
     if is_users:
         return Checked(True)
     if groups:
         return Checked(True, group=groups[0])
     return Checked(False, reason="wrong password")
-
-
-def _is_administrator(settings: AuthSettings, name: str) -> bool:
-    for raw in settings.admin_users:
-        try:
-            if normalise_name(raw) == name:
-                return True
-        except InvalidNameError:
-            continue
-    return False
 
 
 def _same(wanted: SecretStr | None, given: str) -> bool:

@@ -112,7 +112,7 @@ async def _prove(
     if not checked.ok:
         log.info("sign_in_refused", name=name[:64], address=address, reason=checked.reason)
         return Proven(message=checked.message or WRONG), None
-    return await _admit(hub, signer, attempt, name=name, checked=checked, address=address)
+    return await _admit(hub, signer, attempt, typed=name, checked=checked, address=address)
 
 
 async def _admit(
@@ -120,14 +120,18 @@ async def _admit(
     signer: Signer | None,
     attempt: Attempt,
     *,
-    name: str,
+    typed: str,
     checked: Checked,
     address: str,
 ) -> tuple[Proven, NewSession | None]:
     now = hub.clock.now()
     session = None
+    try:
+        name = hub.settings.auth.name_of(typed)
+    except InvalidNameError as error:
+        return Proven(message=f"Your password is right, but {error}."), None
     async with hub.database.write() as db:
-        await forgive(db, attempt, address=address, name=name)
+        await forgive(db, attempt, address=address, name=typed)
         row = await find_user(db, name)
         known = (
             Known(

@@ -4,9 +4,10 @@ Nobody is let in until a rule says so. The person at the console of `carrel up` 
 being there.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
-from carrel_hub.auth.names import InvalidNameError, normalise_name
+from carrel_hub.auth.names import InvalidNameError
 from carrel_hub.auth.settings import AuthSettings
 
 NEVER = frozenset({"root"})
@@ -51,9 +52,9 @@ def admit(settings: AuthSettings, name: str, known: Known) -> Admission:
             reason="This name belongs to the administrator at the console, who signs in with the"
             " link that “carrel link” prints.",
         )
-    if name in _names(settings.admin_users):
+    if name in _names(settings, settings.admin_users):
         return Admission(True, admin=True)
-    if settings.everybody or known.console or name in _names(settings.allowed_users):
+    if settings.everybody or known.console or name in _names(settings, settings.allowed_users):
         return Admission(True)
     if known.exists and settings.allow_existing_users:
         return Admission(True)
@@ -79,30 +80,30 @@ def anybody_allowed(settings: AuthSettings, *, console_users: bool) -> bool:
 
 def people_named(settings: AuthSettings) -> list[str]:
     """Return the names that the settings let in, each once, in order."""
-    named = _names(settings.allowed_users) | _names(settings.admin_users)
-    return sorted(named - _names(settings.blocked_users) - NEVER)
+    named = _names(settings, settings.allowed_users) | _names(settings, settings.admin_users)
+    return sorted(named - _names(settings, settings.blocked_users) - NEVER)
 
 
 def administrators_named(settings: AuthSettings) -> frozenset[str]:
     """Return the names that the settings make administrators."""
-    return frozenset(_names(settings.admin_users) - _names(settings.blocked_users) - NEVER)
+    return frozenset(
+        _names(settings, settings.admin_users) - _names(settings, settings.blocked_users) - NEVER
+    )
 
 
 def is_blocked(settings: AuthSettings, name: str) -> bool:
     """Whether the settings refuse this user everywhere."""
-    return bool(settings.blocked_users) and name in _names(settings.blocked_users)
+    return bool(settings.blocked_users) and name in _names(settings, settings.blocked_users)
 
 
 def blocked_names(settings: AuthSettings) -> list[str]:
     """Return the names that the settings refuse everywhere."""
-    return sorted(_names(settings.blocked_users))
+    return sorted(_names(settings, settings.blocked_users))
 
 
-def _names(raw: list[str]) -> set[str]:
+def _names(settings: AuthSettings, raw: list[str]) -> set[str]:
     found = set()
     for text in raw:
-        try:
-            found.add(normalise_name(text))
-        except InvalidNameError:
-            continue  # it can never match anybody
+        with suppress(InvalidNameError):  # it can never match anybody
+            found.add(settings.name_of(text))
     return found

@@ -1,8 +1,11 @@
 """Settings of signing in: `[hub.auth]`."""
 
+import re
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from carrel_hub.auth.names import InvalidNameError, normalise_name
 
 MIN_USER_PASSWORD = 8
 MIN_ADMIN_PASSWORD = 32
@@ -38,6 +41,14 @@ class AuthSettings(BaseModel):
         default={},
         description="With `shared-password`, further passwords by group: whoever signs in with one"
         " is put into that group.",
+    )
+    username_map: dict[str, str] = Field(
+        default={},
+        description="What those who sign in by a name are called here instead, by that name. What"
+        " runs for them still runs as the account that their password proved.",
+    )
+    username_pattern: str | None = Field(
+        default=None, description="A regular expression that every user's name must fit, whole."
     )
     allowed_users: list[str] = Field(default=[], description="Names that may sign in.")
     allow_all: bool | None = Field(
@@ -80,6 +91,32 @@ class AuthSettings(BaseModel):
         if self.authenticator == "pam":
             return self.pam_socket is not None
         return self.authenticator != "none"
+
+    @field_validator("username_pattern")
+    @classmethod
+    def _is_expression(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"{value!r} is no regular expression: {error}") from error
+        return value
+
+    @field_validator("username_map")
+    @classmethod
+    def _in_one_spelling(cls, value: dict[str, str]) -> dict[str, str]:
+        return {normalise_name(old): normalise_name(new) for old, new in value.items()}
+
+    def name_of(self, raw: str) -> str:
+        """Return what somebody is called here: the one spelling, mapped, and fit for a user.
+
+        Raises:
+            InvalidNameError: It is no name, or none that users have here.
+        """
+        name = normalise_name(raw)
+        name = self.username_map.get(name, name)
+        if self.username_pattern is not None and not re.fullmatch(self.username_pattern, name):
+            raise InvalidNameError(f"a user name must fit {self.username_pattern} here")
+        return name
 
     @model_validator(mode="after")
     def _passwords_fit(self) -> Self:

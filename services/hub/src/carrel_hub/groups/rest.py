@@ -128,7 +128,7 @@ async def _change_members(
     members = named_members(json_body(await request.body()))
     async with hub.database.write() as session:
         group = await _group(session, name)
-        users = await find_users(session, members)
+        users = await find_users(session, members, hub.settings.auth)
         actor, at = subject.actor, hub.clock.now()
         if joining:
             for user in users:  # who has rights over the group's members gets them over the new one
@@ -145,7 +145,7 @@ async def _create(
     hub: HubDep, subject: Subject, names: list[str], members: list[str]
 ) -> list[dict[str, object]]:
     async with hub.database.write() as session:
-        users = await find_users(session, members)
+        users = await find_users(session, members, hub.settings.auth)
         for user in users:
             refuse_over_admins(subject, user, "put into a group")
             for name in names:

@@ -7,7 +7,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, delete, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from carrel_hub.auth.names import InvalidNameError, normalise_name
+from carrel_hub.auth.names import InvalidNameError
+from carrel_hub.auth.settings import AuthSettings
 from carrel_hub.db.models import Group, User, UserGroup
 from carrel_hub.errors import ConflictError, InvalidRequestError
 from carrel_hub.events import HUB_ACTOR, record, user_actor
@@ -26,13 +27,15 @@ async def find_group(session: AsyncSession, name: str) -> Group | None:
     return (await session.exec(select(Group).where(Group.name == name))).first()
 
 
-async def find_users(session: AsyncSession, raw: Iterable[str]) -> list[User]:
+async def find_users(
+    session: AsyncSession, raw: Iterable[str], settings: AuthSettings
+) -> list[User]:
     """Return the users of these names, each once.
 
     Raises:
         InvalidRequestError: One does not exist.
     """
-    names = list(dict.fromkeys(_spelling(name) for name in raw))
+    names = list(dict.fromkeys(_spelling(name, settings) for name in raw))
     if not names:
         return []
     rows = (await session.exec(select(User).where(col(User.name).in_(names)))).all()
@@ -145,8 +148,8 @@ async def list_groups(session: AsyncSession, seen: Extent, page: Page) -> tuple[
     return list(groups), total
 
 
-def _spelling(raw: str) -> str:
+def _spelling(raw: str, settings: AuthSettings) -> str:
     try:
-        return normalise_name(raw)
+        return settings.name_of(raw)
     except InvalidNameError as error:
         raise InvalidRequestError(f"No such user: {raw[:255]}") from error

@@ -44,4 +44,6 @@ PLAIN = ProfileSettings()
 def chosen_profile(options: dict[str, Any], profiles: dict[str, ProfileSettings]) -> str:
     """Return the profile that the options of a start name, or the default one. Pure."""
     wanted = options.get("profile")
+    if isinstance(wanted, list) and len(wanted) == 1:  # as forms and addresses give it
+        [wanted] = wanted
     return wanted if isinstance(wanted, str) and wanted in profiles else DEFAULT

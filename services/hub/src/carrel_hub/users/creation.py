@@ -7,8 +7,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from carrel_hub.auth.names import InvalidNameError, normalise_name
+from carrel_hub.auth.names import InvalidNameError
 from carrel_hub.auth.rules import NEVER
+from carrel_hub.auth.settings import AuthSettings
 from carrel_hub.db.models import AgentHost, User
 from carrel_hub.errors import ConflictError, InvalidRequestError
 from carrel_hub.events import record, user_actor
@@ -16,7 +17,7 @@ from carrel_hub.events import record, user_actor
 _CHUNK = 500
 
 
-def good_name(raw: object) -> str:
+def good_name(raw: object, settings: AuthSettings) -> str:
     """Return the spelling of a name under which a user may be made.
 
     Raises:
@@ -25,7 +26,7 @@ def good_name(raw: object) -> str:
     try:
         if not isinstance(raw, str):
             raise InvalidNameError("a user name is text")
-        name = normalise_name(raw)
+        name = settings.name_of(raw)
     except InvalidNameError as error:
         raise InvalidRequestError(f"Invalid username: {error}") from error
     if name in NEVER:

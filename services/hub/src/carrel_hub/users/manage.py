@@ -62,7 +62,7 @@ async def post_users(request: Request, hub: HubDep, subject: SubjectDep) -> JSON
     wanted, admin = new_users(json_body(await request.body()))
     if admin:
         refuse_new_admins(subject)
-    names = list(dict.fromkeys(good_name(name) for name in wanted))
+    names = list(dict.fromkeys(good_name(name, hub.settings.auth) for name in wanted))
     for name in names:
         refuse_to_raise(subject, hub.settings.role_book.granted_by_name(name), name)
     return await _create(hub, subject, names, admin)
@@ -73,7 +73,7 @@ async def post_user(name: str, request: Request, hub: HubDep, subject: SubjectDe
     """Make one user."""
     authorise(subject, Scope.ADMIN_USERS, Resource(name))
     body = user_changes(json_body(await request.body()) or {})
-    good = good_name(name)
+    good = good_name(name, hub.settings.auth)
     authorise(subject, Scope.ADMIN_USERS, Resource(good))
     refuse_to_raise(subject, hub.settings.role_book.granted_by_name(good), good)
     if body.admin:
@@ -94,7 +94,7 @@ async def patch_user(name: str, request: Request, hub: HubDep, subject: SubjectD
         refuse_over_admins(subject, user, "change")
         if body.admin:
             refuse_new_admins(subject)
-        if body.name is not None and (good := good_name(body.name)) != user.name:
+        if body.name is not None and (good := good_name(body.name, hub.settings.auth)) != user.name:
             refuse_to_raise(subject, hub.settings.role_book.granted_by_name(good), good)
             await rename_user(
                 session, hub, user, good, actor=actor, keep_access=is_administrator(subject)

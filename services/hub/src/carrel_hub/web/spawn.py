@@ -1,5 +1,7 @@
 """Starting a server from a page, watching it start, and being told why it did not."""
 
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends
@@ -10,9 +12,10 @@ from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.subjects import Subject
 from carrel_hub.context import Hub
 from carrel_hub.db.models import User
+from carrel_hub.errors import UnprocessableError
 from carrel_hub.events import user_actor
 from carrel_hub.rbac import Scope
-from carrel_hub.spawns.naming import good_server_name
+from carrel_hub.spawns.naming import good_display_name, good_server_name
 from carrel_hub.spawns.paths import escape_name, progress_path, server_prefix
 from carrel_hub.spawns.service import request_start
 from carrel_hub.spawns.states import State
@@ -112,6 +115,24 @@ async def user_redirect(request: Request, path: str = "") -> Response:
     )
 
 
+def query_options(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]] | None:
+    """Return the options of a start that the address of the spawn page names, or None (1.4). Pure.
+
+    Each is a list. Where some begin with `opt-`, the others are none.
+
+    Raises:
+        UnprocessableError: One is called `opt-` and nothing more.
+    """
+    named = [(key, value) for key, value in pairs if key not in ("next", "display_name")]
+    marked = [(key.removeprefix("opt-"), value) for key, value in named if key.startswith("opt-")]
+    if any(not key for key, _ in marked):
+        raise UnprocessableError("An option in the address has no name")
+    found: dict[str, list[str]] = {}
+    for key, value in marked or named:
+        found.setdefault(key, []).append(value)
+    return found or None
+
+
 def may_start_at_once(request: Request) -> bool:
     """Whether visiting a page may start a server: not from another site, not as a guess."""
     if "prefetch" in request.headers.get("sec-purpose", request.headers.get("purpose", "")):
@@ -130,8 +151,9 @@ async def _visit(request: Request, owner: str, name: str) -> Response:
         return redirect(_next_or(request, place.url(hub)))
     if not shown.can_start:
         return redirect(_with_next(request, place.page(hub, "spawn-pending")))
+    options = query_options(request.query_params.multi_items())
     if request.method == "GET" and may_start_at_once(request):
-        return await _start(request, hub, user, place, status=302)
+        return await _start(request, hub, user, place, status=302, options=options)
     return _not_running(request, subject, hub, place)
 
 
@@ -155,13 +177,27 @@ async def _pressed(
 
 
 async def _start(
-    request: Request, hub: Hub, user: User, place: Place, *, status: int, home: bool = False
+    request: Request,
+    hub: Hub,
+    user: User,
+    place: Place,
+    *,
+    status: int,
+    home: bool = False,
+    options: dict[str, Any] | None = None,
 ) -> Response:
+    called = request.query_params.get("display_name")
     async with hub.database.write() as db:
         owner = await db.get(User, place.owner.id)
         assert owner is not None  # noqa: S101 - users are never deleted while they are looked at
         row = await request_start(
-            db, hub, owner, actor=user_actor(user.name), server_name=place.name
+            db,
+            hub,
+            owner,
+            actor=user_actor(user.name),
+            server_name=place.name,
+            user_options=options,
+            display_name=good_display_name(called) if called else None,
         )
     await hub.wakeups.notify(row.id)
     if home:
@@ -250,6 +286,13 @@ def _next_or(request: Request, default: str) -> str:
 
 
 def _with_next(request: Request, path: str) -> str:
-    """Return a path that carries on where the browser wants to go."""
+    """Return a path that carries on where the browser wants to go, and the options it came with."""
+    query = [
+        (key, value)
+        for key, value in request.query_params.multi_items()
+        if key not in ("next", "display_name")
+    ]
     wanted = wanted_next(request)
-    return f"{path}?{urlencode({'next': wanted})}" if wanted else path
+    if wanted:
+        query.append(("next", wanted))
+    return f"{path}?{urlencode(query)}" if query else path

@@ -5,6 +5,7 @@ people a page. Nothing here starts a server by itself.
 """
 
 import asyncio
+from contextlib import suppress
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from fastapi import APIRouter
@@ -61,13 +62,15 @@ async def answer(request: Request, *, below: str) -> Response:
     path, _, query = uri.partition("?")
     _, name, *rest = [*path.split("/"), ""]
     owner = unquote(name)
+    # What a slash follows may be a server's name; `rest` ends in a piece that is not in the path.
+    server = unquote(rest[0]) if len(rest) > 2 else ""
     try:
         subject = await _subject(request)
         if subject.is_anonymous:
             if request.method in READING:
                 return to_sign_in(request)
             return api_reply(hub, owner)
-        place = await _place(hub, subject, owner)
+        place = await _place(hub, subject, owner, server)
     except HubError as error:
         if wants_json(request, rest):
             return json_reply(error.status_code, error.message)
@@ -76,9 +79,10 @@ async def answer(request: Request, *, below: str) -> Response:
     if shown.state == State.READY and request.method in READING:
         return await _back_to_server(hub, path, query)
     if wants_json(request, rest) or request.method not in READING:
-        return api_reply(hub, owner)
+        return api_reply(hub, owner, place.name)
     # The way back from signing in cannot be walked a second time.
-    goal = place.url(hub) if rest[:1] == ["oauth_callback"] else _public(hub, uri)
+    inside = rest[1:] if place.name else rest
+    goal = place.url(hub) if inside[:1] == ["oauth_callback"] else _public(hub, uri)
     next_query = urlencode({"next": goal})
     if shown.changing or shown.state == State.FAILED:
         return redirect(f"{place.page(hub, 'spawn-pending')}?{next_query}", status=303)
@@ -107,10 +111,11 @@ def json_reply(status: int, message: str) -> JSONResponse:
     return JSONResponse({"status": status, "message": message}, status_code=status)
 
 
-def api_reply(hub: Hub, owner: str) -> JSONResponse:
+def api_reply(hub: Hub, owner: str, name: str = "") -> JSONResponse:
     """Say to a program that the server is not running, and where it is started."""
     settings = hub.settings
     start = f"{settings.places.hub_origin}{settings.hub_prefix}spawn/{quote(owner, safe='@~')}"
+    start += f"/{quote(name, safe='@~')}" if name else ""
     return json_reply(424, f"The server of {owner} is not running. Start it at {start}")
 
 
@@ -121,7 +126,11 @@ async def _subject(request: Request) -> Subject:
     return await current_subject(request)
 
 
-async def _place(hub: Hub, subject: Subject, owner: str) -> Place:
+async def _place(hub: Hub, subject: Subject, owner: str, server: str) -> Place:
+    """Return the named server if there is one of that name, else the default one."""
+    if server and hub.settings.allow_named_servers:
+        with suppress(NotFoundError):
+            return await find_place(hub, subject, Scope.ACCESS_SERVERS, owner, server)
     try:
         return await find_place(hub, subject, Scope.ACCESS_SERVERS, owner)
     except HubError as error:
