@@ -1,13 +1,14 @@
 """The control API: how the hub tells this proxy what is in force."""
 
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import AwareDatetime, BaseModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route as Endpoint
 
-from carrel_proxy import __version__
 from carrel_proxy.control.saved import SavedFiles
 from carrel_proxy.control.shared import Shared
 from carrel_proxy.control.table import Table, large_heap_grows
@@ -16,9 +17,8 @@ from carrel_proxy.errors import BadTargetError, TableMismatchError
 from carrel_proxy.process.crew import CrewError
 from carrel_shared.service_auth import ASGIApp, ServiceGate
 from carrel_shared.wire.counters import ProxyCounters
-from carrel_shared.wire.draining import DrainStatus
 from carrel_shared.wire.errors import ErrorBody
-from carrel_shared.wire.routes import RouteChanges, RouteTable, TableStatus
+from carrel_shared.wire.routes import RouteChanges, RouteTable
 
 MAX_BODY_BYTES = 64 << 20
 """More than a hundred thousand routes."""
@@ -29,6 +29,22 @@ MOST_ROUTES = 10_000
 HEALTH_PATH = "/control/v1/health"
 
 M = TypeVar("M", bound=BaseModel)
+
+
+class CountersQuery(BaseModel):
+    """Which routes `GET /control/v1/counters` shows.
+
+    Attributes:
+        active_since: Only those used since then.
+        after: Those that follow this prefix.
+        limit: How many at most.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    active_since: AwareDatetime | None = None
+    after: str = ""
+    limit: int = Field(default=1000, ge=0, le=MOST_ROUTES)
 
 
 def create_control_app(
@@ -48,9 +64,7 @@ def create_control_app(
             force is so after a crash too, a revocation most of all.
         caller: Who pushes: the hub to edges, the agent of its host to a relay.
     """
-    app = FastAPI(title="Carrel proxy control", version=__version__, docs_url=None, redoc_url=None)
 
-    @app.put("/control/v1/table", response_model=TableStatus)
     async def put_table(request: Request) -> Response:
         body = await _body(request)
         with large_heap_grows():
@@ -59,7 +73,6 @@ def create_control_app(
         await saved.flush()
         return _json(status)
 
-    @app.post("/control/v1/changes", response_model=TableStatus)
     async def post_changes(request: Request) -> Response:
         body = await _body(request)
         changes = _parse(RouteChanges, body)
@@ -71,68 +84,71 @@ def create_control_app(
         await saved.flush()
         return _json(status)
 
-    @app.get("/control/v1/table", response_model=RouteTable)
-    async def get_table() -> Response:
+    async def get_table(_request: Request) -> Response:
         return _json(table.without_secrets())
 
-    @app.get("/control/v1/status", response_model=TableStatus)
-    async def get_status() -> Response:
+    async def get_status(_request: Request) -> Response:
         return _json(table.status)
 
-    @app.get("/control/v1/counters", response_model=ProxyCounters)
-    async def get_counters(
-        active_since: AwareDatetime | None = None,
-        after: str = "",
-        limit: Annotated[int, Query(ge=0, le=MOST_ROUTES)] = 1000,
-    ) -> Response:
-        shown = await shared.routes(after, active_since=active_since, limit=limit + 1)
-        page = shown[:limit]
+    async def get_counters(request: Request) -> Response:
+        query = _query(CountersQuery, request)
+        shown = await shared.routes(
+            query.after, active_since=query.active_since, limit=query.limit + 1
+        )
+        page = shown[: query.limit]
         return _json(
             ProxyCounters(
                 totals=await shared.totals(),
                 table=table.status,
                 routes=page,
-                next=page[-1].prefix if page and len(shown) > limit else None,
+                next=page[-1].prefix if page and len(shown) > query.limit else None,
             )
         )
 
-    @app.post("/control/v1/drain", response_model=DrainStatus)
-    async def drain() -> Response:
+    async def drain(_request: Request) -> Response:
         return _json(await shared.drain(draining=True))
 
-    @app.delete("/control/v1/drain", response_model=DrainStatus)
-    async def undo_drain() -> Response:
+    async def undo_drain(_request: Request) -> Response:
         return _json(await shared.drain(draining=False))
 
-    @app.get("/control/v1/drain", response_model=DrainStatus)
-    async def get_drain() -> Response:
+    async def get_drain(_request: Request) -> Response:
         return _json(await shared.left())
 
-    @app.get(HEALTH_PATH)
-    async def get_health() -> dict[str, str | int]:
+    async def get_health(_request: Request) -> Response:
         status = "draining" if edge.draining else "ok"
-        return {"status": status, "connections": await shared.connections(), "saved": saved.ok}
+        return JSONResponse(
+            {"status": status, "connections": await shared.connections(), "saved": saved.ok}
+        )
 
-    @app.exception_handler(CrewError)
     async def not_all_told(_request: Request, error: Exception) -> Response:
         return _error(503, "not_in_force", str(error))
 
-    @app.exception_handler(BadTargetError)
     async def bad_target(_request: Request, error: Exception) -> Response:
         return _error(422, "bad_route", str(error))
 
-    @app.exception_handler(RequestValidationError)
-    async def bad_query(_request: Request, error: Exception) -> Response:
-        first = error.errors()[0] if isinstance(error, RequestValidationError) else {}
-        place = ".".join(str(part) for part in first.get("loc", ()))
-        return _error(422, "refused", f"{place}: {first.get('msg', 'cannot be read')}")
-
-    @app.exception_handler(HTTPException)
     async def refused(_request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         detail = str(error.detail) if isinstance(error, HTTPException) else "failed"
         return _error(status, "refused", detail)
 
+    app = Starlette(
+        routes=[
+            Endpoint("/control/v1/table", put_table, methods=["PUT"]),
+            Endpoint("/control/v1/table", get_table),
+            Endpoint("/control/v1/changes", post_changes, methods=["POST"]),
+            Endpoint("/control/v1/status", get_status),
+            Endpoint("/control/v1/counters", get_counters),
+            Endpoint("/control/v1/drain", drain, methods=["POST"]),
+            Endpoint("/control/v1/drain", undo_drain, methods=["DELETE"]),
+            Endpoint("/control/v1/drain", get_drain),
+            Endpoint(HEALTH_PATH, get_health),
+        ],
+        exception_handlers={
+            CrewError: not_all_told,
+            BadTargetError: bad_target,
+            HTTPException: refused,
+        },
+    )
     return ServiceGate(
         app, keys={caller: key}, service="carrel-proxy", open_paths=frozenset({HEALTH_PATH})
     )
@@ -153,9 +169,20 @@ def _parse(model: type[M], body: bytes) -> M:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise HTTPException(422, f"{place or 'body'}: {first['msg']}") from None
+        raise _unreadable(error, "body") from None
+
+
+def _query(model: type[M], request: Request) -> M:
+    try:
+        return model.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise _unreadable(error, "query") from None
+
+
+def _unreadable(error: ValidationError, part: str) -> HTTPException:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(step) for step in first["loc"])
+    return HTTPException(422, f"{place or part}: {first['msg']}")
 
 
 def _json(model: BaseModel, status: int = 200) -> Response:
