@@ -198,6 +198,14 @@ class Run:
             writer.transport.abort()
 
 
+def free_port() -> int:
+    """Return a port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 async def settled(pid: int) -> int:
     """Return the descriptors of a process once they stay the same; idle ones close in seconds."""
     seen = [descriptors(pid)]
@@ -225,7 +233,7 @@ async def proxy(mode: str, port: int, target: str, directory: Path) -> AsyncIter
         env |= {f"CARREL_PROXY__{name.upper()}": value for name, value in settings.items()}
     else:
         command += ["--ip", "127.0.0.1", "--port", str(port), "--default-target", target]
-        command += ["--api-ip", "127.0.0.1", "--api-port", str(port + 1)]
+        command += ["--api-ip", "127.0.0.1", "--api-port", str(free_port())]
     with (directory / f"{mode}.log").open("w") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)  # noqa: ASYNC220
     try:
@@ -235,6 +243,8 @@ async def proxy(mode: str, port: int, target: str, directory: Path) -> AsyncIter
                 writer.transport.abort()
                 break
             await asyncio.sleep(0.1)
+        else:
+            raise RuntimeError(f"the proxy does not listen; it is in state {process.poll()}")
         yield process.pid
         if process.poll() is not None:
             raise RuntimeError(f"the proxy ended with status {process.returncode}")
@@ -247,9 +257,7 @@ async def attack(mode: str, options: argparse.Namespace, directory: Path) -> lis
     target = Target()
     server = await asyncio.start_server(target.serve, "127.0.0.1", 0, limit=1 << 18, backlog=1024)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     until = time.monotonic() + options.minutes * 30
     async with proxy(mode, port, address, directory) as pid:
         run = Run(port, options.seed)
