@@ -7,6 +7,7 @@ from carrel_hub.db.models import Server
 from carrel_hub.errors import UnprocessableError
 from carrel_hub.groups.store import create_groups
 from carrel_hub.spawns.service import ensure_server
+from carrel_hub.startup import apply_settings
 from carrel_hub.web.spawn import query_options
 
 
@@ -101,3 +102,24 @@ async def test_the_page_of_people_is_for_those_who_look_after_some() -> None:
         plain = await site.signed_in("carol")
         assert (await plain.get("/hub/admin")).status_code == 403
         assert (await site.browser().get("/hub/admin")).status_code == 302
+
+
+async def test_services_are_linked_for_those_they_open_to() -> None:
+    services = [
+        {"name": "grader", "url": "http://127.0.0.1:8"},
+        {"name": "hidden", "url": "http://127.0.0.1:8", "display": False},
+        {"name": "bosss", "url": "http://127.0.0.1:8"},
+        {"name": "culler"},
+    ]
+    roles = [{"name": "user", "scopes": ["self", "access:services!service=grader",
+                                         "access:services!service=hidden"]}]  # fmt: skip
+    async with open_site(services=services, roles=roles) as site:
+        await apply_settings(site.hub)
+        alice = await (await site.signed_in("alice")).get("/hub/home")
+        assert '<a href="/services/grader/">grader</a>' in alice.text
+        for name in ("hidden", "bosss", "culler"):
+            assert f"/services/{name}/" not in alice.text
+        assert 'id="admin"' not in alice.text
+        boss = await (await site.signed_in("boss", admin=True)).get("/hub/home")
+        assert "/services/bosss/" in boss.text
+        assert 'id="admin"' in boss.text

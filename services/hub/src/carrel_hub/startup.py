@@ -5,6 +5,7 @@ settings name, beside those that were made over the API; who is blocked loses wh
 """
 
 import structlog
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -31,6 +32,8 @@ from carrel_shared.wire.routes import Revocation
 
 log = structlog.get_logger(__name__)
 
+_TRIES = 3
+
 
 class StartupError(Exception):
     """The settings and the database contradict each other; the message says where."""
@@ -44,13 +47,22 @@ async def apply_settings(hub: Hub) -> None:
     """
     for event, advice in doubts(hub.settings.auth):
         log.warning(event, advice=advice)
-    async with hub.database.write() as session:
+    for left in reversed(range(_TRIES)):
         try:
-            await _make_people(session, hub)
-            await _make_groups(session, hub)
-            await _make_services(session, hub)
-        except ConflictError as error:
-            raise StartupError(error.message) from error
+            await _apply(hub)
+        except (ConflictError, IntegrityError) as error:
+            if left:  # another hub that starts in this moment may have been quicker
+                continue
+            reason = error.message if isinstance(error, ConflictError) else str(error.orig)
+            raise StartupError(reason) from error
+        return
+
+
+async def _apply(hub: Hub) -> None:
+    async with hub.database.write() as session:
+        await _make_people(session, hub)
+        await _make_groups(session, hub)
+        await _make_services(session, hub)
         await _take_from_the_blocked(session, hub)
 
 

@@ -10,11 +10,12 @@ from starlette.responses import Response
 
 from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.rules import people_named
-from carrel_hub.auth.subjects import page_subject
+from carrel_hub.auth.subjects import Subject, page_subject
 from carrel_hub.context import Hub
-from carrel_hub.db.models import Server, User
+from carrel_hub.db.models import Server, Service, User
 from carrel_hub.events import user_actor
-from carrel_hub.rbac import Scope, may
+from carrel_hub.rbac import Scope, ServiceResource, may
+from carrel_hub.services.models import service_prefix
 from carrel_hub.spawns.service import find_server, request_stop, shares_accounts
 from carrel_hub.web.arrival import default_next, wanted_next
 from carrel_hub.web.page_route import (
@@ -72,6 +73,7 @@ async def home(request: Request) -> Response:
         row = await find_server(db, user)
         own = card(hub, Place(user, "", row, shared or bool(user.account)))
         named = await _named(db, hub, user, shared=shared)
+        services = await _services(db, hub, subject)
         if may(subject, Scope.LIST_USERS) and may(subject, Scope.SERVERS):
             total, people = await _people(db, hub, user, shared=shared)
             unseen = await _not_seen_yet(db, hub)
@@ -83,6 +85,8 @@ async def home(request: Request) -> Response:
         refresh=REFRESH_SECONDS if changing else None,
         own=own,
         named=named,
+        services=services,
+        looks_after=may(subject, Scope.ADMIN_UI),
         may_name=hub.settings.allow_named_servers and own.possible,
         name_url=f"{hub.settings.hub_prefix}spawn-named",
         insecure=shared and user.admin,
@@ -123,6 +127,18 @@ async def _stop(request: Request, owner: str, name: str) -> Response:
                 )
         await hub.wakeups.notify(place.row.id)
     return redirect(f"{hub.settings.hub_prefix}home", status=303)
+
+
+async def _services(db: AsyncSession, hub: Hub, subject: Subject) -> list[tuple[str, str]]:
+    """Return name and address of each service that wants to be shown and opens to somebody."""
+    shown = select(Service).where(col(Service.display), col(Service.url).is_not(None))
+    rows = (await db.exec(shown.order_by(col(Service.name)))).all()
+    places = hub.settings.places
+    return [
+        (row.name, places.service_origin(row.name) + service_prefix(places.base_url, row.name))
+        for row in rows
+        if may(subject, Scope.ACCESS_SERVICES, ServiceResource(row.name))
+    ]
 
 
 async def _named(db: AsyncSession, hub: Hub, user: User, *, shared: bool) -> list[Card]:
