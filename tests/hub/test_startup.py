@@ -9,11 +9,11 @@ from hub.world import World, open_world
 from pydantic import ValidationError
 from sqlmodel import select
 
-from carrel_hub import startup
 from carrel_hub.app import create_public_app
 from carrel_hub.auth.tokens import issue_token
 from carrel_hub.db.models import Event, Group, Service
 from carrel_hub.errors import ConflictError
+from carrel_hub.groups.store import create_groups
 from carrel_hub.services.store import find_service
 from carrel_hub.startup import StartupError, apply_settings
 
@@ -80,15 +80,15 @@ async def test_starting_again_changes_nothing(made: World) -> None:
 
 async def test_another_hub_that_is_quicker_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two replicas may start at once, on one database."""
-    real, calls = startup.create_groups, []
+    calls: list[Any] = []
 
     async def late(*args: Any, **more: Any) -> Any:
         calls.append(args)
         if len(calls) == 1:
             raise ConflictError("One of these groups was made in this moment; try again")
-        return await real(*args, **more)
+        return await create_groups(*args, **more)
 
-    monkeypatch.setattr(startup, "create_groups", late)
+    monkeypatch.setattr("carrel_hub.startup.create_groups", late)
     async with open_world(**SETTINGS) as world:
         await apply_settings(world.hub)
         async with world.hub.database.read() as session:
