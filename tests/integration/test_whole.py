@@ -111,6 +111,7 @@ def test_a_script_starts_uses_and_stops_a_server(
     gone = httpx.get(
         f"{installation.url}user/{name}/api/kernels",
         headers={"Authorization": token},
+        follow_redirects=True,
         trust_env=False,
     )
     assert gone.status_code in (424, 503)
