@@ -207,6 +207,7 @@ async def test_named_servers_and_removal_are_refused_plainly(new_person: NewPers
     client = await new_person("alice")
     reply = await client.post("/users/alice/servers/lab")
     assert (reply.status_code, reply.json()["message"]) == (400, "Named servers are not enabled")
+    assert (await client.delete("/users/alice/servers/lab")).status_code == 400
     removal = await client.request("DELETE", "/users/alice/server", json={"remove": True})
     assert removal.status_code == 400
 

@@ -59,8 +59,18 @@ async def test_a_visit_starts_a_new_named_server_with_the_addresss_options() -> 
         assert (await browser.get("/hub/spawn/alice/LAB")).status_code == 400
 
 
+async def test_the_button_on_a_page_that_starts_nothing_keeps_the_options(site: Site) -> None:
+    browser = await site.signed_in("alice")
+    page = await browser.get("/hub/spawn/alice?opt-n=1", sec_fetch_site="cross-site")
+    assert await site.all(Server) == []
+    reply = await browser.press(page, "start")
+    assert reply.status_code == 303
+    [row] = await site.all(Server)
+    assert row.user_options == {"n": ["1"]}
+
+
 def test_options_of_an_address() -> None:
-    assert query_options([("next", "/x"), ("display_name", "y")]) is None
+    assert query_options([("next", "/x"), ("display_name", "y"), ("_xsrf", "z")]) is None
     assert query_options([("a", "1"), ("a", "2")]) == {"a": ["1", "2"]}
     assert query_options([("a", "1"), ("opt-b", "2")]) == {"b": ["2"]}
     with pytest.raises(UnprocessableError):

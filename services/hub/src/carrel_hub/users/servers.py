@@ -171,6 +171,8 @@ async def stop_server(
         raise InvalidRequestError("The default server cannot be removed, only stopped")
     async with hub.database.write() as session:
         user = await _user(session, name)
+        if server_name and not hub.settings.allow_named_servers:
+            raise InvalidRequestError("Named servers are not enabled")
         row = await find_server(session, user, server_name)
         if row is None:
             if server_name:

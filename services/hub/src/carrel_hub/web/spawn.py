@@ -1,7 +1,6 @@
 """Starting a server from a page, watching it start, and being told why it did not."""
 
 from collections.abc import Sequence
-from typing import Any
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends
@@ -31,6 +30,9 @@ from carrel_hub.web.page_route import (
 )
 from carrel_hub.web.server_view import failure_view, view
 from carrel_hub.web.servers import Place, find_place
+
+_NO_OPTIONS = ("next", "display_name", "_xsrf")
+"""What in the address of the spawn page is no option of the server."""
 
 router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
@@ -123,7 +125,7 @@ def query_options(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]] | No
     Raises:
         UnprocessableError: One is called `opt-` and nothing more.
     """
-    named = [(key, value) for key, value in pairs if key not in ("next", "display_name")]
+    named = [(key, value) for key, value in pairs if key not in _NO_OPTIONS]
     marked = [(key.removeprefix("opt-"), value) for key, value in named if key.startswith("opt-")]
     if any(not key for key, _ in marked):
         raise UnprocessableError("An option in the address has no name")
@@ -151,9 +153,8 @@ async def _visit(request: Request, owner: str, name: str) -> Response:
         return redirect(_next_or(request, place.url(hub)))
     if not shown.can_start:
         return redirect(_with_next(request, place.page(hub, "spawn-pending")))
-    options = query_options(request.query_params.multi_items())
     if request.method == "GET" and may_start_at_once(request):
-        return await _start(request, hub, user, place, status=302, options=options)
+        return await _start(request, hub, user, place, status=302)
     return _not_running(request, subject, hub, place)
 
 
@@ -184,8 +185,8 @@ async def _start(
     *,
     status: int,
     home: bool = False,
-    options: dict[str, Any] | None = None,
 ) -> Response:
+    options = query_options(request.query_params.multi_items())
     called = request.query_params.get("display_name")
     async with hub.database.write() as db:
         owner = await db.get(User, place.owner.id)
@@ -288,9 +289,7 @@ def _next_or(request: Request, default: str) -> str:
 def _with_next(request: Request, path: str) -> str:
     """Return a path that carries on where the browser wants to go, and the options it came with."""
     query = [
-        (key, value)
-        for key, value in request.query_params.multi_items()
-        if key not in ("next", "display_name")
+        (key, value) for key, value in request.query_params.multi_items() if key not in _NO_OPTIONS
     ]
     wanted = wanted_next(request)
     if wanted:
