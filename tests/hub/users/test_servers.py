@@ -47,6 +47,7 @@ async def test_a_named_server_is_started_shown_stopped_and_removed(
     assert list(servers) == ["lab"]
     lab = servers["lab"]
     assert (lab["name"], lab["full_name"], lab["url"]) == ("lab", "bob/lab", "/user/bob/lab/")
+    assert lab["display_name"] == "lab"
     assert lab["progress_url"] == "/hub/api/users/bob/servers/lab/progress"
     assert "/user/bob/lab/" in live.proxy.routes
     assert (await bob.delete("/users/bob/servers/lab")).status_code == 204
@@ -81,6 +82,10 @@ async def test_a_record_is_made_without_starting_it(new_person: NewPerson) -> No
     assert made.status_code == 201
     assert (made.json()["display_name"], made.json()["ready"]) == ("My Lab", False)
     assert made.json()["user_options"] == {"profile": "lab"}
+    nameless = await bob.put("/users/bob/servers/plain", json={"display_name": ""})
+    assert nameless.json()["display_name"] == "plain"
+    moved = await bob.patch("/users/bob/servers/plain", json={"name": "plainer"})
+    assert moved.json()["display_name"] == "plainer", "what nobody chose goes with the name"
     assert (await bob.put("/users/bob/servers/lab")).status_code == 409
     assert (await bob.put("/users/bob/server")).status_code == 409
     assert (await alice.put("/users/bob/servers/other")).status_code == 404

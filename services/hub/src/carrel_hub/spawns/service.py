@@ -41,7 +41,12 @@ async def ensure_server(
     client_id = wanted if taken is None else f"{wanted}-{secrets.token_hex(3)}"
     assert user.id is not None  # noqa: S101 - it came from the database
     row = Server(
-        id=secrets.token_hex(6), user_id=user.id, name=name, client_id=client_id, created=at
+        id=secrets.token_hex(6),
+        user_id=user.id,
+        name=name,
+        display_name=name,
+        client_id=client_id,
+        created=at,
     )
     try:
         async with session.begin_nested():
@@ -193,6 +198,8 @@ async def change_server(
         if not row.name:
             await check_named_limit(session, hub, user)
         old, row.name = row.name, name
+        if row.display_name == old:
+            row.display_name = name
         # Tokens that browsers hold open the old name, which may be another server's next.
         await session.exec(delete(Token).where(col(Token.server_id) == row.id))
         await revoke(session, Revocation(server_id=row.id))

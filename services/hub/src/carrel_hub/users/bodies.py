@@ -46,11 +46,7 @@ def start_options(body: Any) -> ServerChanges:
         raise InvalidRequestError("The body of a start must be a JSON object")
     if "display_name" not in body and "user_options" not in body:
         return ServerChanges(options=body)
-    display_name = body.get("display_name")
-    return ServerChanges(
-        display_name=None if "display_name" not in body else good_display_name(display_name),
-        options=_options(body),
-    )
+    return ServerChanges(display_name=_display_name(body), options=_options(body))
 
 
 def server_changes(body: Any) -> ServerChanges:
@@ -67,9 +63,15 @@ def server_changes(body: Any) -> ServerChanges:
         raise InvalidRequestError("user_options must be an object")
     return ServerChanges(
         name=good_server_name(body["name"]) if "name" in body else None,
-        display_name=good_display_name(body["display_name"]) if "display_name" in body else None,
+        display_name=_display_name(body),
         options=_options(body),
     )
+
+
+def _display_name(body: dict[str, Any]) -> str | None:
+    """An empty one is none, as in JupyterHub's own pages."""
+    given = body.get("display_name", "")
+    return None if given == "" else good_display_name(given)
 
 
 def _options(body: dict[str, Any]) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ class Server(SQLModel, table=True):
 
     Attributes:
         id: Random and immutable, 12 hex digits. Sockets, journals, routes, logs and cookies use it.
-        display_name: What people call it; empty for its name.
+        display_name: What people call it; its name unless somebody said otherwise.
         remove_when_stopped: Somebody asked for its record to go as soon as nothing runs.
         target: What is wanted: `running` or `stopped` (`carrel_hub.spawns.states.Target`).
         state: What is known (`carrel_hub.spawns.states.State`).
