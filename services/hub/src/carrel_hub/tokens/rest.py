@@ -5,17 +5,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
-from sqlalchemy.orm import aliased
-from sqlmodel import col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.auth.browser import client_address
 from carrel_hub.auth.password import prove
 from carrel_hub.auth.rights import narrowed, owner_rights
 from carrel_hub.auth.subjects import Subject, SubjectKind, current_subject
-from carrel_hub.auth.tokens import issue_token, revoke_token
+from carrel_hub.auth.tokens import issue_token
 from carrel_hub.context import Hub
-from carrel_hub.db.models import Server, Token, User
+from carrel_hub.db.models import Token, User
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import (
     ForbiddenError,
@@ -38,7 +36,8 @@ from carrel_hub.rbac import (
 )
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 from carrel_hub.tokens.bodies import WantedToken, wanted_token
-from carrel_hub.tokens.models import token_model, token_number
+from carrel_hub.tokens.models import token_number
+from carrel_hub.tokens.store import revoke_with_client, token_models
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.bodies import json_body
 
@@ -55,7 +54,7 @@ async def get_tokens(name: str, hub: HubDep, subject: SubjectDep) -> JSONRespons
     authorise(subject, Scope.READ_TOKENS, Resource(name))
     async with hub.database.read() as session:
         user = await _user(session, name)
-        models = await _models(session, hub, user)
+        models = await token_models(session, hub, user)
     models.sort(key=lambda model: str(model["last_activity"] or model["created"]))
     return JSONResponse({"api_tokens": models})
 
@@ -89,7 +88,7 @@ async def post_token(name: str, request: Request, hub: HubDep, subject: SubjectD
             note=note,
             expires_in=wanted.expires_in,
         )
-        [model] = await _models(session, hub, user, new.row.id)
+        [model] = await token_models(session, hub, user, new.row.id)
     return JSONResponse({**model, "token": new.secret}, status_code=201)
 
 
@@ -100,7 +99,7 @@ async def get_token(name: str, token_id: str, hub: HubDep, subject: SubjectDep) 
     async with hub.database.read() as session:
         user = await _user(session, name)
         number = token_number(token_id)
-        models = [] if number is None else await _models(session, hub, user, number)
+        models = [] if number is None else await token_models(session, hub, user, number)
     if not models:
         raise NotFoundError("No such token")
     return JSONResponse(models[0])
@@ -115,21 +114,7 @@ async def delete_token(name: str, token_id: str, hub: HubDep, subject: SubjectDe
         row = await session.get(Token, token_number(token_id) or 0)
         if row is None or row.user_id != user.id:
             raise NotFoundError("No such token")
-        rows = [row]
-        if row.client_id is not None:
-            statement = select(Token).where(
-                Token.user_id == user.id, Token.client_id == row.client_id
-            )
-            rows = list((await session.exec(statement)).all())
-        for one in rows:
-            await revoke_token(
-                session,
-                hub,
-                one,
-                actor=subject.actor,
-                owner=user,
-                reason=f"{subject.name} revoked it",
-            )
+        await revoke_with_client(session, hub, row, user, by=subject)
     return Response(status_code=204)
 
 
@@ -182,37 +167,6 @@ async def _granted(
     if Scope.INHERIT in scopes and not (subject.is_user(user.name) or is_administrator(subject)):
         return sorted(effective)
     return [*scopes]
-
-
-async def _models(
-    session: AsyncSession, hub: Hub, user: User, number: int | None = None
-) -> list[dict[str, object]]:
-    """Return a user's tokens that have not expired, or the one of that number."""
-    owner = aliased(User)
-    statement = (
-        select(Token, owner.name, Server.name)
-        .join(Server, col(Server.id) == col(Token.server_id), isouter=True)
-        .join(owner, col(owner.id) == col(Server.user_id), isouter=True)
-        .where(
-            Token.user_id == user.id,
-            or_(col(Token.expires_at).is_(None), col(Token.expires_at) > hub.clock.now()),
-        )
-        .order_by(col(Token.id))
-    )
-    if number is not None:
-        statement = statement.where(Token.id == number)
-    rows = (await session.exec(statement)).all()
-    owned = await owner_rights(session, hub, user, [text for row in rows for text in row[0].scopes])
-    return [
-        token_model(
-            token,
-            user,
-            narrowed(token.scopes, user, owned),
-            places=hub.settings.places,
-            server=None if server_name is None else (owner_name, server_name),
-        )
-        for token, owner_name, server_name in rows
-    ]
 
 
 async def _user(session: AsyncSession, name: str) -> User:

@@ -6,10 +6,20 @@ path without its last slash, after everything else, since it takes whatever is l
 
 from fastapi import APIRouter
 
-from carrel_hub.web import admin, assets, home, outside, reports, sign_in, spawn, stopped_servers
+from carrel_hub.web import (
+    admin,
+    assets,
+    home,
+    outside,
+    reports,
+    sign_in,
+    spawn,
+    stopped_servers,
+    tokens,
+)
 
 router = APIRouter(include_in_schema=False)
-for part in (assets, home, admin, sign_in, spawn, stopped_servers, reports):
+for part in (assets, home, admin, sign_in, spawn, tokens, stopped_servers, reports):
     router.include_router(part.router)
 
 outside_router = APIRouter(include_in_schema=False)
