@@ -119,6 +119,29 @@ async def test_a_message_that_ends_in_the_middle_is_a_400_and_ends_upstream(
     await asyncio.wait_for(upstream.closed.wait(), 5)
 
 
+async def test_a_pipelined_message_that_ends_in_the_middle_is_a_400(
+    running: Running, upstream: Upstream
+) -> None:
+    go = asyncio.Event()
+
+    async def script(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        await go.wait()
+        writer.write(ok())
+        await reader.read()
+
+    upstream.script = script
+    async with running.client() as client:
+        client.get("/first")
+        client.get("/second", "Content-Length: 10", method="POST")
+        client.writer.write_eof()
+        await ended(running)
+        go.set()
+        assert (await client.response()).status == 200
+        assert (await client.response()).status == 400
+        assert await client.rest() == b""
+
+
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"])
 @pytest.mark.parametrize("leave", ["close", "reset"])
 async def test_nobody_is_kept_busy_for_a_client_that_left(

@@ -1,6 +1,7 @@
-"""A request's body on its way through: measured, and framed anew."""
+"""Bodies on their way through: measured, and framed anew."""
 
-from carrel_proxy.core.chunks import ChunkError, ChunkReader, frame
+from carrel_proxy.core.chunks import LAST_CHUNK, ChunkError, ChunkReader, frame
+from carrel_proxy.core.framing import Body
 from carrel_proxy.core.head import RequestHead
 from carrel_proxy.errors import BadRequestError
 
@@ -78,3 +79,55 @@ class RequestBody:
             return data
         self.surplus = data[left:]
         return data[:left]
+
+
+class ResponseBody:
+    """Takes what a target sends after a head, gives back what goes to the client.
+
+    Attributes:
+        done: The body has ended.
+        clean: Nothing came after its end, so what comes next is the next response.
+        until_close: Only the end of the connection ends it.
+    """
+
+    __slots__ = ("_chunked_onward", "_left", "_reader", "clean", "done", "until_close")
+
+    def __init__(self, kind: Body, onward: Body, length: int) -> None:
+        """`kind` is how it ends as it comes, `onward` how the client is told of its end."""
+        self._reader = ChunkReader() if kind is Body.CHUNKED else None
+        self._left = length
+        self._chunked_onward = onward is Body.CHUNKED
+        self.until_close = kind is Body.UNTIL_CLOSE
+        self.done = False
+        self.clean = True
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what to send on for these bytes.
+
+        Raises:
+            ChunkError: If the chunked framing is wrong.
+        """
+        if self._reader is not None:
+            return self._feed_chunked(self._reader, data)
+        if self.until_close:
+            return frame([data], last=False) if self._chunked_onward else data
+        self._left -= len(data)
+        if self._left > 0:
+            return data
+        self.done = True
+        if self._left == 0:
+            return data
+        self.clean = False
+        return data[: self._left]
+
+    def _feed_chunked(self, reader: ChunkReader, data: bytes) -> bytes:
+        pieces = reader.feed(data)
+        self.done = reader.done
+        self.clean = not reader.surplus
+        if not self._chunked_onward:
+            return b"".join(pieces)
+        return frame(pieces, last=self.done) if pieces or self.done else b""
+
+    def end(self) -> bytes:
+        """Return what to send when the target has closed, which is the end of such a body."""
+        return LAST_CHUNK if self._chunked_onward else b""

@@ -322,11 +322,21 @@ class ClientConnection(asyncio.Protocol):
         if self._buffer:
             self._advance()
             self.resume()
-        if self._ended and self.exchange is None and not self._stalled and not self._lingering:
-            if self._buffer or self._held:
-                self.refuse(BadRequestError(_CUT_SHORT))
-            else:
-                self.transport.close()
+        if self._ended:
+            self._end_after_all()
+
+    def _end_after_all(self) -> None:
+        """The client sends no more, and what it had sent before that was looked at."""
+        exchange = self.exchange
+        if exchange is not None:
+            if not (exchange.request_done or exchange.answered):
+                exchange.fail(BadRequestError(_CUT_SHORT))
+        elif self._stalled or self._lingering:
+            pass
+        elif self._buffer or self._held:
+            self.refuse(BadRequestError(_CUT_SHORT))
+        else:
+            self.transport.close()
 
     def refuse(self, error: BadRequestError) -> None:
         """Say why a message is refused, and end the connection: what follows cannot be trusted."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from carrel_proxy.core.answers import Answer, Trouble, is_navigation, trouble_answer
-from carrel_proxy.core.body import RequestBody
-from carrel_proxy.core.chunks import LAST_CHUNK, ChunkError, ChunkReader, frame
+from carrel_proxy.core.body import RequestBody, ResponseBody
+from carrel_proxy.core.chunks import ChunkError
 from carrel_proxy.core.framing import Body, onward_framing, response_body
 from carrel_proxy.core.head import (
     END,
@@ -73,16 +73,13 @@ class Exchange:
     reason: str
 
     __slots__ = (
-        "_body",
         "_held_back",
         "_interim",
-        "_kind",
-        "_left",
         "_onward_kind",
         "_partial",
         "_pending",
-        "_reader",
         "_request",
+        "_response",
         "_reusable",
         "_status",
         "_tried",
@@ -125,10 +122,8 @@ class Exchange:
         self._request = b""
         self._tried = 0
         self._partial = b""
-        self._kind: Body | None = None
+        self._response: ResponseBody | None = None
         self._onward_kind = Body.NONE
-        self._left = 0
-        self._reader: ChunkReader | None = None
         self._reusable = False
         self._interim = 0
         self._status = 0
@@ -217,10 +212,10 @@ class Exchange:
             self.client_gone()
             return
         try:
-            if self._kind is None:
+            if self._response is None:
                 self._read_head(data)
             else:
-                self._relay(b"", data)
+                self._relay(self._response, b"", data)
                 if self.client.deadline is not NEVER and not self.over:
                     self.client.flowing()
         except (BadResponseError, ChunkError) as error:
@@ -275,7 +270,7 @@ class Exchange:
     def _begin_response(self, head: ResponseHead, data: bytes) -> None:
         if self.route.several and self._passed_over(head):
             return
-        self._kind = kind = response_body(head, self.head.method)
+        kind = response_body(head, self.head.method)
         self._status = head.status
         if self.began:
             self.client.edge.answer_began(self.began)
@@ -293,55 +288,38 @@ class Exchange:
         self._reusable = (
             head.keep_alive and kind is not Body.UNTIL_CLOSE and DRAINING not in head.special
         )
-        if kind is Body.SIZED:
-            self._left = head.length or 0
-        elif kind is Body.CHUNKED:
-            self._reader = ChunkReader()
         out = response_bytes(head, framing, self.route.fence)
         self.client.flowing()
-        if kind is not Body.NONE and data:
-            self._relay(out, data)
-            return
-        self.answered = True
-        self.client.transport.write(out)
         if kind is Body.NONE:
+            self.answered = True
             if data:
                 self._reusable = False  # a body where none may be: nothing after it can be trusted
+            self.client.transport.write(out)
             self._finish()
+        elif kind is Body.SIZED and len(data) == head.length and len(data) <= JOIN_UP_TO:
+            self.answered = True
+            self.sent = len(data)  # all of it came at once, as most do
+            self.client.transport.write(out + data)
+            self._finish()
+        else:
+            self._response = body = ResponseBody(kind, self._onward_kind, head.length or 0)
+            self._relay(body, out, data)
 
-    def _relay(self, out: bytes, data: bytes) -> None:
+    def _relay(self, body: ResponseBody, out: bytes, data: bytes) -> None:
         """Pass on body data, with the head before it when it comes in one."""
-        done = False
-        if self._kind is Body.SIZED:
-            size = len(data)
-            if size > self._left:
-                data = data[: self._left]
-                self._reusable = False
-            done = size >= self._left
-            self._left -= len(data)
-        elif self._reader is not None:
-            pieces = self._reader.feed(data)
-            done = self._reader.done
-            if self._reader.surplus:
-                self._reusable = False
-            if self._onward_kind is Body.CHUNKED:
-                data = frame(pieces, last=done) if pieces or done else b""
-            else:
-                data = b"".join(pieces)
-        elif self._onward_kind is Body.CHUNKED:
-            data = frame([data], last=False)
+        data = body.feed(data) if data else b""
         self.answered = True
         self.sent += len(data)
         transport = self.client.transport
-        if not out:
-            if data:
-                transport.write(data)
-        elif len(data) <= JOIN_UP_TO:
-            transport.write(out + data)
+        if len(data) <= JOIN_UP_TO:
+            if out or data:
+                transport.write(out + data)
         else:
-            transport.write(out)
+            if out:
+                transport.write(out)
             transport.write(data)
-        if done:
+        if body.done:
+            self._reusable = self._reusable and body.clean
             self._finish()
 
     def _switch(self, head: ResponseHead, data: bytes) -> None:
@@ -366,9 +344,9 @@ class Exchange:
             return
         if self.client.transport.is_closing():
             self.client_gone()
-        elif self._kind is Body.UNTIL_CLOSE and error is None:
-            if self._onward_kind is Body.CHUNKED:
-                self.client.transport.write(LAST_CHUNK)
+        elif self._response is not None and self._response.until_close and error is None:
+            if last := self._response.end():
+                self.client.transport.write(last)
             self._finish()
         elif self.answered:
             self._cut("the target ended in the middle of its response")

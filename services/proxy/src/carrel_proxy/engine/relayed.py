@@ -27,7 +27,7 @@ class RelayedExchange(Exchange):
         super().fail(error)
 
     def upstream_lost(self, error: Exception | None) -> None:
-        if self._kind is None and error is None:
+        if not self.answered and error is None:
             # A relay that refuses a certificate can only hang up: see `carrel_proxy.relay.gate`.
             error = ConnectionError("the relay hung up; if it refused fleet_cert, its log says so")
         super().upstream_lost(error)
