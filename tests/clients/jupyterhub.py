@@ -1,5 +1,6 @@
 """A real JupyterHub, unmodified, with our proxy in the place of configurable-http-proxy."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from urllib.parse import quote
 import httpx
 from clients import environment
 
+from carrel_agent.keeper.process_table import become_subreaper
 from support.installation import free_port
 from support.processes import kill_leftovers, leftovers
 
@@ -83,6 +85,7 @@ class JupyterHub:
         self._socket = str(self.directory / socket) if socket else None
         self._more = more
         self._process: subprocess.Popen[bytes] | None = None
+        self._orphans: set[int] = set()
         self.http = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"token {API_TOKEN}"},
@@ -159,13 +162,22 @@ class JupyterHub:
         process = self._process
         assert process is not None
         process.send_signal(signal.SIGTERM)
-        status = process.wait(60)
+        deadline = time.monotonic() + 60
+        while (status := process.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(process.args, 60)
+            self._reap_orphans()
+            time.sleep(LOOK_SECONDS)
         self._process = None
         return status
 
     def kill(self) -> None:
-        """End the hub alone, without a chance to tidy up."""
+        """End the hub alone, without a chance to tidy up. Its children become the tests', who take
+        their statuses when they end: to the hub a process is alive until somebody has."""
         assert self._process is not None
+        become_subreaper()
+        pid = self._process.pid
+        self._orphans = set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
         self._process.kill()
         self._process.wait()
         self._process = None
@@ -179,6 +191,7 @@ class JupyterHub:
                     self.stop()
                 except subprocess.TimeoutExpired:
                     self._process.kill()
+                    self._process.wait()
         finally:
             for _ in range(5):
                 if not kill_leftovers(self.directory):
@@ -216,10 +229,18 @@ class JupyterHub:
 
         deadline = time.monotonic() + seconds
         while not holds():
+            self._reap_orphans()
             ended = self._process is not None and self._process.poll() is not None
             assert not ended, f"the hub has ended:\n{self.log()}"
             assert time.monotonic() < deadline, f"{problem}:\n{self.log()}"
             time.sleep(LOOK_SECONDS)
+
+    def _reap_orphans(self) -> None:
+        for pid in list(self._orphans):
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                    continue
+            self._orphans.discard(pid)
 
     def answers(self, path: str, status: int = 200) -> bool:
         """Whether a path is answered with a status, by whoever."""
@@ -251,6 +272,11 @@ class JupyterHub:
         reply = self.http.get("hub/api/proxy")
         assert reply.status_code == 200, reply.text
         return set(reply.json())
+
+    def has_routes(self, wanted: set[str]) -> bool:
+        """Whether the proxy has these routes, among them the one that leads to the hub."""
+        reply = self.http.get("hub/api/proxy")
+        return reply.status_code == 200 and set(reply.json()) == wanted
 
 
 class Person(httpx.Client):

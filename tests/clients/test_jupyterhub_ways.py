@@ -53,7 +53,7 @@ def test_an_external_proxy_that_restarts_is_given_its_routes_again() -> None:
         assert proxy.wait(20) == 2
         proxy = external_proxy(hub)
         hub.wait_for(lambda: hub.answers(f"{path}x"), "the hub does not reconcile")
-        assert hub.routes() == routes
+        hub.wait_for(lambda: hub.has_routes(routes), "its routes do not come back")
         assert hub.stop() == 0
         assert hub.left() != [], "a hub that did not start the proxy must not end it"
         proxy.send_signal(signal.SIGTERM)
