@@ -257,10 +257,10 @@ async def test_running_requests_may_finish_and_no_more_begin(
             busy.get("/")
             await eventually(lambda: upstream.open == 1)
             running.proxy.edge.stop_listening()
-            assert await idle.rest() == b""
             finish.set()
             reply = await busy.response()
             assert (reply.body, reply.one("connection")) == (b"made it", "close")
+            assert await idle.rest() == b""
             with pytest.raises(ConnectionRefusedError):
                 async with running.client():
                     pass

@@ -90,7 +90,9 @@ async def test_routes_survive_the_crash_of_their_leader(workers: int, short_dir:
         await program.route("/user/alice", upstream.target)
         await program.route("/user/bob", upstream.target)
         await program.call("DELETE", "/api/routes/user/bob")
-        os.kill(program.workers()[0], signal.SIGKILL)
+        leader = program.workers()[0]
+        os.kill(leader, signal.SIGKILL)
+        await until("its end", lambda: not is_alive(leader))  # until then it may accept
         _, routes = await program.call("GET", "/api/routes")
         assert list(routes) == ["/user/alice"]
         await program.said("worker_back")

@@ -32,8 +32,9 @@ MOST_BUFFERED = 64 * 1024
 LINGER_SECONDS = 2.0
 """How long a client may still send after an answer that ends the connection: were it closed at
 once, the kernel would reset it, and the answer might be lost on its way."""
-LEAVE_SECONDS = 1.0
-"""How long a client may still begin a request on a connection that takes no more after that."""
+LEAVE_SECONDS = 1.5
+"""How long a client may still begin a request on a connection that takes no more after that; up to
+a tick less."""
 _CUT_SHORT = "the message ends in the middle"
 
 
@@ -428,9 +429,13 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
 
     def drain(self) -> None:
-        """Take one more request at most, if it comes soon: it may be on its way already."""
+        """Take one more request at most, if it comes soon: it may be on its way already.
+
+        Who has asked nothing yet has twice the time: if they came just now, they surely will.
+        """
         if self.exchange is None and not self._lingering:
-            self.deadline = min(self.deadline, self.edge.deadlines.now + LEAVE_SECONDS)
+            seconds = LEAVE_SECONDS if self._last is not None else 2 * LEAVE_SECONDS
+            self.deadline = min(self.deadline, self.edge.deadlines.now + seconds)
 
     def revoked(self) -> None:
         """What let the request pass has ended."""
