@@ -145,7 +145,8 @@ def timed(client: httpx.Client, method: str, path: str, body: str) -> float:
 
 def put_table(client: httpx.Client, routes: list[Route], number: int) -> float:
     table = RouteTable(epoch="bench", number=number, routes=routes)
-    return timed(client, "PUT", "/control/v1/table", table.model_dump_json())
+    body = table.model_dump_json(exclude_defaults=True)  # as the hub sends it
+    return timed(client, "PUT", "/control/v1/table", body)
 
 
 def change(client: httpx.Client, base: int, route: Route) -> float:

