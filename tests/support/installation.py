@@ -24,7 +24,7 @@ from carrel_hub.up.plan import Probe
 from carrel_hub.up.record import read_record
 from carrel_shared.identity import identify
 from carrel_shared.wire import WIRE_HEADER, WIRE_VERSION
-from support.processes import child_of, kill_leftovers, wait_until
+from support.processes import child_of, is_alive, kill_leftovers, wait_until
 
 START_SECONDS = 40
 _READY = re.compile(r"within ten minutes:\n +(\S+)\n")
@@ -279,11 +279,18 @@ class Installation:
         return [server["pid"] for server in servers if server["pid"] and not server["exit"]]
 
     def kill(self, name: str) -> None:
-        """End a process with SIGKILL; returns when it is gone. It is for others to start it."""
+        """End a process with SIGKILL; returns when it is gone. It is for others to start it.
+
+        A proxy is gone when its workers have noticed: until then they answer on its address.
+        """
         identity = identify(self.pid_of(name))
         assert identity is not None
+        pids = [identity.pid]
+        if name == "proxy":
+            children = Path(f"/proc/{identity.pid}/task/{identity.pid}/children")
+            pids += map(int, children.read_text().split())
         os.kill(identity.pid, signal.SIGKILL)
-        wait_until(lambda: not identity.is_alive(), 10, lambda: f"{name} does not die")
+        wait_until(lambda: not any(map(is_alive, pids)), 10, lambda: f"{name} does not die")
 
     @contextmanager
     def paused(self, name: str) -> Iterator[None]:
