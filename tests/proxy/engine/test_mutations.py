@@ -159,6 +159,7 @@ async def recorded(
         yield running, upstream
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of fixtures; nobody reads it
 @settings(
     max_examples=150,
     deadline=None,
