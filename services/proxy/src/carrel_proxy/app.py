@@ -11,13 +11,13 @@ from carrel_proxy.access.hub import Hub
 from carrel_proxy.access.signin import SignIn
 from carrel_proxy.access.verdicts import Verdicts
 from carrel_proxy.control.counted import Counted
-from carrel_proxy.control.pushed import NOTHING, PushedProxy
+from carrel_proxy.control.pushed import NOTHING, PushedProxy, access_log_of
 from carrel_proxy.control.reports import ActivityReporter, Resync
 from carrel_proxy.control.saved import SavedFiles, SavedTable, SavedVerdicts
 from carrel_proxy.control.shared import Shared
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.access import freshness_of
-from carrel_proxy.engine.access_log import EVENTS_A_SECOND, open_access_log
+from carrel_proxy.engine.access_log import EVENTS_A_SECOND
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.dispatch import Dispatcher
@@ -78,13 +78,7 @@ class Proxy(PushedProxy):
             default_host=settings.bind,
             trusted_peers=settings.trusted_peers,
             counters=self.counters,
-            access_log=open_access_log(
-                settings.access_log,
-                lines,
-                self.clock,
-                as_json=settings.log_json,
-                rate=settings.access_log_rate,
-            ),
+            access_log=access_log_of(settings, lines, self.clock),
         )
         self.hub_watch = HubWatch(
             self.edge, self.tasks, settings.base_url, f"{settings.hub_prefix}health"

@@ -11,11 +11,13 @@ from carrel_proxy.control.metrics import MetricsPage, page
 from carrel_proxy.control.saved import SavedFiles, SavedTable
 from carrel_proxy.control.shared import Shared
 from carrel_proxy.control.table import Table
+from carrel_proxy.engine.access_log import AccessLog, open_access_log
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.edge import Edge
 from carrel_proxy.process.crew import Crew
 from carrel_proxy.settings import ProxySettings
 from carrel_shared.clock import Clock
+from carrel_shared.lines import LineWriter
 from carrel_shared.service_auth import ASGIApp
 from carrel_shared.serving import Listener
 from carrel_shared.tasks import TaskOwner
@@ -121,3 +123,16 @@ class PushedProxy:
         await self._leading.close()
         await self.tasks.close()
         log.info("proxy_stopped")
+
+
+def access_log_of(
+    settings: ProxySettings, lines: LineWriter | None, clock: Clock
+) -> AccessLog | None:
+    """Return the access log that is set; None if there is none to keep."""
+    return open_access_log(
+        settings.access_log,
+        lines,
+        clock,
+        as_json=settings.log_json,
+        rate=settings.access_log_rate,
+    )

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from carrel_proxy.control.counted import Counted
-from carrel_proxy.control.pushed import PushedProxy
+from carrel_proxy.control.pushed import PushedProxy, access_log_of
 from carrel_proxy.control.saved import SavedFiles, SavedTable
 from carrel_proxy.control.shared import Shared
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.head import HeadLimits
-from carrel_proxy.engine.access_log import open_access_log
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
 from carrel_proxy.engine.edge import Edge, Limits, limits_of
@@ -62,13 +61,7 @@ class Relay(PushedProxy):
             tasks=self.tasks,
             default_host=settings.bind,
             counters=self.counters,
-            access_log=open_access_log(
-                settings.access_log,
-                lines,
-                self.clock,
-                as_json=settings.log_json,
-                rate=settings.access_log_rate,
-            ),
+            access_log=access_log_of(settings, lines, self.clock),
         )
         self._tls = MutualTls(settings.fleet, towards_edges)
         options = RouteOptions(
