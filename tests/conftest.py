@@ -4,8 +4,15 @@ import os
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from support.outcome import FAILED
+
+# The same examples every time: a change is judged by what it changed. `--hypothesis-profile=search`
+# looks for new ones.
+settings.register_profile("same", derandomize=True, database=None)
+settings.register_profile("search", print_blob=True)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")
