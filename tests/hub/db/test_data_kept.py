@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,15 +45,15 @@ async def database() -> AsyncIterator[Database]:
     shutil.rmtree(directory)
 
 
-def to_0002(connection: Connection) -> None:
+def to(revision: str, connection: Connection) -> None:
     config = alembic_config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "0002")
+    command.upgrade(config, revision)
 
 
 async def test_0003_keeps_servers_tokens_and_codes(database: Database) -> None:
     async with database.engine.begin() as connection:
-        await connection.run_sync(to_0002)
+        await connection.run_sync(partial(to, "0002"))
         for statement in ROWS_OF_0002:
             await connection.execute(text(statement), {"at": AT})
     await upgrade(database)
@@ -74,3 +75,23 @@ async def test_0003_keeps_servers_tokens_and_codes(database: Database) -> None:
     async with database.read() as session:
         assert (await session.exec(select(Token))).all() == []
         assert (await session.exec(select(OAuthCode))).all() == []
+
+
+async def test_0004_takes_what_is_under_way_for_let_in(database: Database) -> None:
+    row = (
+        "INSERT INTO servers (id, user_id, name, profile, target, state, generation, client_id,"
+        " secret, progress, progress_message, stop_reason, user_options, attempts, created,"
+        " requested_at) VALUES (:id, 1, :id, 'default', 'running', :state, 1, :id, '', 0, '', '',"
+        " '{}', 0, :at, :at)"
+    )
+    async with database.engine.begin() as connection:
+        await connection.run_sync(partial(to, "0003"))
+        await connection.execute(text(ROWS_OF_0002[0]), {"at": AT})
+        for state in ("queued", "starting", "stopped"):
+            await connection.execute(text(row), {"id": state, "state": state, "at": AT})
+    await upgrade(database)
+    async with database.read() as session:
+        rows = (await session.exec(select(Server))).all()
+    assert {row.state: row.admitted_at for row in rows} == {
+        "queued": TIME, "starting": TIME, "stopped": None,
+    }  # fmt: skip

@@ -20,6 +20,7 @@ def _row(state: State, **values: Any) -> Server:
         "client_id": "c",
         "created": NOW,
         "requested_at": NOW,
+        "admitted_at": NOW,
         "state": state,
     }
     return Server(**{**known, **values})
@@ -51,6 +52,8 @@ def _after(seconds: float) -> datetime:
             Decision(Step.WAIT, _after(60)),
         ),
         (_row(State.QUEUED), False, _after(60), Decision(Step.GIVE_UP)),
+        (_row(State.QUEUED, admitted_at=None), False, _after(9999), Decision(Step.WAIT)),
+        (_row(State.QUEUED, admitted_at=_after(9000)), False, _after(9030), Decision(Step.PLACE)),
         (_row(State.STARTING, host="h"), False, NOW, Decision(Step.ASK)),
         (_row(State.STARTING, host="h"), False, _after(69), Decision(Step.ASK)),
         (_row(State.STARTING, host="h"), False, _after(70), Decision(Step.ABORT)),

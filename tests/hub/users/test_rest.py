@@ -212,10 +212,12 @@ async def test_named_servers_and_removal_are_refused_plainly(new_person: NewPers
     assert removal.status_code == 400
 
 
-async def test_too_many_starts_at_once_are_429(live: World, new_person: NewPerson) -> None:
+async def test_too_many_starts_at_once_are_429_where_none_may_wait(
+    live: World, new_person: NewPerson
+) -> None:
     live.agent.instant = False
     live.change_settings(slow_spawn_seconds=0)
-    live.change_settings(concurrent_spawn_limit=1)
+    live.change_settings(concurrent_spawn_limit=1, spawn_queue_limit=0)
     assert (await (await new_person("alice")).post("/users/alice/server")).status_code == 202
     reply = await (await new_person("bob")).post("/users/bob/server")
     assert reply.status_code == 429

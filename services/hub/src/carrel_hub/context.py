@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from carrel_hub.db.engine import Database
 from carrel_hub.settings import HubSettings
 from carrel_hub.spawns.agents import AgentClients
+from carrel_hub.spawns.standing import WaitingLine
 from carrel_shared.clock import Clock
 from carrel_shared.tasks import TaskOwner
 
@@ -99,3 +100,4 @@ class Hub:
     tasks: TaskOwner
     wakeups: Wakeups = field(default_factory=Wakeups)
     agents: AgentClients = field(default_factory=AgentClients)
+    line: WaitingLine = field(default_factory=WaitingLine)

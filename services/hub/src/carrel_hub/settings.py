@@ -135,8 +135,14 @@ class HubSettings(ServiceSettings):
     concurrent_spawn_limit: int = Field(
         default=100,
         ge=0,
-        description="How many servers may be starting at once; more are refused for a while. 0 for"
-        " no limit.",
+        description="How many servers may be starting at once; more wait for their turn. 0 for no"
+        " limit.",
+    )
+    spawn_queue_limit: int | None = Field(
+        default=None,
+        ge=0,
+        description="How many starts may wait for their turn; more are refused for a while. 0 to"
+        " have none wait, as with JupyterHub. Without it as many as there are.",
     )
     agent_silence_seconds: float = Field(
         default=35,

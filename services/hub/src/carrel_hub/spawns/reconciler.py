@@ -11,12 +11,14 @@ from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import col, select
+from sqlmodel import col, not_, select
 
 from carrel_hub.context import Hub
 from carrel_hub.db.models import AgentHost, Server
 from carrel_hub.routing.reach import reached_number
 from carrel_hub.spawns.actions import Actions
+from carrel_hub.spawns.line import let_in
+from carrel_hub.spawns.standing import waits
 from carrel_hub.spawns.states import PENDING, State, Step, decide
 from carrel_hub.spawns.transitions import lose_sight
 from carrel_shared.tasks import TaskOwner
@@ -50,6 +52,7 @@ class Reconciler:
         self._again: set[str] = set()
         self._due: dict[str, datetime] = {}
         self._heard: list[str] | None = None
+        self._line = False
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._ring: Callable[[], None] = lambda: None
 
@@ -66,8 +69,12 @@ class Reconciler:
                     if now >= next_scan:
                         pending = await self._scan()
                         ids |= pending - self._due.keys()
-                        wait = BUSY_SCAN_SECONDS if pending else SCAN_SECONDS
+                        wait = BUSY_SCAN_SECONDS if pending or self._line else SCAN_SECONDS
                         next_scan = now + timedelta(seconds=wait)
+                    if self._line:
+                        admitted, waiting = await let_in(self._hub)
+                        self._line = waiting > 0
+                        ids.update(admitted)
                     ids |= {key for key, at in self._due.items() if at <= now}
                     for server_id in ids:
                         self._drive_soon(tasks, server_id)
@@ -118,6 +125,11 @@ class Reconciler:
             row = await session.get(Server, server_id)
             if row is None or row.state not in PENDING:
                 return True, None
+            if row.state == State.QUEUED and row.admitted_at is None:
+                if not self._line:
+                    self._line = True
+                    self._ring()
+                return True, None
             reached = await reached_number(session, [peer.name for peer in hub.settings.proxies])
         decision = decide(
             row,
@@ -139,8 +151,12 @@ class Reconciler:
         silence = timedelta(seconds=hub.settings.agent_silence_seconds)
         async with hub.database.read() as session:
             pending = (
-                await session.exec(select(Server.id).where(col(Server.state).in_(PENDING)))
+                await session.exec(
+                    select(Server.id).where(col(Server.state).in_(PENDING), not_(waits()))
+                )
             ).all()
+            someone_waits = select(Server.id).where(waits()).limit(1)
+            self._line = (await session.exec(someone_waits)).first() is not None
             hosts = (await session.exec(select(AgentHost))).all()
             heard = [
                 host.name

@@ -12,6 +12,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import AgentHost, Server, Token, User
 from carrel_hub.errors import ConflictError, InvalidRequestError, TooManyRequestsError
 from carrel_hub.routing.changes import revoke
+from carrel_hub.spawns.line import find_room, join
 from carrel_hub.spawns.naming import good_server_name
 from carrel_hub.spawns.own_tokens import issue_own_token
 from carrel_hub.spawns.paths import wanted_client_id
@@ -82,7 +83,7 @@ async def request_start(
     Raises:
         InvalidRequestError: It runs, or is stopping, or the user has no unix account here, or may
             have no server of that name.
-        TooManyRequestsError: Too many starts are under way.
+        TooManyRequestsError: Too many servers are active, or too many starts wait.
     """
     if not await can_have_servers(session, hub, user) and await _every_host_was_heard(session, hub):
         raise InvalidRequestError(
@@ -96,6 +97,7 @@ async def request_start(
     if (problem := may_start(row)) is not None:
         raise InvalidRequestError(f"{_title(user, row)} cannot be started: {problem}")
     await _check_load(session, hub)
+    before = await find_room(session, hub)
     if user_options is not None:
         row.user_options = user_options
     if display_name is not None:
@@ -104,6 +106,7 @@ async def request_start(
     row.contract = hub.settings.profiles.get(row.profile, PLAIN).contract
     row.remove_when_stopped = False
     begin_start(session, row, at=at, actor=actor)
+    join(session, row, before, at=at, actor=actor)
     await session.flush()
     if row.contract == JUPYTERHUB:
         await issue_own_token(session, hub, row, user)
@@ -260,23 +263,6 @@ async def _check_load(session: AsyncSession, hub: Hub) -> None:
             raise TooManyRequestsError(
                 f"{most} servers are active, which is as many as may be; try again when one ended"
             )
-    limit = hub.settings.concurrent_spawn_limit
-    if not limit:
-        return
-    pending = (
-        await session.exec(
-            select(func.count())
-            .select_from(Server)
-            .where(col(Server.state).in_([State.QUEUED, State.STARTING]))
-        )
-    ).one()
-    if pending >= limit:
-        wait = 30 + secrets.randbelow(31)
-        raise TooManyRequestsError(
-            f"{pending} servers are being started, which is as many as may be at once;"
-            f" try again in {wait} seconds",
-            headers={"Retry-After": str(wait)},
-        )
 
 
 def _title(user: User, row: Server) -> str:

@@ -1,6 +1,6 @@
 """The life of a server as the hub sees it. Pure: rows and facts in, the next step out.
 
-    stopped|failed --start--> queued --sent--> starting --reachable--> ready
+    stopped|failed --start--> queued --let in, sent--> starting --reachable--> ready
     ready <--silence, return--> unknown
     anything --stop--> stopping --ended--> stopped (or failed, when the stop had a failure as cause)
     starting|ready|unknown --ended by itself--> failed
@@ -28,7 +28,7 @@ class State(StrEnum):
 
     STOPPED = "stopped"
     QUEUED = "queued"
-    """Wanted; no agent has taken it yet."""
+    """Wanted; it waits for its turn, or no agent has taken it yet."""
     STARTING = "starting"
     """An agent has taken it; it does not answer yet, or the proxies have no route yet."""
     READY = "ready"
@@ -83,8 +83,8 @@ class Decision:
 
 
 def deadline(row: Server, start_timeout: timedelta) -> datetime:
-    """Return when a start must have come to something."""
-    return (row.requested_at or row.created) + start_timeout
+    """Return when a start that was let in must have come to something."""
+    return (row.admitted_at or row.requested_at or row.created) + start_timeout
 
 
 def decide(row: Server, *, reachable: bool, start_timeout: timedelta, now: datetime) -> Decision:
@@ -93,7 +93,7 @@ def decide(row: Server, *, reachable: bool, start_timeout: timedelta, now: datet
     Args:
         row: The server as the database has it.
         reachable: Every proxy in contact has the row's route.
-        start_timeout: How long a start may take, from the request on.
+        start_timeout: How long a start may take, from when it was let in.
         now: The time.
     """
     if row.state == State.STOPPING:
@@ -101,6 +101,8 @@ def decide(row: Server, *, reachable: bool, start_timeout: timedelta, now: datet
             return Decision(Step.SETTLE)
         return _when_due(row, Step.SEND_STOP, now)
     if row.state == State.QUEUED:
+        if row.admitted_at is None:
+            return Decision(Step.WAIT)  # for its turn: see `carrel_hub.spawns.line`
         limit = deadline(row, start_timeout)
         if now >= limit:
             return Decision(Step.GIVE_UP)

@@ -58,11 +58,18 @@ def begin_start(session: AsyncSession, row: Server, *, at: datetime, actor: str)
     row.secret = secrets.token_urlsafe(32)
     row.host = row.address = row.peer_uid = row.failure = None
     row.progress, row.progress_message, row.stop_reason = 0, "Server requested", ""
-    row.requested_at, row.started_at, row.ready_at = at, None, None
+    row.requested_at, row.admitted_at, row.started_at, row.ready_at = at, None, None, None
     row.attempts, row.next_attempt_at = 0, None
     row.request_id = structlog.contextvars.get_contextvars().get("request_id")
     session.add(row)
     tell(session, row, "server.requested", at=at, actor=actor)
+
+
+def enter_start(session: AsyncSession, row: Server, *, at: datetime) -> None:
+    """Let a start go ahead: from now on its time runs, and it counts as under way."""
+    row.admitted_at, row.progress_message = at, "Server requested"
+    row.attempts, row.next_attempt_at = 0, None
+    session.add(row)
 
 
 async def begin_stop(
@@ -230,7 +237,8 @@ def promote(session: AsyncSession, row: Server, *, at: datetime) -> None:
     row.last_activity = row.last_activity if _newer(row.last_activity, at) else at
     row.attempts, row.next_attempt_at = 0, None
     session.add(row)
-    tell(session, row, "server.ready", at=at)
+    took = (at - (row.admitted_at or at)).total_seconds()
+    tell(session, row, "server.ready", at=at, data={"seconds": round(max(took, 0), 3)})
 
 
 def _newer(known: datetime | None, at: datetime) -> bool:

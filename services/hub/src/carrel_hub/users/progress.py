@@ -3,6 +3,7 @@
 import html
 import json
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Any
 
 from carrel_hub.context import Hub
@@ -38,7 +39,7 @@ async def progress_stream(hub: Hub, user: User, row: Server) -> AsyncIterator[by
     yield b"\n\n"
     if row.state in _UNDER_WAY:
         yield frame({"progress": 0, "message": "Server requested"})
-    told: tuple[int, str] = (0, "Server requested")
+    told: dict[str, Any] = {"progress": 0, "message": "Server requested"}
     generation = row.generation
     spoke = hub.clock.monotonic()
     with hub.wakeups.watch(row.id) as watch:
@@ -50,15 +51,23 @@ async def progress_stream(hub: Hub, user: User, row: Server) -> AsyncIterator[by
             if current.generation != generation or current.state not in _UNDER_WAY:
                 yield frame(final_event(current, user, hub.settings.places, generation))
                 return
-            now = (current.progress, current.progress_message)
+            now = await _step(hub, current)
             if now != told:
                 told = now
-                yield frame({"progress": min(now[0], 99), "message": now[1]})
+                yield frame(now)
                 spoke = hub.clock.monotonic()
             elif hub.clock.monotonic() - spoke >= KEEPALIVE_SECONDS:
                 yield b"\n\n"
                 spoke = hub.clock.monotonic()
             await watch.wait(LOOK_SECONDS)
+
+
+async def _step(hub: Hub, row: Server) -> dict[str, Any]:
+    """Return the event of a start as it stands: where in the line it waits, or how far it is."""
+    standing = await hub.line.standing(hub, row)
+    if standing is not None:
+        return {"progress": 0, "message": standing.words, "queue": asdict(standing)}
+    return {"progress": min(row.progress, 99), "message": row.progress_message}
 
 
 def final_event(row: Server, user: User, places: Places, generation: int) -> dict[str, Any]:

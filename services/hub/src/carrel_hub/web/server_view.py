@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from carrel_hub.db.models import Server
+from carrel_hub.spawns.standing import Standing
 from carrel_hub.spawns.states import State
 
 
@@ -46,13 +47,17 @@ _UNKNOWN_DETAIL = (
 )
 
 
-def view(row: Server | None, *, now: datetime) -> ServerView:
-    """Describe a server; None is one that was never started."""
+def view(row: Server | None, *, now: datetime, standing: Standing | None = None) -> ServerView:
+    """Describe a server; None is one that was never started.
+
+    Args:
+        standing: Where in the line it waits, if it does and that is to be told.
+    """
     state = State(row.state) if row is not None else State.STOPPED
     return ServerView(
         state=str(state),
         words=_WORDS[state],
-        detail=_detail(row, state, now) if row is not None else "",
+        detail=standing.words if standing else _detail(row, state, now),
         changing=state in (State.QUEUED, State.STARTING, State.STOPPING),
         can_start=state in (State.STOPPED, State.FAILED),
         can_open=state in (State.READY, State.UNKNOWN),
@@ -61,7 +66,9 @@ def view(row: Server | None, *, now: datetime) -> ServerView:
     )
 
 
-def _detail(row: Server, state: State, now: datetime) -> str:
+def _detail(row: Server | None, state: State, now: datetime) -> str:
+    if row is None:
+        return ""
     if state == State.READY:
         since = row.ready_at or row.started_at
         return f"for {duration(now - since)}" if since else ""

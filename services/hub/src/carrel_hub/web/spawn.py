@@ -211,7 +211,8 @@ async def _pending(request: Request, owner: str, name: str) -> Response:
     hub = hub_of(request)
     subject, _ = await signed_in(request)
     place = await find_place(hub, subject, Scope.READ_SERVERS, owner, name)
-    shown = view(place.row, now=hub.clock.now())
+    standing = await hub.line.standing(hub, place.row) if place.row is not None else None
+    shown = view(place.row, now=hub.clock.now(), standing=standing)
     if shown.state == State.READY:
         return redirect(_next_or(request, place.url(hub)))
     if shown.state == State.FAILED and place.row is not None:
@@ -232,7 +233,7 @@ async def _pending(request: Request, owner: str, name: str) -> Response:
         subject,
         "pending.html",
         refresh_without_scripts=REFRESH_SECONDS if shown.changing else None,
-        title=_pending_title(shown.state),
+        title=_pending_title(shown.state, waits=standing is not None),
         shown=shown,
         whose=_whose(subject, place),
         stream=progress_path(hub.settings.base_url, place.owner.name, place.name),
@@ -241,7 +242,9 @@ async def _pending(request: Request, owner: str, name: str) -> Response:
     )
 
 
-def _pending_title(state: str) -> str:
+def _pending_title(state: str, *, waits: bool) -> str:
+    if waits:
+        return "The server waits for its turn"
     if state == State.STOPPING:
         return "The server is stopping"
     if state == State.UNKNOWN:
