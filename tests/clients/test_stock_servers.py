@@ -49,10 +49,15 @@ def edge(hub: JupyterHub) -> Iterator[Edge]:
     with Edge(hub.directory, hub=f"127.0.0.1:{hub.hub_port}", hub_internal=internal) as edge:
         edge.route(
             *(
-                Route(prefix=f"{path}/", targets=[table[path]["target"]], server=True, **client)
+                Route(
+                    prefix=f"{path}/",
+                    targets=[table[path]["target"]],
+                    server=True,
+                    stock_client_id=client,
+                )
                 for path, client in (
-                    ("/user/alice", {"stock_client_id": CLIENT}),
-                    ("/services/me", {"stock_client_id": SERVICE}),
+                    ("/user/alice", CLIENT),
+                    ("/services/me", SERVICE),
                 )
             )
         )

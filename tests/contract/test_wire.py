@@ -5,9 +5,11 @@ import json
 import os
 import pkgutil
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.dataclasses import is_pydantic_dataclass
 
 import carrel_shared.wire
 from carrel_shared.clock import ManualClock
@@ -17,14 +19,15 @@ from carrel_shared.wire.base import WireReply, WireRequest
 SNAPSHOT = Path(__file__).with_name("wire.json")
 
 
-def models() -> dict[str, type[BaseModel]]:
+def models() -> dict[str, type[Any]]:
+    """Return what crosses the wire: models, and dataclasses where there are very many of them."""
     found = {}
     for module in pkgutil.iter_modules(carrel_shared.wire.__path__):
         loaded = importlib.import_module(f"carrel_shared.wire.{module.name}")
         for name, value in vars(loaded).items():
             if (
                 isinstance(value, type)
-                and issubclass(value, BaseModel)
+                and (issubclass(value, BaseModel) or is_pydantic_dataclass(value))
                 and value.__module__ == loaded.__name__
                 and value not in (WireRequest, WireReply)
             ):
@@ -32,15 +35,16 @@ def models() -> dict[str, type[BaseModel]]:
     return dict(sorted(found.items()))
 
 
-def schema(model: type[BaseModel]) -> dict[str, object]:
+def schema(model: type[Any]) -> dict[str, object]:
     """Return what crosses the wire of a model: names, types, defaults; no prose."""
 
     def bare(value: object) -> object:
         if isinstance(value, dict):
-            return {k: bare(v) for k, v in value.items() if k not in ("description", "title")}
+            kept = {k: v for k, v in value.items() if k not in ("description", "title")}
+            return {k: sorted(v) if k == "required" else bare(v) for k, v in kept.items()}
         return [bare(v) for v in value] if isinstance(value, list) else value
 
-    result = bare(model.model_json_schema())
+    result = bare(TypeAdapter(model).json_schema())
     assert isinstance(result, dict)
     return result
 
@@ -59,9 +63,12 @@ def test_the_wire_is_what_it_was() -> None:
 @pytest.mark.parametrize("name", models())
 def test_a_request_forbids_what_a_reply_ignores(name: str) -> None:
     model = models()[name]
-    assert model.model_config.get("frozen"), "what was said cannot be changed afterwards"
-    extra = "forbid" if issubclass(model, WireRequest) else "ignore"
-    assert model.model_config.get("extra") == extra
+    if is_pydantic_dataclass(model):
+        frozen, config = vars(model)["__dataclass_params__"].frozen, model.__pydantic_config__
+    else:
+        frozen, config = model.model_config.get("frozen"), model.model_config
+    assert frozen, "what was said cannot be changed afterwards"
+    assert config.get("extra") == ("ignore" if issubclass(model, WireReply) else "forbid")
 
 
 def test_an_unknown_field_in_a_request_is_named() -> None:

@@ -148,8 +148,10 @@ class Client:
         lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *fields, "", ""]
         self.send("\r\n".join(lines).encode("latin-1"))
 
-    async def ask(self, target: str, *fields: str, method: str = "GET") -> Message:
-        self.get(target, *fields, method=method)
+    async def ask(
+        self, target: str, *fields: str, method: str = "GET", host: str = "hub.test"
+    ) -> Message:
+        self.get(target, *fields, method=method, host=host)
         return await self.response(method)
 
     async def head(self) -> Message:

@@ -6,8 +6,11 @@ import secrets
 from pathlib import Path
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+def write_atomically(path: Path, *data: bytes, mode: int = 0o600) -> None:
     """Replace `path` by `data`, durably: written aside, synced, renamed, directory synced.
+
+    Args:
+        data: What the file has in it, one after another.
 
     Raises:
         OSError: If the directory cannot be written. The old file is then untouched.
@@ -16,7 +19,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines(data)
             file.flush()
             os.fsync(file.fileno())
         aside.rename(path)

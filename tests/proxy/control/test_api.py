@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -179,6 +180,22 @@ async def test_requests_go_to_the_hub_until_it_says_otherwise(
             assert (len(upstream.requests), len(other.requests)) == (2, 1)
 
 
+async def test_the_first_route_with_a_host_ends_the_default_route(
+    running: Running, api: httpx.AsyncClient, upstream: Upstream
+) -> None:
+    """Hosts are told apart from then on, so no other name may lead to the hub."""
+    await api.put("/control/v1/table", content=table())
+    hosted = PutRoute(route=plain_route(upstream.target, host="a.test"))
+    await api.post("/control/v1/changes", content=changes(hosted, base=1, number=2))
+    async with running.client() as client:
+        assert (await client.ask("/", host="a.test")).status == 200
+        refused = await client.ask("/", host="b.test")
+        assert refused.status == 421
+        gone = DeleteRoute(prefix="/", host="a.test")
+        await api.post("/control/v1/changes", content=changes(gone, base=2, number=3))
+        assert (await client.ask("/", host="b.test")).status == 200
+
+
 async def test_a_route_that_stays_keeps_its_connections(
     running: Running, api: httpx.AsyncClient, upstream: Upstream
 ) -> None:
@@ -197,9 +214,7 @@ async def test_a_new_secret_goes_with_the_next_request(
     route = guarded_route(upstream.target)
     await api.put("/control/v1/table", content=table(route))
     assert route.access is not None
-    renewed = route.model_copy(
-        update={"access": route.access.model_copy(update={"secret": "second"})}
-    )
+    renewed = replace(route, access=replace(route.access, secret="second"))
     async with running.client() as client:
         await client.ask("/user/alice/", "Authorization: token good")
         await api.post(

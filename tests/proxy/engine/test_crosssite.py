@@ -1,6 +1,8 @@
 """What pages of other origins make a signed-in browser send to a server."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from proxy.hub import FakeHub, allowed
@@ -18,13 +20,12 @@ HANDSHAKE = (
 )
 
 
-def route(upstream: Upstream, **access: str) -> Route:
+def route(upstream: Upstream, **access: Any) -> Route:
     """Have a guarded route at /user/alice/."""
-    values = {"server_id": SERVER_ID, "client_id": "c", "secret": SECRET, **access}
     return Route(
         prefix="/user/alice/",
         targets=[upstream.target],
-        access=Access.model_validate(values),
+        access=replace(Access(server_id=SERVER_ID, client_id="c", secret=SECRET), **access),
         server=True,
     )
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import socket
+from dataclasses import replace
 
 import pytest
 from proxy.running import Running, plain_route
@@ -444,7 +445,7 @@ async def test_another_target_is_taken_when_one_is_away(
     free.bind(("127.0.0.1", 0))
     dead = f"http://127.0.0.1:{free.getsockname()[1]}"
     route = plain_route(dead)
-    running.route(route.model_copy(update={"targets": [dead, upstream.target]}))
+    running.route(replace(route, targets=[dead, upstream.target]))
     async with running.client() as client:
         for _ in range(4):
             assert (await client.ask("/", method="POST")).status == 200

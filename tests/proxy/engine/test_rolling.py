@@ -6,6 +6,7 @@ from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from proxy.hub import FakeHub
@@ -85,7 +86,7 @@ async def under_load(
     try:
         async with open_proxy(directory, hub, upstream_idle_seconds=0.5) as running:
             targets = [f"unix:{replica.path}" for replica in replicas]
-            running.route(plain_route(targets[0]).model_copy(update={"targets": targets}))
+            running.route(replace(plain_route(targets[0]), targets=targets))
             load = Load(running)
             async with asyncio.TaskGroup() as group:
                 for number in range(clients):

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ async def replicas(running: Running, count: int = 2) -> AsyncIterator[list[Upstr
         for number, upstream in enumerate(made):
             upstream.respond = lambda _, number=number: ok(str(number).encode())  # type: ignore[misc]
         targets = [upstream.target for upstream in made]
-        running.route(plain_route(targets[0]).model_copy(update={"targets": targets}))
+        running.route(replace(plain_route(targets[0]), targets=targets))
         yield made
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
@@ -191,6 +192,6 @@ def test_a_server_on_another_host_is_reached(short_dir: Path, hosts: tuple[str, 
             relay.send_signal(signal.SIGHUP)
             for _ in range(3):
                 assert get(here, f"{EDGE_ADDRESS}/user/alice/lab")[0] == 200
-        push(edge_dir, beyond.model_copy(update={"host_id": "host-c"}))
+        push(edge_dir, replace(beyond, host_id="host-c"))
         with program(there, relay_dir, **relay_settings):
             assert get(here, f"{EDGE_ADDRESS}/user/alice/")[0] == 502

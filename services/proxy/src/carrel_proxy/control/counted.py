@@ -13,6 +13,7 @@ from carrel_proxy.engine.routes import LiveRoute
 from carrel_proxy.engine.tunnel import Tunnel
 from carrel_shared.clock import Clock
 from carrel_shared.wire.counters import FirstByteTimes, ProxyTotals, RouteActivity
+from carrel_shared.wire.routes import Route
 
 _SUMMED = (int, float)
 
@@ -84,6 +85,10 @@ class Counted:
         for route in routes:
             if len(found) == limit:
                 break
+            if not route.awake:
+                if active_since is None:
+                    found.append(_unused(route.wire))
+                continue
             at = route.active_at
             last = now - timedelta(seconds=max(ticks - at, 0)) if at is not None else None
             received, sent = flowing.get(route, (0, 0))
@@ -111,6 +116,17 @@ class Counted:
             received, sent = found.get(one.route, (0, 0))
             found[one.route] = (received + one.received, sent + one.sent)
         return found
+
+
+def _unused(route: Route) -> RouteActivity:
+    return RouteActivity(
+        prefix=route.prefix,
+        server_id=route.access.server_id if route.access is not None else None,
+        requests=0,
+        sockets=0,
+        received_bytes=0,
+        sent_bytes=0,
+    )
 
 
 def _by_class(by_status: list[int]) -> dict[str, int]:

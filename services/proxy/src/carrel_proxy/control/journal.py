@@ -67,8 +67,8 @@ class Journal:
             OSError: If it cannot be written. The file is then as it was.
         """
         line = _line(record)
-        write_atomically(self.path, line)
-        self._size = self._whole = len(line)
+        write_atomically(self.path, *line)
+        self._size = self._whole = sum(map(len, line))
 
     def append(self, records: Sequence[bytes]) -> None:
         """Add what follows, durably, all of it or nothing.
@@ -77,7 +77,7 @@ class Journal:
             OSError: If it cannot be written, or the file is not the one that was written last.
                 Only `replace` helps then.
         """
-        data = b"".join(map(_line, records))
+        data = b"".join(part for record in records for part in _line(record))
         known, self._size = self._size, None
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -125,9 +125,10 @@ def read_lines(data: bytes) -> tuple[list[bytes], int]:
     return records, start
 
 
-def _line(record: bytes) -> bytes:
+def _line(record: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the parts of a record's line; it may be large, so they are not put together here."""
     record = record.replace(b"\n", b" ")  # in JSON a line feed is never more than a space
-    return b"%08x %b\n" % (zlib.crc32(record), record)
+    return b"%08x " % zlib.crc32(record), record, b"\n"
 
 
 def _write(descriptor: int, data: bytes) -> None:

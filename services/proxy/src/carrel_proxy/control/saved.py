@@ -21,7 +21,7 @@ from carrel_proxy.control.journal import Journal
 from carrel_proxy.control.table import Table, large_heap_grows
 from carrel_proxy.errors import BadTargetError, TableMismatchError
 from carrel_shared.files import write_atomically
-from carrel_shared.wire.routes import RouteChanges, RouteTable
+from carrel_shared.wire.routes import Route, RouteChanges, RouteTable
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +31,7 @@ RETRY_SECONDS = 5.0
 AT_A_TIME = 200
 """Routes that are put into JSON in one go, so that other threads come to run in between."""
 
+_ROUTES = TypeAdapter(list[Route])
 _VERDICTS = TypeAdapter(list[SavedVerdict])
 
 
@@ -188,7 +189,7 @@ class SavedTable(Saved):
             head = snapshot.model_copy(update={"routes": []}).model_dump_json().encode()
             routes = snapshot.routes
             parts = [
-                b",".join(route.model_dump_json().encode() for route in routes[at : at + AT_A_TIME])
+                _ROUTES.dump_json(routes[at : at + AT_A_TIME])[1:-1]
                 for at in range(0, len(routes), AT_A_TIME)
             ]
             return head.removesuffix(b"]}") + b",".join(parts) + b"]}"

@@ -238,7 +238,11 @@ class Shared:
         self._crew.note("farewell", farewell.model_dump_json().encode())
 
     def _counts(self) -> _Counts:
-        routes = (route for route in self._table.routes.values() if route.active_at is not None)
+        routes = (
+            route
+            for route in self._table.routes.values()
+            if route.awake and route.active_at is not None
+        )
         shown = self._counted.routes(routes, limit=len(self._table.routes))
         return _Counts(totals=self._counted.totals(), routes=shown)
 

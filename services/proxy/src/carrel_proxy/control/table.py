@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -64,14 +65,15 @@ class Table:
         self.keep_change: Callable[[bytes], None] = lambda _: None
         self.on_whole: Callable[[], None] = lambda: None
         self.on_gap: Callable[[], None] = lambda: None
-        self._dispatcher = dispatcher
         self._guard = guard
         self._options = options
         self._default = LiveRoute(default, options) if default is not None else None
         self._epoch = ""
         self._number = 0
         self._routes: dict[str, LiveRoute] = {}
-        self._dispatcher.routes = self._build({})
+        self._sites: Sites[LiveRoute] = Sites()
+        dispatcher.routes = self._sites
+        self._settle_default()
 
     @property
     def routes(self) -> Mapping[str, LiveRoute]:
@@ -92,18 +94,8 @@ class Table:
 
     def without_secrets(self) -> RouteTable:
         """Return the table for people to look at."""
-        return RouteTable(
-            epoch=self._epoch,
-            number=self._number,
-            routes=[
-                route.wire
-                if route.access is None
-                else route.wire.model_copy(
-                    update={"access": route.access.model_copy(update={"secret": ""})}
-                )
-                for route in self._routes.values()
-            ],
-        )
+        whole = self.snapshot()
+        return whole.model_copy(update={"routes": [_without_secret(one) for one in whole.routes]})
 
     def put(self, table: RouteTable, record: bytes = b"") -> TableStatus:
         """Take a whole table. Revocations may have been missed, so all access is checked again.
@@ -130,19 +122,20 @@ class Table:
         self._take(table)
 
     def _take(self, table: RouteTable) -> None:
-        routes: dict[str, LiveRoute] = {}
+        known, routes = self._routes, {}
         for wire in table.routes:
             key = route_key(wire)
-            known = self._routes.get(key)
-            keep = known is not None and known.wire == wire
-            routes[key] = known if known and keep else LiveRoute(wire, self._options)
-        sites = self._build(routes)
-        before, self._routes = self._routes, routes
-        self._dispatcher.routes = sites
+            route = known.get(key)
+            if route is None or route.wire != wire:
+                route = LiveRoute(wire, self._options)
+            routes[key] = route
+        for key in known.keys() - routes.keys():
+            self._remove(key)
+        for key, route in routes.items():
+            self._place(key, route)
+        self._routes = routes  # in the order of this table
+        self._settle_default()
         self._epoch, self._number = table.epoch, table.number
-        for key, route in before.items():
-            if routes.get(key) is not route:
-                route.close()
 
     def change(self, changes: RouteChanges, record: bytes = b"") -> TableStatus:
         """Apply the changes that follow this table.
@@ -182,39 +175,42 @@ class Table:
         }
         for change in changes.changes:
             if isinstance(change, PutRoute):
-                self._put_route(made[id(change)])
+                self._place(route_key(change.route), made[id(change)])
             elif isinstance(change, DeleteRoute):
-                self._delete_route(change)
+                self._remove(route_key(change))
             elif isinstance(change, Revoke):
                 revoke(change.revocation)
+        self._settle_default()
         self._number = changes.number
 
-    def _put_route(self, route: LiveRoute) -> None:
-        before = self._routes.get(route_key(route.wire))
+    def _place(self, key: str, route: LiveRoute) -> None:
+        """Put a route in force, unless it is."""
+        before = self._routes.get(key)
         if before is not None:
-            if before.wire == route.wire:
+            if before is route or before.wire == route.wire:
                 return
             before.close()
-        self._routes[route_key(route.wire)] = route
-        self._dispatcher.routes.put(route.wire.host, route.segments, route)
+        self._routes[key] = route
+        self._sites.put(route.wire.host, route.segments, route)
 
-    def _delete_route(self, change: DeleteRoute) -> None:
-        before = self._routes.pop(route_key(change), None)
-        if before is None:
+    def _remove(self, key: str) -> None:
+        before = self._routes.pop(key, None)
+        if before is not None:
+            before.close()
+            self._sites.remove(before.wire.host, before.segments)
+
+    def _settle_default(self) -> None:
+        """Have the default route, unless the hub has said what is in its place.
+
+        Where routes have hosts there is none: none of them may be reached by another name.
+        """
+        default = self._default
+        if default is None or route_key(default.wire) in self._routes:
             return
-        before.close()
-        self._dispatcher.routes.remove(change.host, before.segments)
-        if self._default is not None and route_key(change) == self._default.prefix:
-            self._dispatcher.routes.put("", self._default.segments, self._default)
-
-    def _build(self, routes: dict[str, LiveRoute]) -> Sites[LiveRoute]:
-        sites: Sites[LiveRoute] = Sites()
-        # Where routes have hosts, none of them may be reached by another name.
-        if self._default is not None and not any(route.wire.host for route in routes.values()):
-            sites.put("", self._default.segments, self._default)
-        for route in routes.values():
-            sites.put(route.wire.host, route.segments, route)
-        return sites
+        if self._sites.tells_hosts_apart:
+            self._sites.remove("", default.segments)
+        else:
+            self._sites.put("", default.segments, default)
 
     def take_activity(self) -> dict[str, float]:
         """Return when each server was used, if it was since this was last asked.
@@ -224,12 +220,18 @@ class Table:
         """
         found: dict[str, float] = {}
         for route in self._routes.values():
-            if route.active_at is None or route.active_at == route.reported_at:
+            if not route.awake or route.active_at in (None, route.reported_at):
                 continue
             route.reported_at = route.active_at
             if route.access is not None:
                 found[route.access.server_id] = route.active_at
         return found
+
+
+def _without_secret(route: Route) -> Route:
+    if route.access is None:
+        return route
+    return replace(route, access=replace(route.access, secret=""))
 
 
 @contextmanager

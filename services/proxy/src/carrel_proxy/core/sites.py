@@ -50,6 +50,11 @@ class Sites(Generic[T]):
             if host and routes.is_empty:
                 del self._hosts[name]
 
+    @property
+    def tells_hosts_apart(self) -> bool:
+        """Whether any route is for one host."""
+        return bool(self._hosts)
+
     def match(self, host: bytes, path: bytes) -> T | None:
         """Return the value of the most specific route.
 

@@ -71,8 +71,10 @@ class LiveRoute:
     sleeping route for one without a guard.
 
     Attributes:
+        wire: As the hub has it.
         segments: The prefix, decoded.
-        depth: Their number.
+        awake: It has been used: everything below is there.
+        depth: The number of segments.
         prefix_bytes: The prefix as the hub has it, which is how cookies are scoped.
         fence: What keeps a user's server apart from its neighbours; None for everything else.
         door: How browsers sign in to it; None where the proxy does not guard.
@@ -82,7 +84,6 @@ class LiveRoute:
         reported_at: What of that the hub was told.
         last_head: The last response head, as it came and as it was read.
         several: There are several targets, any of which will do.
-        awake: It has been used: `door`, `fence`, `pools` and `secret_fields` are there.
         pools: One for each target, in no order.
         requests: Those that have ended.
         sockets: Open WebSockets.
@@ -120,28 +121,29 @@ class LiveRoute:
 
     def __init__(self, wire: Route, options: RouteOptions) -> None:
         options.check(wire)
+        _check(wire)
+        # What is no ASCII is refused like anything else that is not percent-encoded.
+        self.segments = prefix_segments(wire.prefix.encode("ascii", "replace"))
         self.wire = wire
+        self.awake = False
+        self._options = options
+
+    def wake(self) -> None:
+        """Make what requests need."""
+        wire, options, access = self.wire, self._options, self.wire.access
         self.relayed = wire.host_id is not None
         self.prefix = wire.prefix
-        self.prefix_bytes = wire.prefix.encode("ascii", "replace")  # refused in the next line
-        self.segments = prefix_segments(self.prefix_bytes)
+        self.prefix_bytes = wire.prefix.encode("ascii")
         self.depth = len(self.segments)
-        self.access = wire.access
+        self.access = access
         self.active_at: float | None = None
         self.reported_at: float | None = None
         self.requests = self.sockets = self.received = self.sent = 0
         self.most_connections = options.most_connections
         self.several = len(wire.targets) > 1
-        self.awake = False
         self.last_head: tuple[bytes, ResponseHead] | None = None
-        self._options = options
         self._deadlines = options.deadlines
         self._logged = _NEVER_LOGGED
-        _check(wire)
-
-    def wake(self) -> None:
-        """Make what requests need."""
-        wire, options, access = self.wire, self._options, self.access
         self.fence = _fence(wire, self.prefix_bytes)
         self.door = open_door(access, wire.prefix, options.hub_prefix) if access else None
         self.secret_fields = (
