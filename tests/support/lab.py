@@ -12,6 +12,9 @@ class Lab:
 
     def __init__(self, page: Page) -> None:
         self.page = page
+        # What JupyterLab asks when its server was out of reach for long, as on a busy machine.
+        gone = page.get_by_role("dialog", name=re.compile("Server unavailable"))
+        page.add_locator_handler(gone, lambda: gone.get_by_text("Dismiss").click())
 
     def wait_until_loaded(self) -> None:
         """Return when JupyterLab is there and its splash is gone."""
