@@ -2,16 +2,12 @@
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
+from hub.route_walk import build_apps, routes
 from hub.world import World
-
-from carrel_hub import app as app_module
-from carrel_hub.app import create_internal_app, create_public_app
 
 PUBLIC = {
     "/hub/api",
@@ -30,30 +26,12 @@ SIGNS_IN_FIRST = {"/hub/api/oauth2/authorize"}
 async def strangers(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[list[FastAPI], httpx.AsyncClient, httpx.AsyncClient]]:
-    made: list[FastAPI] = []
-    new_app = app_module._new_app
-
-    def remembered(*args: object) -> FastAPI:
-        made.append(new_app(*args))  # type: ignore[arg-type]
-        return made[-1]
-
-    monkeypatch.setattr(app_module, "_new_app", remembered)
-    public, internal = create_public_app(world.hub), create_internal_app(world.hub)
+    made, public, internal = build_apps(world.hub, monkeypatch)
     async with (
         httpx.AsyncClient(transport=httpx.ASGITransport(app=public), base_url="http://hub") as one,
         httpx.AsyncClient(transport=httpx.ASGITransport(app=internal), base_url="http://h") as two,
     ):
         yield made, one, two
-
-
-def routes(holder: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield method and path of every route of an application, or of a router in it."""
-    for route in holder.routes:
-        if isinstance(route, APIRoute):
-            for method in sorted(route.methods or ()):
-                yield method, prefix + route.path
-        else:  # FastAPI keeps what was included as it is; any other kind has no router and fails
-            yield from routes(route.original_router, prefix + route.include_context.prefix)
 
 
 def guarded(apps: list[FastAPI]) -> Iterator[tuple[str, str]]:

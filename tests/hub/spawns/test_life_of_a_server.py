@@ -17,6 +17,7 @@ async def test_a_start_ends_ready_with_its_route_in_the_proxy(world: World) -> N
     assert (route.access.server_id, route.access.secret) == (row.id, row.secret)
     assert route.access.client_id == "jupyterhub-user-alice"
     assert await world.events(row) == [
+        "server.created",
         "server.requested",
         "server.placed",
         "server.answers",

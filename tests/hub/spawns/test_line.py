@@ -42,7 +42,7 @@ async def test_starts_are_let_in_by_arrival_as_others_come_to_something(narrow: 
         await narrow.drive(row)
     assert narrow.agent.launches.keys() == {(a.id, 1), (b.id, 1)}
     assert (await narrow.row(c)).progress_message == "Waiting for its turn to start"
-    assert await narrow.events(c) == ["server.requested", "server.waiting"]
+    assert await narrow.events(c) == ["server.created", "server.requested", "server.waiting"]
     assert await let_in(narrow.hub) == ([], 3), "there is no room"
 
     await narrow.stop(a)

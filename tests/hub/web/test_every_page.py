@@ -111,6 +111,9 @@ async def every_page(site: Site, browser: Browser, name: str) -> list[httpx.Resp
             f"spawn/{escaped}x",
             f"spawn/{escaped}/named",
             f"sign-in/{escaped}",
+            f"history/{escaped}",
+            "audit",
+            "audit?limit=1&actor=" + next_,
             f"nothing/{escaped}",
             f"api/oauth2/authorize?client_id={escaped}",
             f"api/oauth2/authorize?client_id=jupyterhub-user-{quote(quote(name, safe=''))}",
@@ -149,7 +152,15 @@ async def test_every_page_is_closed_and_shows_hostile_names_as_text() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/hub/home", "/hub/login", "/hub/spawn", "/hub/spawn-pending/alice", "/hub/", "/hub/logout"],
+    [
+        "/hub/home",
+        "/hub/audit",
+        "/hub/login",
+        "/hub/spawn",
+        "/hub/spawn-pending/alice",
+        "/hub/",
+        "/hub/logout",
+    ],
 )
 async def test_scripts_are_given_no_page(site: Site, path: str) -> None:
     """A neighbour's page is of the same origin, so it could read the tokens in ours."""

@@ -53,7 +53,8 @@ async def test_start_and_stop_are_buttons_that_change_rows(site: Site) -> None:
     [row] = await site.all(Server)
     assert (row.target, row.state) == ("stopped", "stopping")
     assert "alice pressed Stop" in row.stop_reason
-    assert await site.world.events(row) == ["server.requested", "server.stop_requested"]
+    told = await site.world.events(row)
+    assert told == ["server.created", "server.requested", "server.stop_requested"]
 
 
 async def test_pressing_twice_starts_once(site: Site) -> None:

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from carrel_hub import JUPYTERHUB_API_VERSION
+from carrel_hub.events.rest import router as events_router
 from carrel_hub.groups.rest import router as groups_router
 from carrel_hub.services.rest import router as services_router
 from carrel_hub.tokens.rest import router as tokens_router
@@ -44,5 +45,6 @@ for router in (
     groups_router,
     services_router,
     operate_router,
+    events_router,
 ):
     api_router.include_router(router)

@@ -1,6 +1,7 @@
-"""What a hub does when nobody asks: drive servers, push routes."""
+"""What a hub does when nobody asks: drive servers, push routes, forget."""
 
 from carrel_hub.context import Hub
+from carrel_hub.events.retention import keep_pruning
 from carrel_hub.routing.changes import ensure_counter
 from carrel_hub.routing.desired import origin
 from carrel_hub.routing.push import Pusher
@@ -20,3 +21,4 @@ async def start_background(hub: Hub) -> None:
     for peer in hub.settings.proxies:
         hub.tasks.start(Pusher(hub, peer).run(), name=f"push-{peer.name}")
     hub.tasks.start(Reconciler(hub).run(), name="reconciler")
+    hub.tasks.start(keep_pruning(hub), name="history")

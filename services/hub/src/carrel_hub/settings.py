@@ -149,6 +149,11 @@ class HubSettings(ServiceSettings):
         gt=0,
         description="After this long without a report, an agent's servers are `unknown`.",
     )
+    history_days: int = Field(
+        default=90,
+        ge=1,
+        description="How long the history of servers and the audit trail are kept.",
+    )
     drain_seconds: float | None = Field(
         default=None,
         ge=0,

@@ -11,6 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from carrel_hub.context import Hub
 from carrel_hub.db.models import AgentHost, Server, Token, User
 from carrel_hub.errors import ConflictError, InvalidRequestError, TooManyRequestsError
+from carrel_hub.events import HUB_ACTOR
 from carrel_hub.routing.changes import revoke
 from carrel_hub.spawns.line import find_room, join
 from carrel_hub.spawns.naming import good_server_name
@@ -31,7 +32,7 @@ async def find_server(session: AsyncSession, user: User, name: str = "") -> Serv
 
 
 async def ensure_server(
-    session: AsyncSession, user: User, name: str = "", *, at: datetime
+    session: AsyncSession, user: User, name: str = "", *, at: datetime, actor: str = HUB_ACTOR
 ) -> Server:
     """Return a user's server row, made if need be, with an OAuth client id nobody else has."""
     row = await find_server(session, user, name)
@@ -57,6 +58,7 @@ async def ensure_server(
         if existing is None:
             raise
         return existing
+    tell(session, row, "server.created", at=at, actor=actor)
     return row
 
 
@@ -91,7 +93,7 @@ async def request_start(
             " sign in as somebody who has one"
         )
     at = hub.clock.now()
-    row = await named_server(session, hub, user, server_name)
+    row = await named_server(session, hub, user, server_name, actor=actor)
     if row.state in (State.QUEUED, State.STARTING):
         return row
     if (problem := may_start(row)) is not None:
@@ -113,8 +115,13 @@ async def request_start(
     return row
 
 
-async def named_server(session: AsyncSession, hub: Hub, user: User, name: str) -> Server:
+async def named_server(
+    session: AsyncSession, hub: Hub, user: User, name: str, *, actor: str
+) -> Server:
     """Return a user's server row, made if need be and if there may be one of that name.
+
+    Args:
+        actor: Who asks, for the history.
 
     Raises:
         InvalidRequestError: Named servers are switched off, or the user has as many as may be, or
@@ -128,7 +135,7 @@ async def named_server(session: AsyncSession, hub: Hub, user: User, name: str) -
             return row
         good_server_name(name)
         await check_named_limit(session, hub, user)
-    return await ensure_server(session, user, name, at=hub.clock.now())
+    return await ensure_server(session, user, name, at=hub.clock.now(), actor=actor)
 
 
 async def check_named_limit(session: AsyncSession, hub: Hub, user: User) -> None:

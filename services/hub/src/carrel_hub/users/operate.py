@@ -16,6 +16,7 @@ from carrel_hub.auth.subjects import Subject, current_subject
 from carrel_hub.db.models import Server, Service, User
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import InvalidRequestError
+from carrel_hub.events import HUB_ACTOR, record
 from carrel_hub.rbac import Scope, authorise
 from carrel_hub.routing.desired import hub_routes, service_route
 from carrel_hub.spawns.service import request_stop_all
@@ -82,6 +83,9 @@ async def get_routes(request: Request, hub: HubDep, subject: SubjectDep) -> JSON
 async def check_routes(hub: HubDep, subject: SubjectDep) -> Response:
     """Have every proxy brought up to date now."""
     authorise(subject, Scope.PROXY)
+    async with hub.database.write() as session:
+        at = hub.clock.now()
+        record(session, "proxy.check_requested", subject.actor, HUB_ACTOR, at=at)
     await hub.wakeups.notify()
     return Response(status_code=200, headers={"content-type": "text/plain"})
 
@@ -109,14 +113,15 @@ async def shutdown(request: Request, hub: HubDep, subject: SubjectDep) -> JSONRe
     for key in ("proxy", "servers"):
         if not isinstance(body.get(key, False), bool):
             raise InvalidRequestError(f"{key} must be true or false")
-    actor = subject.actor
-    if body.get("servers"):
-        async with hub.database.write() as session:
+    actor, ids = subject.actor, []
+    async with hub.database.write() as session:
+        record(session, "hub.shutdown_requested", actor, HUB_ACTOR, at=hub.clock.now())
+        if body.get("servers"):
             ids = await request_stop_all(
                 session, hub, actor=actor, reason=f"{subject.name} shut the hub down"
             )
-        if ids:
-            await hub.wakeups.notify(*ids)
+    if ids:
+        await hub.wakeups.notify(*ids)
     log.warning("shutdown_requested", actor=actor)
     return JSONResponse(
         {"message": "Shutting down the hub"},

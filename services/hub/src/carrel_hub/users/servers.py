@@ -75,7 +75,7 @@ async def make_server(
         user = await _user(session, name)
         if not server_name or await find_server(session, user, server_name) is not None:
             raise ConflictError(f"{name} has this server already")
-        row = await named_server(session, hub, user, server_name)
+        row = await named_server(session, hub, user, server_name, actor=subject.actor)
         await change_server(
             session,
             hub,
@@ -105,7 +105,7 @@ async def patch_server(
         if row is None:
             if server_name:
                 raise NotFoundError(f"{name} has no server {server_name!r}")
-            row = await named_server(session, hub, user, server_name)
+            row = await named_server(session, hub, user, server_name, actor=subject.actor)
         await change_server(
             session,
             hub,

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from carrel_hub.auth.browser import hub_of
 from carrel_hub.db.models import Server
-from carrel_hub.rbac import Resource, Scope, authorise, extent, may
+from carrel_hub.rbac import Resource, Scope, authorise, extent, is_administrator, may
 from carrel_hub.spawns.service import shares_accounts
 from carrel_hub.users.listing import Listed, list_users
 from carrel_hub.users.paging import read_page
@@ -79,6 +79,7 @@ async def admin(request: Request) -> Response:
         title="People",
         people=[person(one) for one in listed],
         total=total,
+        may_audit=is_administrator(subject),
         name_filter=wanted,
         next_offset=following if following < total else None,
     )

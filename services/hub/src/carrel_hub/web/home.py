@@ -49,6 +49,7 @@ class Card:
     start_url: str
     stop_url: str
     why_url: str
+    history_url: str
 
 
 @router.api_route("/", methods=READING)
@@ -195,4 +196,5 @@ def card(hub: Hub, place: Place) -> Card:
         start_url=place.page(hub, "spawn"),
         stop_url=place.page(hub, "stop"),
         why_url=place.page(hub, "spawn-pending"),
+        history_url=place.page(hub, "history") if place.row else "",
     )

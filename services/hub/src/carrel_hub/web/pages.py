@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from carrel_hub.web import (
     admin,
     assets,
+    history,
     home,
     outside,
     reports,
@@ -19,7 +20,7 @@ from carrel_hub.web import (
 )
 
 router = APIRouter(include_in_schema=False)
-for part in (assets, home, admin, sign_in, spawn, tokens, stopped_servers, reports):
+for part in (assets, home, history, admin, sign_in, spawn, tokens, stopped_servers, reports):
     router.include_router(part.router)
 
 outside_router = APIRouter(include_in_schema=False)
