@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler
@@ -22,6 +22,9 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any, TypeVar
 
 import carrel_agent
+from carrel_agent.cgroups.group import remove_tree
+from carrel_agent.cgroups.host import directory_name
+from carrel_agent.cgroups.mounts import read_mounts
 from carrel_agent.supervise.process_tree import read_processes, signal_process
 from carrel_agent.supervise.record import Record
 from carrel_shared.identity import identify
@@ -159,8 +162,11 @@ class _Handler(BaseHTTPRequestHandler):
 class AgentHost:
     """One host. Use as a context manager; at its end nothing it started is left."""
 
-    def __init__(self, account: pwd.struct_passwd, **settings: str) -> None:
+    def __init__(
+        self, account: pwd.struct_passwd, *, wrapper: Sequence[str] = (), **settings: str
+    ) -> None:
         self.account = account
+        self._wrapper = wrapper
         self.base = Path(tempfile.mkdtemp(prefix="ca", dir="/tmp"))
         self.base.chmod(0o755)
         self.state = self.base / "state"
@@ -200,6 +206,9 @@ class AgentHost:
             for process in read_processes(server_id, self.account.pw_uid):
                 if process.marked:
                     signal_process(process.pid, process.start_ticks, signal.SIGKILL)
+        for mount in read_mounts():
+            for place in {mount.own_path, mount.point}:
+                remove_tree(place / directory_name(self.state))
         shutil.rmtree(self.base)
 
     # -- its processes
@@ -208,7 +217,7 @@ class AgentHost:
         """Start the keeper and wait until the agent answers."""
         with self.log.open("ab") as log:
             self.keeper = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(KEEPER)],
+                [*self._wrapper, sys.executable, "-I", "-S", str(KEEPER)],
                 env={**self.environment, **extra},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -340,7 +349,15 @@ class AgentHost:
 
 
 @contextlib.contextmanager
-def running_host(account: pwd.struct_passwd, **settings: str) -> Iterator[AgentHost]:
-    """Yield a host whose agent answers."""
-    with AgentHost(account, **settings) as host:
+def running_host(
+    account: pwd.struct_passwd, *, wrapper: Sequence[str] = (), **settings: str
+) -> Iterator[AgentHost]:
+    """Yield a host whose agent answers.
+
+    Args:
+        account: Whose servers it runs.
+        wrapper: A program that executes the keeper in turn.
+        settings: Of the agent, by name.
+    """
+    with AgentHost(account, wrapper=wrapper, **settings) as host:
         yield host.start()

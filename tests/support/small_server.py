@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+held: list[bytearray] = []
+
 
 def serve(status: str = "200 OK") -> None:
     settings = json.loads(os.environ["CARREL_SERVER"])
@@ -59,6 +61,47 @@ def daemon(pid_file: str, *, keep_environment: bool) -> None:
     os.execve("/bin/sleep", ["sleep", "1000"], environment)  # noqa: S606
 
 
+def eat(size: int, *, in_a_child: bool) -> None:
+    """Take that many bytes of memory, and hold them."""
+    if not in_a_child:
+        held.append(bytearray(os.urandom(1024) * (size // 1024)))
+        print("ate", size, flush=True)
+    elif (pid := os.fork()) == 0:
+        held.append(bytearray(os.urandom(1024) * (size // 1024)))
+        os._exit(0)
+    else:
+        print("child ended with", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def count_forks() -> int:
+    """Return how many children may be made, and leave them running."""
+    for count in range(1000):
+        try:
+            if os.fork() == 0:
+                time.sleep(1000)
+        except BlockingIOError:
+            return count
+    return 1000
+
+
+def swarm(size: int) -> None:
+    """Leave daemons that no session, no parent and no environment leads to, and one that forks."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    for count in range(size):
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+            while count == 0:
+                if os.fork():
+                    os._exit(0)
+                os.setsid()
+                time.sleep(0.001)
+            os.execve("/bin/sleep", ["sleep", "1000"], {})  # noqa: S606
+    print("the swarm is out", flush=True)
+
+
 def main() -> None:
     mode, *arguments = sys.argv[1:]
     if mode == "silent":
@@ -77,6 +120,15 @@ def main() -> None:
         if os.fork() == 0:
             while True:
                 os.write(1, b"x" * 4095 + b"\n")
+        serve()
+    elif mode == "eat":
+        eat(int(arguments[0]), in_a_child=arguments[1:] == ["child"])
+        serve()
+    elif mode == "swarm":
+        swarm(int(arguments[0]))
+        serve()
+    elif mode == "forks":
+        print("forks", count_forks(), flush=True)
         serve()
     elif mode == "port":
         signal.signal(signal.SIGINT, lambda *_: sys.exit(0))

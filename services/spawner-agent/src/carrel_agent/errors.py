@@ -51,6 +51,20 @@ class ServerRunningError(AgentError):
     code = "server_running"
 
 
+class LimitBelowUseError(AgentError):
+    """A limit below what is in use would end the server."""
+
+    status_code = 409
+    code = "limit_below_use"
+
+
+class LimitUnenforceableError(AgentError):
+    """This host cannot enforce a limit; the message says why."""
+
+    status_code = 400
+    code = "limit_unenforceable"
+
+
 class UnavailableError(AgentError):
     """Something the agent needs is away; trying again later is right."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from carrel_agent.app import create_app
+from carrel_agent.cgroups.host import open_control_groups
 from carrel_agent.errors import SetupError
 from carrel_agent.keeper.client import KeeperClient, inherited_socket
 from carrel_agent.runners.exec import ExecRunner
@@ -71,6 +72,7 @@ async def run(settings: AgentSettings, environ: Mapping[str, str]) -> None:
         python=settings.python or sys.executable,
         lang=environ.get("LANG", "C.UTF-8"),
         accounts=accounts,
+        groups=open_control_groups(settings.state_dir),
         stop_times=(settings.interrupt_seconds, settings.terminate_seconds),
     )
     tasks = TaskOwner()

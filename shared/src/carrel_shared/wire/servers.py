@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from carrel_shared.wire.base import Generation, ServerId, Timestamp, WireReply, WireRequest
+from carrel_shared.wire.limits import LimitEvent, Limits
 
 
 class ServerState(StrEnum):
@@ -36,6 +37,7 @@ class ServerSpec(WireRequest):
         hub_prefix: The hub's own path below the public address, such as `/hub/`.
         default_url: Where a browser lands, below `base_url`.
         secret: What the proxy sends as `X-Carrel-Secret`. Random for each generation.
+        limits: The most it may use. A start is refused where the host cannot enforce them.
         environment: Added to the account's own environment. Never holds a secret of another server.
         start_timeout_seconds: After this long without an answer the start has failed.
     """
@@ -52,6 +54,7 @@ class ServerSpec(WireRequest):
     hub_prefix: str
     default_url: str = "/lab"
     secret: str = Field(repr=False)
+    limits: Limits = Field(default_factory=Limits)
     environment: dict[str, str] = Field(default_factory=dict)
     start_timeout_seconds: float = Field(default=60, gt=0)
 
@@ -77,8 +80,8 @@ class ExitReport(WireReply):
     Attributes:
         code: Exit status, when it exited.
         signal: Signal number, when a signal ended it.
-        cause: A stable word: `stopped`, `exited`, `signalled`, `never_ready`, `start_failed`,
-            `host_rebooted`, or `unknown` when nobody was there to see.
+        cause: A stable word: `stopped`, `exited`, `signalled`, `memory_limit`, `never_ready`,
+            `start_failed`, `host_rebooted`, or `unknown` when nobody was there to see.
         summary: The cause in plain words, for the user.
         log_tail: The last lines it printed.
     """
@@ -98,6 +101,7 @@ class ServerReport(WireReply):
         target: Where it listens: `unix:/path` or `http://127.0.0.1:port`. Set from `ready` on.
         peer_uid: The uid a proxy must find at the other end of `target`.
         progress: The latest step of a start, for the progress page.
+        limit_events: Which limits it met so far, and how often.
     """
 
     server_id: ServerId
@@ -110,6 +114,7 @@ class ServerReport(WireReply):
     started_at: Timestamp | None = None
     ready_at: Timestamp | None = None
     progress: str = ""
+    limit_events: list[LimitEvent] = Field(default_factory=list)
     exit: ExitReport | None = None
 
 

@@ -9,6 +9,7 @@ from carrel_agent.supervise.reporting import Reporter
 from carrel_agent.supervise.supervisor import Supervisor
 from carrel_shared.wire.agents import AgentSnapshot
 from carrel_shared.wire.base import ServerId
+from carrel_shared.wire.limits import LimitsChange, ServerUsage
 from carrel_shared.wire.servers import LogTail, ServerReport, ServerSpec, StopRequest
 
 MAX_LOG_LINES = 2000
@@ -59,6 +60,18 @@ async def stop_server(
     if had_ended:
         response.status_code = 200
     return report
+
+
+@router.put("/servers/{server_id}/limits")
+async def change_limits(request: Request, server_id: ServerId, change: LimitsChange) -> ServerUsage:
+    """Put other limits in force on a running server."""
+    return await _supervisor(request).change_limits(server_id, change)
+
+
+@router.get("/servers/{server_id}/usage")
+async def show_usage(request: Request, server_id: ServerId) -> ServerUsage:
+    """Return what a running server uses, and its limits."""
+    return _supervisor(request).usage(server_id)
 
 
 @router.get("/servers/{server_id}/log")

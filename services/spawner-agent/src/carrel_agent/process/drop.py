@@ -14,7 +14,7 @@ import fcntl
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from typing import NoReturn
 
@@ -89,6 +89,7 @@ def become_user(spec: LaunchSpec, *, listen_fd: int, log_fd: int, for_exec: bool
         reset_signals(for_exec=for_exec)
     with _step("start a session of its own", ExitCode.SESSION):
         os.setsid()
+    join_groups(spec.cgroups)
     # Before the limits: a descriptor above a lowered RLIMIT_NOFILE could be left open.
     _arrange_descriptors(listen_fd, log_fd, inheritable=for_exec)
     _apply_limits(spec)
@@ -103,6 +104,21 @@ def become_user(spec: LaunchSpec, *, listen_fd: int, log_fd: int, for_exec: bool
         with _step("make /proc/self its owner's", ExitCode.ACCOUNT):
             set_dumpable()
     _enter_directory(spec)
+
+
+def join_groups(directories: Sequence[str]) -> None:
+    """Move this process into control groups, so that everything it ever starts is in them.
+
+    Raises:
+        StartError: If one does not take it.
+    """
+    for directory in directories:
+        with _step(f"join its control group {directory}", ExitCode.LIMITS):
+            descriptor = os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, b"0")  # whoever writes
+            finally:
+                os.close(descriptor)
 
 
 def reset_signals(*, for_exec: bool) -> None:

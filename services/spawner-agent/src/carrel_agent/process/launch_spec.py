@@ -53,6 +53,7 @@ class LaunchSpec:
         process_title: What `ps` shows for a forked server.
         rlimits: By `resource` name without `RLIMIT_`: soft and hard limit, -1 for none.
         oom_score_adj: proc(5); the keeper and the agent should outlive what they started.
+        cgroups: The directories of the control groups that the process joins before anything else.
     """
 
     uid: int
@@ -75,6 +76,7 @@ class LaunchSpec:
     process_title: str = ""
     rlimits: dict[str, tuple[int, int]] = field(default_factory=dict)
     oom_score_adj: int | None = None
+    cgroups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what could not be meant.
@@ -117,6 +119,8 @@ class LaunchSpec:
         for name, limits in self.rlimits.items():
             _require(name in RLIMIT_NAMES, "rlimits", f"{name!r} is no limit's name")
             _require(len(limits) == 2, "rlimits", f"{name} needs a soft and a hard limit")
+        for group in self.cgroups:
+            _require(_is_absolute(group), "cgroups", "must be absolute paths")
         if self.oom_score_adj is not None:
             _require(-1000 <= self.oom_score_adj <= 1000, "oom_score_adj", "must lie within +-1000")
 
@@ -177,6 +181,7 @@ def parse_launch_spec(data: bytes) -> LaunchSpec:
     record["groups"] = tuple(record["groups"])
     if record.get("argv") is not None:
         record["argv"] = tuple(record["argv"])
+    record["cgroups"] = tuple(record.get("cgroups", ()))
     record["rlimits"] = {k: tuple(v) for k, v in record.get("rlimits", {}).items()}
     return LaunchSpec(**record)
 
@@ -240,4 +245,5 @@ _SHAPES: dict[str, Callable[[Any], bool]] = {
     "process_title": _is_text,
     "rlimits": _is_table_of(_is_list_of(_is_int)),
     "oom_score_adj": _or_none(_is_int),
+    "cgroups": _is_list_of(_is_text),
 }

@@ -6,8 +6,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from carrel_agent.cgroups.group import Group
 from carrel_agent.process.launch_spec import LaunchSpec, LaunchSpecError
 from carrel_agent.supervise.accounts import Account
+from carrel_agent.supervise.confinement import rlimits_of
 from carrel_agent.supervise.process_tree import SERVER_ID_VARIABLE
 from carrel_shared.wire.servers import ServerSpec
 
@@ -51,7 +53,13 @@ def environment_of(
 
 
 def launch_spec_of(
-    spec: ServerSpec, account: Account, *, python: str, lang: str, port: int = 0
+    spec: ServerSpec,
+    account: Account,
+    *,
+    python: str,
+    lang: str,
+    port: int = 0,
+    group: Group | None = None,
 ) -> LaunchSpec:
     """Return what the new process reads.
 
@@ -59,6 +67,7 @@ def launch_spec_of(
         python: Whose JupyterLab is run where the spec names no command.
         lang: The locale, unless the spec sets one.
         port: Where it is to listen instead of the socket; 0 for none.
+        group: The control group it joins, if it has one.
 
     Raises:
         LaunchError: If the spec cannot be carried out.
@@ -87,6 +96,8 @@ def launch_spec_of(
             default_url=spec.default_url,
             server_name=spec.server_name,
             process_title=f"carrel-server {account.name}",
+            rlimits=rlimits_of(spec.limits),
+            cgroups=tuple(map(str, group.directories)) if group else (),
         )
     except LaunchSpecError as error:
         raise LaunchError(str(error)) from error

@@ -4,8 +4,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from carrel_agent.cgroups.group import GroupPlace
 from carrel_shared.identity import ProcessIdentity
 from carrel_shared.wire.base import Generation, ServerId, Timestamp
+from carrel_shared.wire.limits import LimitEvent, Limits
 from carrel_shared.wire.servers import ExitReport
 
 
@@ -47,6 +49,9 @@ class Record(BaseModel):
         intent_ticks: When the start was decided, in clock ticks since boot. No process that is
             older can be this server's.
         deadline_at: When a start that had no answer has failed.
+        limits: In force.
+        group: Its control group; None where the host has none.
+        limit_events: Which limits it met so far.
         handle: None until a process is known.
         never_ready: The agent gave up waiting and ends it.
         forgotten: The hub has its end. Kept so that a late command does not start it again.
@@ -70,6 +75,9 @@ class Record(BaseModel):
     intent_ticks: int
     requested_at: Timestamp
     deadline_at: Timestamp
+    limits: Limits = Limits()
+    group: GroupPlace | None = None
+    limit_events: tuple[LimitEvent, ...] = ()
     handle: Handle | None = None
     started_at: Timestamp | None = None
     ready_at: Timestamp | None = None

@@ -7,10 +7,12 @@ an agent that starts goes on from whatever the record says.
 import asyncio
 import contextlib
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
 
+from carrel_agent.cgroups.group import GroupError
 from carrel_agent.keeper.channel import ChannelClosedError, RefusedError
 from carrel_agent.keeper.client import ProcessExit
 from carrel_agent.process.launch_spec import LaunchSpec
@@ -20,6 +22,15 @@ from carrel_agent.runners.base import (
     LaunchUnclearError,
     Runner,
     RunnerUnavailableError,
+)
+from carrel_agent.supervise.confinement import (
+    change_limits,
+    confine,
+    end_group,
+    events_after,
+    group_of,
+    killed_for_memory,
+    usage_of,
 )
 from carrel_agent.supervise.ending import end_process
 from carrel_agent.supervise.journal import JournalError
@@ -39,6 +50,7 @@ from carrel_agent.supervise.surroundings import Surroundings
 from carrel_agent.supervise.watch import ProcessGoneError, ProcessWatch, real_uid
 from carrel_shared.failpoints import failpoint
 from carrel_shared.identity import ProcessIdentity, boot_id
+from carrel_shared.wire.limits import Limits, ServerUsage
 from carrel_shared.wire.servers import ExitReport, ServerReport
 
 log = structlog.get_logger(__name__)
@@ -141,6 +153,7 @@ class Server:
     async def _launch(self, spec: LaunchSpec, runners: list[Runner]) -> Launched:
         around, server_id = self._around, self.record.server_id
         self._say("Preparing")
+        await self._confine()
         await end_remains(around.sockets.path(server_id), server_id=server_id, uid=self.record.uid)
         try:
             listener = around.sockets.bind(server_id)
@@ -160,6 +173,13 @@ class Server:
                 )
             finally:
                 os.close(output)
+
+    async def _confine(self) -> None:
+        if (group := group_of(self.record)) is not None:
+            try:
+                await confine(group, self.record.limits)
+            except GroupError as error:
+                raise LaunchError(str(error)) from error
 
     async def _try_runners(self, runners: list[Runner], launch: Launch) -> Launched:
         reasons = []
@@ -267,6 +287,32 @@ class Server:
         await self._change(ready_at=now)
         self._wake.set()
 
+    # -- limits
+
+    async def change_limits(self, limits: Limits) -> None:
+        """Put other limits in force.
+
+        Raises:
+            AgentError: If one cannot be; the message says why.
+        """
+        await change_limits(self.record, group_of(self.record), limits)
+        log.info("limits_changed", **self._names(), limits=limits.model_dump(exclude_none=True))
+        await self._change(limits=limits)
+
+    def usage(self) -> ServerUsage:
+        """Return what it uses now."""
+        return usage_of(self.record, group_of(self.record))
+
+    async def note_limits(self) -> None:
+        """Have the hub told if it met a limit since this was last asked."""
+        if (group := group_of(self.record)) is None or self.record.handle is None or self.ended:
+            return
+        events = events_after(self.record, group.counts(), self._around.clock.now())
+        if events != self.record.limit_events and not self.ended:
+            for event in events:
+                log.warning("limit_met", **self._names(), kind=event.kind, count=event.count)
+            await self._change(limit_events=events)
+
     # -- ending
 
     async def _end(self, watch: ProcessWatch) -> None:
@@ -278,8 +324,13 @@ class Server:
         await end_process(watch, interrupt_seconds=interrupt, terminate_seconds=terminate)
 
     async def _after_end(self, handle: Handle, *, witnessed: bool) -> None:
+        await self.note_limits()  # the kernel's counters go away with the group
+        group = group_of(self.record)
         try:
-            killed = await kill_tree(lambda: self._around.tree(self.record, witnessed))
+            if group is not None:
+                killed = await end_group(group)
+            else:
+                killed = await kill_tree(lambda: self._around.tree(self.record, witnessed))
         except OSError as error:
             log.error("server_remains_unseen", **self._names(), reason=str(error))
         else:
@@ -309,6 +360,8 @@ class Server:
         """Record the end, then clean up behind the server."""
         around, record = self._around, self.record
         tail = await asyncio.to_thread(around.logs.tail, record.server_id, TAIL_LINES)
+        out_of_memory = killed_for_memory(record.limit_events, around.clock.now())
+        ending = replace(ending, out_of_memory=out_of_memory)
         cause = cause_of(record, ending)
         exit_ = ExitReport(
             code=ending.code,

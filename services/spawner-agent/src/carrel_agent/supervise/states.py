@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from signal import Signals
 
+from carrel_agent.supervise.confinement import in_words
 from carrel_agent.supervise.record import Record
+from carrel_shared.wire.limits import LimitEvent
 from carrel_shared.wire.servers import ServerReport, ServerState
 
 START_FAILURE_CODES = range(70, 80)
@@ -50,12 +52,14 @@ class Ending:
     Attributes:
         failure: Why there never was a process, in plain words.
         rebooted: The machine was started anew.
+        out_of_memory: A process of it was killed for its memory limit just before.
     """
 
     code: int | None = None
     signal: int | None = None
     failure: str = ""
     rebooted: bool = False
+    out_of_memory: LimitEvent | None = None
 
 
 def state_of(record: Record, *, unresolved: bool = False) -> ServerState:
@@ -91,6 +95,7 @@ def report_of(record: Record, *, progress: str = "", unresolved: bool = False) -
         started_at=record.started_at,
         ready_at=record.ready_at,
         progress=progress,
+        limit_events=list(record.limit_events),
         exit=record.exit,
     )
 
@@ -135,6 +140,8 @@ def cause_of(record: Record, ending: Ending) -> str:
         return "stopped"
     if record.never_ready:
         return "never_ready"
+    if ending.out_of_memory is not None and ending.signal == Signals.SIGKILL:
+        return "memory_limit"
     if ending.failure or (record.ready_at is None and ending.code in START_FAILURE_CODES):
         return "start_failed"
     if ending.signal is not None:
@@ -157,6 +164,8 @@ def summarise(record: Record, ending: Ending, tail: list[str]) -> str:
             return f"It did not answer within {waited:g} seconds and was ended.{last}"
         case "start_failed":
             return ending.failure or f"It could not be started.{last}"
+        case "memory_limit" if ending.out_of_memory is not None:
+            return _out_of_memory(ending.out_of_memory) + last
         case "signalled":
             return _killed_by(ending.signal or 0) + last
         case "exited" if ending.code == 0:
@@ -165,6 +174,14 @@ def summarise(record: Record, ending: Ending, tail: list[str]) -> str:
             return f"It ended by itself with exit status {ending.code}.{last}"
         case _:
             return "It has ended. How is not known: nobody was there to see it." + last
+
+
+def _out_of_memory(event: LimitEvent) -> str:
+    limit = "its limit" if event.limit is None else f"its limit of {in_words(event.limit)}"
+    return (
+        f"It reached {limit} of memory, and the system ended it. Use less at a time, or ask for a"
+        " higher limit."
+    )
 
 
 def _killed_by(number: int) -> str:

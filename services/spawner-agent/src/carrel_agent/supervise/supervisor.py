@@ -8,9 +8,11 @@ from datetime import timedelta
 
 import structlog
 
+from carrel_agent.cgroups.host import ControlGroups
 from carrel_agent.errors import (
     GenerationStaleError,
     InvalidRequestError,
+    LimitUnenforceableError,
     ServerRunningError,
     UnavailableError,
     UnknownServerError,
@@ -40,9 +42,13 @@ from carrel_shared.clock import Clock
 from carrel_shared.failpoints import failpoint
 from carrel_shared.identity import boot_id
 from carrel_shared.tasks import TaskOwner
+from carrel_shared.wire.limits import LimitsChange, ServerUsage
 from carrel_shared.wire.servers import ServerReport, ServerSpec, StopRequest
 
 log = structlog.get_logger(__name__)
+
+LIMITS_SECONDS = 5.0
+"""How often the kernel's counters of limits are read."""
 
 
 class Supervisor:
@@ -54,6 +60,7 @@ class Supervisor:
         python: Whose JupyterLab runs where a spec names no command.
         lang: Servers' locale.
         accounts: Which account runs whose servers.
+        groups: Makes control groups.
         stop_times: Seconds for SIGINT and for SIGTERM where nobody asked for the stop.
     """
 
@@ -69,6 +76,7 @@ class Supervisor:
         python: str,
         lang: str,
         accounts: Accounts,
+        groups: ControlGroups,
         stop_times: tuple[float, float],
     ) -> None:
         self._keeper = keeper
@@ -80,6 +88,7 @@ class Supervisor:
         self._python = python
         self._lang = lang
         self._accounts = accounts
+        self._groups = groups
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks = TaskOwner()
@@ -93,6 +102,7 @@ class Supervisor:
             clock=clock,
             stop_times=stop_times,
             changed=self._changed,
+            groups=groups,
             tree=self._tree,
         )
 
@@ -125,6 +135,7 @@ class Supervisor:
                     await self._keeper.watch(record.handle.pid, record.handle.start_ticks)
                     self._tasks.start(server.follow(), name=f"server-{record.server_id}")
         await self._tidy()
+        self._tasks.start(self._watch_limits(), name="limits")
         living = sum(not server.ended for server in self._servers.values())
         log.info("agent_recovered", servers_count=len(self._servers), living_count=living)
 
@@ -145,6 +156,8 @@ class Supervisor:
                 await self._keeper.forget_exit(exit_.pid, exit_.start_ticks)
         for server_id in self._logs.open_fifos() & set(self._servers) - living:
             await self._keeper.close_log(server_id)
+        for server_id in self._groups.left_over() & set(self._servers) - living:
+            await asyncio.to_thread(self._groups.group(server_id).remove)
         for server_id in set(self._sockets.ids()) & set(self._servers) - living:
             self._sockets.remove(server_id)
 
@@ -153,6 +166,7 @@ class Supervisor:
         await self._tasks.close()
         for runner in self._runners.values():
             await runner.close()
+        self._groups.close()
 
     # -- what the hub can ask for
 
@@ -195,11 +209,14 @@ class Supervisor:
 
     async def _start_new(self, spec: ServerSpec) -> ServerReport:
         runners = self._choose_runners(spec)
+        if (refusal := self._groups.refusal(spec.limits)) and not spec.limits.advisory:
+            raise LimitUnenforceableError(refusal)
         account = await self._accounts.find(spec)
+        group = self._groups.group(spec.server_id)
         try:
             port = choose_port(self._ports_in_use()) if spec.listen == "port" else 0
             launch_spec = launch_spec_of(
-                spec, account, python=self._python, lang=self._lang, port=port
+                spec, account, python=self._python, lang=self._lang, port=port, group=group
             )
         except (LaunchError, NoPortError) as error:
             raise InvalidRequestError(str(error)) from error
@@ -218,6 +235,8 @@ class Supervisor:
                 base_url=spec.base_url,
                 any_answer=bool(spec.command),
                 boot_id=boot_id(),
+                limits=spec.limits,
+                group=group.place if group.directories else None,
                 intent_ticks=ticks_since_boot(),
                 requested_at=now,
                 deadline_at=now + timedelta(seconds=spec.start_timeout_seconds),
@@ -281,6 +300,43 @@ class Supervisor:
                 raise UnknownServerError(
                     f"this agent knows no generation {request.generation} of server {server_id}"
                 )
+
+    async def change_limits(self, server_id: str, change: LimitsChange) -> ServerUsage:
+        """Put other limits in force on a running server; return its use and limits then.
+
+        Raises:
+            UnknownServerError: If this generation does not run here.
+            GenerationStaleError: If a newer one is known.
+            AgentError: If a limit cannot be put in force.
+        """
+        async with self._lock(server_id):
+            server = self._known(server_id)
+            if change.generation < server.record.generation:
+                raise GenerationStaleError(f"server {server_id}: a newer generation was started")
+            if change.generation > server.record.generation or server.ended:
+                raise UnknownServerError(f"server {server_id} does not run here")
+            if (refusal := self._groups.refusal(change.limits)) and not change.limits.advisory:
+                raise LimitUnenforceableError(refusal)
+            await server.change_limits(change.limits)
+            return server.usage()
+
+    def usage(self, server_id: str) -> ServerUsage:
+        """Return what a server uses now.
+
+        Raises:
+            UnknownServerError: If it does not run here.
+        """
+        server = self._known(server_id)
+        if server.ended:
+            raise UnknownServerError(f"server {server_id} does not run here")
+        return server.usage()
+
+    async def _watch_limits(self) -> None:
+        """See that the hub hears of limits that were met while servers go on."""
+        while True:
+            await asyncio.sleep(LIMITS_SECONDS)
+            for server in list(self._servers.values()):
+                await server.note_limits()
 
     async def forget(self, server_id: str, generation: int) -> None:
         """Drop what is known of an ended server.

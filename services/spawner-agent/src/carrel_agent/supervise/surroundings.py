@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from carrel_agent.cgroups.host import ControlGroups
 from carrel_agent.keeper.client import KeeperClient
 from carrel_agent.runners.base import Runner
 from carrel_agent.supervise.journal import Journal
@@ -21,6 +22,7 @@ class Surroundings:
         runners: By name.
         stop_times: How long SIGINT and SIGTERM are given where nobody asked for the stop.
         changed: Called after each change that the hub should hear of.
+        groups: Makes control groups.
         tree: Which processes are a server's, as things stand; also whether its end was witnessed.
     """
 
@@ -32,4 +34,5 @@ class Surroundings:
     clock: Clock
     stop_times: tuple[float, float]
     changed: Callable[[], None]
+    groups: ControlGroups
     tree: Callable[[Record, bool], Tree]
