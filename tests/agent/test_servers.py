@@ -151,3 +151,34 @@ def test_output_of_an_earlier_start_is_not_taken_for_this_ones(host: AgentHost) 
     assert not [line for line in host.lines(spec["server_id"]) if "libfoo" in line]
     host.stop_server(spec["server_id"], generation=2)
     host.wait_state(spec["server_id"], "stopped")
+
+
+def test_output_is_followed_until_the_server_ends(host: AgentHost) -> None:
+    server = host.started("good")["server_id"]
+    with host.client.stream(f"/servers/{server}/log/stream?lines=5") as lines:
+        assert next(lines).startswith("serving ")
+        fifo = host.state / "logs" / f"{server}.fifo"
+        with fifo.open("w") as output:
+            output.write("colour \x1b[31mred\x1b[0m\nhalf a ")
+            output.flush()
+            assert next(lines) == "colour red"
+            output.write("line\n")
+        assert next(lines) == "half a line"
+        host.stop_server(server)
+        assert list(lines) == []
+
+
+def test_output_is_followed_from_file_to_file(host: AgentHost) -> None:
+    server = host.started("count", str(35_000))["server_id"]
+    with host.client.stream(f"/servers/{server}/log/stream?lines=1") as lines:
+        assert next(lines).startswith("serving ")
+        os.kill(host.report(server)["pid"], signal.SIGUSR1)
+        numbers = []
+        for line in lines:
+            if line.startswith("number "):
+                numbers.append(int(line.split()[1]))
+            if len(numbers) == 35_000:
+                break  # more than one file of the ring, less than two
+    assert numbers == list(range(35_000))
+    host.stop_server(server)
+    host.wait_state(server, "stopped")

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from carrel_shared.clock import SystemClock
 from carrel_shared.service_auth import ServiceGate
 from carrel_shared.wire.agents import AgentReport, Capacity
+from carrel_shared.wire.limits import Limits, LimitsChange, ServerUsage
 from carrel_shared.wire.routes import (
     DeleteRoute,
     PutRoute,
@@ -23,6 +24,7 @@ from carrel_shared.wire.routes import (
 )
 from carrel_shared.wire.servers import (
     ExitReport,
+    LogTail,
     ServerReport,
     ServerSpec,
     ServerState,
@@ -67,6 +69,8 @@ class FakeAgent:
     stops: list[tuple[str, StopRequest]] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
     stop_at_once: bool = True
+    limits: Limits = field(default_factory=Limits)
+    printed: list[str] = field(default_factory=lambda: ["one", "two", "three"])
     sequence: int = 0
 
     def __post_init__(self) -> None:
@@ -74,6 +78,10 @@ class FakeAgent:
         app.put("/agent/v1/servers/{server_id}")(self._start)
         app.post("/agent/v1/servers/{server_id}/stop")(self._stop)
         app.get("/agent/v1/servers/{server_id}")(self._get)
+        app.get("/agent/v1/servers/{server_id}/usage")(self._usage)
+        app.put("/agent/v1/servers/{server_id}/limits")(self._limits)
+        app.get("/agent/v1/servers/{server_id}/log")(self._log)
+        app.get("/agent/v1/servers/{server_id}/log/stream")(self._log_stream)
         self.app = ServiceGate(app, keys={"hub": self.key}, service="agent")
         self.switch = Switch(self.app)
 
@@ -111,6 +119,24 @@ class FakeAgent:
     async def _get(self, server_id: str) -> Response:
         known = self.servers.get(server_id)
         return _error(404, "not_found", "no such server") if known is None else _json(known, 200)
+
+    async def _usage(self, server_id: str) -> Response:
+        if server_id not in self.servers:
+            return _error(404, "unknown_server", "no such server")
+        found = ServerUsage(memory_bytes=100, processes=3, limits=self.limits)
+        return Response(found.model_dump_json(), media_type="application/json")
+
+    async def _limits(self, server_id: str, change: LimitsChange) -> Response:
+        if self.refusal is not None:
+            return _error(*self.refusal)
+        self.limits = change.limits
+        return await self._usage(server_id)
+
+    async def _log(self, lines: int) -> LogTail:
+        return LogTail(lines=self.printed[-lines:])
+
+    async def _log_stream(self, lines: int) -> Response:
+        return Response("".join(f"{line}\n" for line in self.printed[-lines:]))
 
     def put(
         self, server_id: str, generation: int, state: ServerState, *, progress: str = ""

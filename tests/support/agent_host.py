@@ -104,6 +104,19 @@ class AgentClient:
             except HTTPException as error:
                 raise ConnectionError(str(error)) from error
 
+    @contextlib.contextmanager
+    def stream(self, path: str) -> Iterator[Iterator[str]]:
+        """Yield the lines of an answer as they come."""
+        connection = HTTPConnection("agent", timeout=20)
+        with contextlib.closing(connection):
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(20)
+            connection.sock.connect(self.path)
+            connection.request("GET", f"/agent/v1{path}", headers=self.headers)
+            with connection.getresponse() as reply:
+                assert reply.status == 200
+                yield (line.decode().rstrip("\n") for line in iter(reply.readline, b""))
+
     def get(self, path: str) -> Answer:
         return self.call("GET", path)
 

@@ -102,6 +102,13 @@ def swarm(size: int) -> None:
     print("the swarm is out", flush=True)
 
 
+def count_aloud(most: int) -> None:
+    """Print more than one file of the log holds."""
+    for number in range(most):
+        print("number", number, "x" * 40)
+    sys.stdout.flush()
+
+
 def main() -> None:
     mode, *arguments = sys.argv[1:]
     if mode == "silent":
@@ -129,6 +136,9 @@ def main() -> None:
         serve()
     elif mode == "forks":
         print("forks", count_forks(), flush=True)
+        serve()
+    elif mode == "count":
+        signal.signal(signal.SIGUSR1, lambda *_: count_aloud(int(arguments[0])))
         serve()
     elif mode == "port":
         signal.signal(signal.SIGINT, lambda *_: sys.exit(0))

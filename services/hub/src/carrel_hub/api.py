@@ -8,6 +8,7 @@ from carrel_hub.events.rest import router as events_router
 from carrel_hub.groups.rest import router as groups_router
 from carrel_hub.services.rest import router as services_router
 from carrel_hub.tokens.rest import router as tokens_router
+from carrel_hub.users.inspect import router as inspect_router
 from carrel_hub.users.manage import router as people_router
 from carrel_hub.users.operate import router as operate_router
 from carrel_hub.users.rest import router as users_router
@@ -40,6 +41,7 @@ async def health() -> Response:
 for router in (
     users_router,
     servers_router,
+    inspect_router,
     people_router,
     tokens_router,
     groups_router,

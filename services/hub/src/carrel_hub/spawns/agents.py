@@ -1,6 +1,6 @@
 """Calls to the agents. Where an agent is, and its key, come from the settings, never from it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 import httpx
@@ -12,6 +12,7 @@ from carrel_hub.settings import PeerSettings
 from carrel_shared.addresses import http_client, parse_address
 from carrel_shared.service_auth import service_headers
 from carrel_shared.wire.errors import ErrorBody
+from carrel_shared.wire.limits import LimitsChange, ServerUsage
 from carrel_shared.wire.servers import LogTail, ServerReport, ServerSpec, StopRequest
 
 log = structlog.get_logger(__name__)
@@ -74,6 +75,36 @@ class AgentClients:
         reply = await self._call("GET", host, f"/agent/v1/servers/{server_id}/log?lines={lines}")
         return [] if reply is None else _read(LogTail, host, reply).lines
 
+    async def usage(self, host: str, server_id: str) -> ServerUsage | None:
+        """Return what a server uses; None when the agent runs no such server."""
+        reply = await self._call("GET", host, f"/agent/v1/servers/{server_id}/usage")
+        return None if reply is None else _read(ServerUsage, host, reply)
+
+    async def change_limits(
+        self, host: str, server_id: str, change: LimitsChange
+    ) -> ServerUsage | None:
+        """Have other limits put in force; None when the agent runs no such server."""
+        reply = await self._call("PUT", host, f"/agent/v1/servers/{server_id}/limits", change)
+        return None if reply is None else _read(ServerUsage, host, reply)
+
+    async def follow_log(self, host: str, server_id: str, *, lines: int) -> AsyncIterator[bytes]:
+        """Yield the last lines a server printed, and more as it prints, until it has ended.
+
+        Raises:
+            AgentUnreachableError: The agent is away, or goes away meanwhile.
+        """
+        client, headers = self._client(host)
+        path = f"/agent/v1/servers/{server_id}/log/stream?lines={lines}"
+        waits = httpx.Timeout(CALL_SECONDS, read=None)
+        try:
+            async with client.stream("GET", path, headers=headers, timeout=waits) as reply:
+                if reply.status_code != 200:
+                    return
+                async for part in reply.aiter_bytes():
+                    yield part
+        except httpx.HTTPError as error:
+            raise _away(host, error) from error
+
     async def warm(self) -> None:
         """Hint to every agent that a start is likely soon. Nothing depends on it."""
         for name in self._peers:
@@ -88,9 +119,8 @@ class AgentClients:
             await client.aclose()
         self._clients.clear()
 
-    async def _call(
-        self, method: str, host: str, path: str, body: BaseModel | None = None
-    ) -> httpx.Response | None:
+    def _client(self, host: str) -> tuple[httpx.AsyncClient, dict[str, str]]:
+        """Return the connections to an agent, and what to show it."""
         peer = self._peers.get(host)
         if peer is None:
             raise AgentUnreachableError(
@@ -98,7 +128,12 @@ class AgentClients:
             )
         if (client := self._clients.get(host)) is None:
             client = self._clients[host] = self._connect(peer)
-        headers = service_headers(peer.key.get_secret_value())
+        return client, service_headers(peer.key.get_secret_value())
+
+    async def _call(
+        self, method: str, host: str, path: str, body: BaseModel | None = None
+    ) -> httpx.Response | None:
+        client, headers = self._client(host)
         content = None
         if body is not None:
             content = body.model_dump_json().encode()
@@ -106,9 +141,7 @@ class AgentClients:
         try:
             reply = await client.request(method, path, content=content, headers=headers)
         except httpx.HTTPError as error:
-            raise AgentUnreachableError(
-                f"the agent of host {host!r} does not answer ({type(error).__name__})"
-            ) from error
+            raise _away(host, error) from error
         if reply.status_code == 404:
             return None
         if reply.status_code >= 500:
@@ -119,6 +152,12 @@ class AgentClients:
             code, message = _reason(reply)
             raise AgentRefusedError(message, status=reply.status_code, agent_code=code)
         return reply
+
+
+def _away(host: str, error: Exception) -> AgentUnreachableError:
+    return AgentUnreachableError(
+        f"the agent of host {host!r} does not answer ({type(error).__name__})"
+    )
 
 
 def _read(model: type[M], host: str, reply: httpx.Response | None) -> M:

@@ -4,6 +4,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from carrel_hub.spawns.limits import LimitSettings
+
 DEFAULT = "default"
 CARREL, JUPYTERHUB = "carrel", "jupyterhub"
 """How a server knows its visitors: by the proxy's word, or by asking the hub itself."""
@@ -22,6 +24,11 @@ class ProfileSettings(BaseModel):
     )
     default_url: str | None = Field(
         default=None, pattern=r"^/", description="Where a browser lands on it."
+    )
+    limits: LimitSettings = Field(
+        default=LimitSettings(),
+        description="The most each of its servers may use: memory, cpu, processes, open_files. A"
+        " host that cannot enforce one of them starts none, unless `advisory = true` is with them.",
     )
     contract: Literal["carrel", "jupyterhub"] = Field(
         default="carrel",

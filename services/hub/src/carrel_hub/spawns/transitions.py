@@ -15,12 +15,16 @@ from carrel_hub.events import HUB_ACTOR, record, server_subject
 from carrel_hub.places import Places
 from carrel_hub.routing.changes import append_change
 from carrel_hub.routing.desired import server_route
+from carrel_hub.spawns.limits import LIMIT_MET, in_words, news
 from carrel_hub.spawns.own_tokens import end_own_token
 from carrel_hub.spawns.states import ASK_SECONDS, State, Target
 from carrel_shared.wire.routes import DeleteRoute, PutRoute
 from carrel_shared.wire.servers import ExitReport, ServerReport, ServerState
 
 log = structlog.get_logger(__name__)
+
+READY = "Server ready"
+"""The progress message of a running server of which there is nothing else to say."""
 
 WAITING = "Waiting: "
 """How the progress message of a start that cannot go on begins; what follows is the problem."""
@@ -191,6 +195,8 @@ async def apply_report(
     alive = report.state in (ServerState.STARTING, ServerState.READY, ServerState.STOPPING)
     if report.generation > row.generation:
         return await _meet_newer(session, row, report, places, host=host, at=at, actor=actor)
+    if row.state not in (State.STOPPED, State.FAILED):
+        await _note_limits(session, row, report, at=at, actor=actor)
     if report.state in (ServerState.STOPPED, ServerState.FAILED):
         if row.state in (State.STOPPED, State.FAILED):
             return False
@@ -220,6 +226,26 @@ async def apply_report(
     return await _note_ready(session, row, report, places, at=at, actor=actor)
 
 
+async def _note_limits(
+    session: AsyncSession, row: Server, report: ServerReport, *, at: datetime, actor: str
+) -> None:
+    """Tell history and owner of limits that were met since the last report."""
+    for event in await news(session, row, report.limit_events):
+        data = {"limit": event.kind, "count": event.count, "at_most": event.limit}
+        tell(
+            session,
+            row,
+            LIMIT_MET,
+            at=at,
+            actor=actor,
+            message=in_words(event),
+            data={**data, "peak": event.peak},
+        )
+        if row.state == State.READY:
+            row.progress_message = in_words(event)
+            session.add(row)
+
+
 def lose_sight(session: AsyncSession, row: Server, *, at: datetime, reason: str) -> bool:
     """Mark a running server unknown. Its route stays: most likely it runs on."""
     if row.state != State.READY:
@@ -233,7 +259,7 @@ def lose_sight(session: AsyncSession, row: Server, *, at: datetime, reason: str)
 def promote(session: AsyncSession, row: Server, *, at: datetime) -> None:
     """Call a server ready: it answers, and every proxy in contact has its route."""
     row.state, row.ready_at = State.READY, at
-    row.progress, row.progress_message = 100, "Server ready"
+    row.progress, row.progress_message = 100, READY
     row.last_activity = row.last_activity if _newer(row.last_activity, at) else at
     row.attempts, row.next_attempt_at = 0, None
     session.add(row)

@@ -8,6 +8,7 @@ from typing import Any
 from carrel_hub.db.models import Server
 from carrel_hub.spawns.standing import Standing
 from carrel_hub.spawns.states import State
+from carrel_hub.spawns.transitions import READY
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ def _detail(row: Server | None, state: State, now: datetime) -> str:
         return ""
     if state == State.READY:
         since = row.ready_at or row.started_at
-        return f"for {duration(now - since)}" if since else ""
+        lasting = f"for {duration(now - since)}" if since else ""
+        return lasting if row.progress_message == READY else f"{lasting}. {row.progress_message}"
     if state in (State.QUEUED, State.STARTING):
         return row.progress_message
     if state == State.FAILED:

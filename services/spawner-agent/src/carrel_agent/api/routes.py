@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from carrel_agent.errors import InvalidRequestError
 from carrel_agent.supervise.reporting import Reporter
@@ -82,6 +83,17 @@ async def show_log(
 ) -> LogTail:
     """Return the last lines a server printed."""
     return LogTail(lines=await _supervisor(request).log_tail(server_id, lines))
+
+
+@router.get("/servers/{server_id}/log/stream")
+async def follow_log(
+    request: Request,
+    server_id: ServerId,
+    lines: Annotated[int, Query(ge=1, le=MAX_LOG_LINES)] = 200,
+) -> StreamingResponse:
+    """Send the last lines a server printed as text, and more as it prints, until it has ended."""
+    stream = _supervisor(request).follow_log(server_id, lines)
+    return StreamingResponse(stream, media_type="text/plain; charset=utf-8")
 
 
 @router.delete("/servers/{server_id}", status_code=204)

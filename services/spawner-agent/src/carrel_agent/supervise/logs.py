@@ -16,9 +16,13 @@ class ServerLogs:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
+    def ring(self, server_id: str) -> Path:
+        """Return where the latest output of a server is; what is older is in `.1` beside it."""
+        return self._directory / f"{server_id}.log"
+
     def tail(self, server_id: str, lines: int) -> list[str]:
         """Return the last lines a server printed, made safe to show."""
-        ring = self._directory / f"{server_id}.log"
+        ring = self.ring(server_id)
         text = _last_bytes(ring)
         if text.count(b"\n") < lines and len(text) < _CHUNK:
             text = _last_bytes(Path(f"{ring}.1")) + text

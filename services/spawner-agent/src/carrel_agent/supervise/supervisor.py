@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import timedelta
 
 import structlog
@@ -21,6 +21,7 @@ from carrel_agent.keeper.client import KeeperClient
 from carrel_agent.process.launch_spec import LaunchSpec
 from carrel_agent.runners.base import Runner
 from carrel_agent.supervise.accounts import Accounts
+from carrel_agent.supervise.follow import follow
 from carrel_agent.supervise.journal import Journal, JournalError
 from carrel_agent.supervise.launching import LaunchError, launch_spec_of
 from carrel_agent.supervise.logs import ServerLogs
@@ -378,6 +379,15 @@ class Supervisor:
         """
         self._known(server_id)
         return await asyncio.to_thread(self._logs.tail, server_id, lines)
+
+    def follow_log(self, server_id: str, lines: int) -> AsyncIterator[bytes]:
+        """Yield the last lines a server printed, and more until this start of it has ended.
+
+        Raises:
+            UnknownServerError: If there is none.
+        """
+        server = self._known(server_id)
+        return follow(self._logs, server_id, lines, ended=lambda: server.ended)
 
     def warm(self) -> None:
         """Get ready for a start that is likely to come."""

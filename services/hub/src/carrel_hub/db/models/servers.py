@@ -27,7 +27,8 @@ class Server(SQLModel, table=True):
         address: Where it listens, as the agent reported: `unix:/path` or `http://127.0.0.1:port`.
         peer_uid: The uid a proxy must find there.
         route_number: The number of the route change that made it reachable; None without a route.
-        progress: 0 to 100 while starting, with `progress_message`.
+        progress: 0 to 100 while starting, with `progress_message`. Of a running server that message
+            tells of limits it met.
         failure: The last `ExitReport` as JSON, until the next start.
         stop_reason: Who stopped it and why, in plain words.
         request_id: The request that asked for the current target; the calls it leads to carry it.
