@@ -22,7 +22,7 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any, TypeVar
 
 import carrel_agent
-from carrel_agent.cgroups.group import remove_tree
+from carrel_agent.cgroups.group import Group, remove_tree
 from carrel_agent.cgroups.host import directory_name
 from carrel_agent.cgroups.mounts import read_mounts
 from carrel_agent.supervise.process_tree import read_processes, signal_process
@@ -219,6 +219,9 @@ class AgentHost:
             for process in read_processes(server_id, self.account.pw_uid):
                 if process.marked:
                     signal_process(process.pid, process.start_ticks, signal.SIGKILL)
+        for record in self.records():
+            if record.group is not None:
+                Group.at(record.group).kill()
         for mount in read_mounts():
             for place in {mount.own_path, mount.point}:
                 remove_tree(place / directory_name(self.state))

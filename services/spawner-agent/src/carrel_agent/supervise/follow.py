@@ -56,7 +56,9 @@ class _Ring:
     def read_lines(self, *, last: bool) -> bytes:
         """Return what was printed since, whole lines only unless it is the last of all."""
         data = self._rest + self._read()
-        end = len(data) if last or len(data) >= MAX_BYTES else data.rfind(b"\n") + 1
+        end = len(data) if last else data.rfind(b"\n") + 1
+        if not end and len(data) > MAX_BYTES:
+            end = len(data)  # a line without an end
         self._rest = data[end:]
         lines = data[:end].decode("utf-8", "replace").splitlines()
         return "".join(f"{clean(line)}\n" for line in lines).encode()
