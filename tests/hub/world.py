@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from hub.backends import open_database
 from hub.fakes import FakeAgent, FakeProxy
-from sqlmodel import SQLModel, col, select
+from sqlmodel import col, select
 
 from carrel_hub.context import Hub
 from carrel_hub.db.engine import Database
@@ -131,7 +132,19 @@ async def open_world(
 ) -> AsyncIterator[World]:
     """Make a world and take it apart again."""
     directory = Path(tempfile.mkdtemp(prefix="chub"))
-    settings = make_settings(directory, **changes)
+    try:
+        async with open_database(directory) as url:
+            settings = make_settings(directory, database_url=url, **changes)
+            async with _open_world(settings, clock, agent) as world:
+                yield world
+    finally:
+        shutil.rmtree(directory)
+
+
+@asynccontextmanager
+async def _open_world(
+    settings: HubSettings, clock: Clock | None, agent: FakeAgent | None
+) -> AsyncIterator[World]:
     database = Database(settings.effective_database_url)
     agent, proxy = agent or FakeAgent(), FakeProxy()
     used = clock or ManualClock()
@@ -141,8 +154,6 @@ async def open_world(
     )
     hub = Hub(settings, database, used, TaskOwner(), agents=clients)
     try:
-        async with database.engine.begin() as connection:
-            await connection.run_sync(SQLModel.metadata.create_all)
         async with database.write() as session:
             await ensure_counter(session, origin(settings))
         pusher = Pusher(
@@ -157,4 +168,3 @@ async def open_world(
         await hub.tasks.close()
         await clients.close()
         await database.close()
-        shutil.rmtree(directory)

@@ -1,61 +1,105 @@
 """Databases of earlier revisions keep what is in them."""
 
-import shutil
-import tempfile
+import datetime as dt
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
+from typing import Any
 
 import pytest
-from alembic import command
-from sqlalchemy import text
+from hub.backends import empty_database
+from sqlalchemy import MetaData, Table
 from sqlalchemy.engine import Connection
 from sqlmodel import select
 
 from carrel_hub.db.engine import Database
-from carrel_hub.db.migrate import alembic_config, upgrade
+from carrel_hub.db.expected import REVISIONS
+from carrel_hub.db.migrate import upgrade
 from carrel_hub.db.models import OAuthCode, Server, Token, User
 
-AT = "2026-01-02 03:04:05.000000"
-TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+TIME = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
-ROWS_OF_0002 = (
-    "INSERT INTO users (id, name, admin, console, disabled, created)"
-    " VALUES (1, 'alice', 0, 0, 0, :at)",
-    "INSERT INTO servers (id, user_id, name, profile, target, state, generation, client_id, secret,"
-    " progress, progress_message, stop_reason, user_options, attempts, created)"
-    " VALUES ('0123456789ab', 1, '', 'default', 'running', 'ready', 3, 'jupyterhub-user-alice',"
-    """ 'secret', 100, '', '', '{"n": 1}', 0, :at)""",
-    "INSERT INTO tokens (id, token_hash, user_id, client_id, server_id, session_hash, scopes, note,"
-    " created) VALUES (7, 'hash', 1, 'jupyterhub-user-alice', '0123456789ab', 'session',"
-    """ '["inherit"]', 'mine', :at)""",
-    "INSERT INTO oauth_codes (code_hash, client_id, server_id, user_id, session_hash, redirect_uri,"
-    " challenge, created, expires_at) VALUES ('code', 'jupyterhub-user-alice', '0123456789ab', 1,"
-    " 'session', '/cb', 'challenge', :at, :at)",
-)
+ROWS_OF_0002: dict[str, dict[str, Any]] = {
+    "users": {
+        "id": 1, "name": "alice", "admin": False, "console": False, "disabled": False,
+        "created": TIME,
+    },
+    "servers": {
+        "id": "0123456789ab", "user_id": 1, "name": "", "profile": "default", "target": "running",
+        "state": "ready", "generation": 3, "client_id": "jupyterhub-user-alice", "secret": "s",
+        "progress": 100, "progress_message": "", "stop_reason": "", "user_options": {"n": 1},
+        "attempts": 0, "created": TIME,
+    },
+    "tokens": {
+        "id": 7, "token_hash": "hash", "user_id": 1, "client_id": "jupyterhub-user-alice",
+        "server_id": "0123456789ab", "session_hash": "session", "scopes": ["inherit"],
+        "note": "mine", "created": TIME,
+    },
+    "oauth_codes": {
+        "code_hash": "code", "client_id": "jupyterhub-user-alice", "server_id": "0123456789ab",
+        "user_id": 1, "session_hash": "session", "redirect_uri": "/cb", "challenge": "challenge",
+        "created": TIME, "expires_at": TIME,
+    },
+}  # fmt: skip
 
 
 @pytest.fixture
 async def database() -> AsyncIterator[Database]:
-    directory = Path(tempfile.mkdtemp(prefix="chub"))
-    made = Database(f"sqlite+aiosqlite:///{directory}/hub.sqlite")
-    yield made
-    await made.close()
-    shutil.rmtree(directory)
+    async with empty_database() as made:
+        yield made
 
 
-def to(revision: str, connection: Connection) -> None:
-    config = alembic_config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+def fill(connection: Connection, rows: dict[str, dict[str, Any]]) -> None:
+    for table in tables(connection):
+        if table.name in rows:
+            connection.execute(table.insert(), rows[table.name])
+
+
+def tables(connection: Connection) -> list[Table]:
+    found = MetaData()
+    found.reflect(connection)
+    return [table for table in found.sorted_tables if table.name != "alembic_version"]
+
+
+def row_of(table: Table) -> dict[str, Any]:
+    """A row that may be in any table: every number 1, every text the same, what refers refers."""
+    kinds: dict[type, Any] = {
+        str: "x", int: 1, float: 1.0, bool: True, dt.datetime: TIME,
+        dict: {"n": 1}, object: {"n": 1},
+    }  # fmt: skip
+    return {column.name: kinds[column.type.python_type] for column in table.columns}
+
+
+def everything(connection: Connection) -> dict[str, dict[str, Any]]:
+    """The one row of each table, times as one reads them on either kind of database."""
+    return {
+        table.name: {
+            name: value.replace(tzinfo=None) if isinstance(value, dt.datetime) else value
+            for name, value in connection.execute(table.select()).one()._mapping.items()
+        }
+        for table in tables(connection)
+        if connection.execute(table.select()).first() is not None
+    }
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_a_row_of_every_table_of_every_revision_is_kept(
+    database: Database, revision: str
+) -> None:
+    await upgrade(database, revision)
+    async with database.engine.begin() as connection:
+        made = await connection.run_sync(tables)
+        await connection.run_sync(fill, {table.name: row_of(table) for table in made})
+        before = await connection.run_sync(everything)
+    await upgrade(database)
+    async with database.engine.begin() as connection:
+        after = await connection.run_sync(everything)
+    for name, row in before.items():
+        assert {key: after[name][key] for key in row} == row, name
 
 
 async def test_0003_keeps_servers_tokens_and_codes(database: Database) -> None:
+    await upgrade(database, "0002")
     async with database.engine.begin() as connection:
-        await connection.run_sync(partial(to, "0002"))
-        for statement in ROWS_OF_0002:
-            await connection.execute(text(statement), {"at": AT})
+        await connection.run_sync(fill, ROWS_OF_0002)
     await upgrade(database)
     async with database.read() as session:
         server = (await session.exec(select(Server))).one()
@@ -78,17 +122,15 @@ async def test_0003_keeps_servers_tokens_and_codes(database: Database) -> None:
 
 
 async def test_0004_takes_what_is_under_way_for_let_in(database: Database) -> None:
-    row = (
-        "INSERT INTO servers (id, user_id, name, profile, target, state, generation, client_id,"
-        " secret, progress, progress_message, stop_reason, user_options, attempts, created,"
-        " requested_at) VALUES (:id, 1, :id, 'default', 'running', :state, 1, :id, '', 0, '', '',"
-        " '{}', 0, :at, :at)"
-    )
+    await upgrade(database, "0003")
     async with database.engine.begin() as connection:
-        await connection.run_sync(partial(to, "0003"))
-        await connection.execute(text(ROWS_OF_0002[0]), {"at": AT})
+        await connection.run_sync(fill, {"users": ROWS_OF_0002["users"]})
         for state in ("queued", "starting", "stopped"):
-            await connection.execute(text(row), {"id": state, "state": state, "at": AT})
+            row = ROWS_OF_0002["servers"] | {
+                "id": state, "name": state, "client_id": state, "state": state,
+                "requested_at": TIME,
+            }  # fmt: skip
+            await connection.run_sync(fill, {"servers": row})
     await upgrade(database)
     async with database.read() as session:
         rows = (await session.exec(select(Server))).all()

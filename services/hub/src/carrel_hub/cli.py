@@ -199,6 +199,7 @@ async def _in_plain_words(work: Coroutine[Any, Any, None]) -> None:
 
     from carrel_hub.auth.signing import SigningKeyError
     from carrel_hub.db.expected import SchemaError
+    from carrel_hub.db.faults import reason_of
     from carrel_hub.startup import StartupError
     from carrel_shared.addresses import AddressError
     from carrel_shared.service_auth import EmptyKeyError
@@ -206,7 +207,7 @@ async def _in_plain_words(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except DBAPIError as error:
-        raise CommandError(f"the database cannot be used: {error.orig}") from error
+        raise CommandError(f"the database cannot be used: {reason_of(error)}") from error
     except (SchemaError, SigningKeyError, EmptyKeyError, StartupError) as error:
         raise CommandError(str(error), status=EXIT_CONFIG) from error
     except AddressError as error:

@@ -6,10 +6,11 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
+from carrel_hub.db.faults import reason_of
 from carrel_hub.errors import HubError
 from carrel_shared.wire.errors import ErrorBody
 
@@ -19,6 +20,8 @@ Answer = Callable[[Request, int, str, str, dict[str, str]], Response]
 """Makes the response out of status, code, message and headers."""
 
 _BUSY = "The hub's database does not answer right now; try again in a moment"
+_CROSSED = "Somebody else changed the same thing in this moment; look at it and try again"
+_UNSTORABLE = "Something in this request cannot be stored: a number too large, or a NUL in a text"
 _BROKEN = "Internal Server Error"
 
 
@@ -39,9 +42,15 @@ def install_failures(app: FastAPI, answer: Answer) -> None:
         return answer(request, 400, "invalid_request", _first_problem(error), {})
 
     async def database(request: Request, error: Exception) -> Response:
+        if isinstance(error, IntegrityError):
+            log.info("database_conflict", reason=reason_of(error))
+            return answer(request, 409, "conflict", _CROSSED, {})
+        if isinstance(error, DataError):
+            log.info("database_refuses_value", reason=reason_of(error))
+            return answer(request, 400, "invalid_request", _UNSTORABLE, {})
         lost = isinstance(error, PoolTimeoutError | DBAPIError)
-        reason = str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
-        log.error("database_error", reason=reason[:300], exc_info=None if lost else error)
+        reason = reason_of(error) if isinstance(error, DBAPIError) else type(error).__name__
+        log.error("database_error", reason=reason, exc_info=None if lost else error)
         if lost:
             return answer(request, 503, "unavailable", _BUSY, {"Retry-After": "2"})
         return answer(request, 500, "internal_error", _BROKEN, {})

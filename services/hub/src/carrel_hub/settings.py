@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from carrel_hub.auth.settings import AuthSettings
+from carrel_hub.db.address import with_driver
 from carrel_hub.groups.settings import GroupSettings
 from carrel_hub.places import Places
 from carrel_hub.rbac.roles import RoleBook
@@ -64,9 +65,10 @@ class HubSettings(ServiceSettings):
         description="Where agents, proxies and the console call the hub: unix:/path or host:port."
     )
     state_dir: Path = Field(description="Where the hub keeps its database and signing key.")
-    database_url: str | None = Field(
+    database_url: SecretStr | None = Field(
         default=None,
-        description="The database. Without it, SQLite in `state_dir`/hub.sqlite.",
+        description="The database: postgresql://USER:PASSWORD@HOST/NAME, or sqlite:////PATH."
+        " Without it, SQLite in `state_dir`/hub.sqlite. See databases.md.",
     )
     proxies: list[PeerSettings] = Field(default=[], description="The proxies that get the routes.")
     agents: list[PeerSettings] = Field(default=[], description="The hosts that run servers.")
@@ -193,9 +195,16 @@ class HubSettings(ServiceSettings):
         """The hub's own path: `{base}hub/`."""
         return f"{self.base_url}hub/"
 
+    @field_validator("database_url")
+    @classmethod
+    def _names_a_driver(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else SecretStr(with_driver(value.get_secret_value()))
+
     @property
     def effective_database_url(self) -> str:
-        return self.database_url or f"sqlite+aiosqlite:///{self.state_dir / 'hub.sqlite'}"
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite+aiosqlite:///{self.state_dir / 'hub.sqlite'}"
 
     @property
     def effective_drain_seconds(self) -> float:

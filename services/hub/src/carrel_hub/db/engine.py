@@ -1,8 +1,9 @@
 """Engines and transactions.
 
-One request is one transaction. Writers on SQLite share one connection and begin immediately, so a
-transaction that read before it writes never finds its snapshot stale; readers have a pool that
-cannot write. Nothing that waits for the outside (a stream, another service) holds a transaction.
+One request is one transaction. Writers follow one another, on SQLite over one connection that
+begins immediately, on PostgreSQL by a lock (`db.postgres`), so what a transaction read before it
+writes is never stale; readers have a pool that cannot write. Nothing that waits for the outside (a
+stream, another service) holds a transaction.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -24,17 +25,24 @@ class Database:
 
     Args:
         url: An SQLAlchemy URL with an async driver: `sqlite+aiosqlite` or `postgresql+asyncpg`.
+        hurried: Give up on what takes longer than any request should. Not for migrations.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, hurried: bool = True) -> None:
         self._sqlite = make_url(url).get_backend_name() == "sqlite"
         if self._sqlite:
             self._writer = _sqlite_engine(url, size=1, writable=True)
             self._reader = _sqlite_engine(url, size=4, writable=False)
         else:
-            self._writer = create_async_engine(url, pool_size=8, pool_pre_ping=True)
-            self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ")
+            from carrel_hub.db.postgres import postgres_engines
+
+            self._writer, self._reader = postgres_engines(make_url(url), hurried=hurried)
         self._on_route_change: list[Callable[[], None]] = []
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this process has the database to itself."""
+        return self._sqlite
 
     @property
     def engine(self) -> AsyncEngine:

@@ -18,13 +18,13 @@ def alembic_config() -> Config:
     return config
 
 
-async def upgrade(database: Database) -> None:
-    """Bring a database to the newest schema, in one transaction."""
+async def upgrade(database: Database, revision: str = "head") -> None:
+    """Bring a database to the newest schema (or to another revision), in one transaction."""
     async with database.engine.begin() as connection:
-        await connection.run_sync(_upgrade)
+        await connection.run_sync(_upgrade, revision)
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, revision: str) -> None:
     config = alembic_config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

@@ -1,0 +1,23 @@
+"""Addresses of databases, as people write them and as the engine wants them."""
+
+DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+"""The kinds of databases there are, by what an address may begin with."""
+
+
+def with_driver(url: str) -> str:
+    """Return an address with the driver that the hub uses.
+
+    Raises:
+        ValueError: It is of another kind of database; says which kinds there are.
+    """
+    kind, colon, rest = url.partition("://")
+    if not colon or kind not in DRIVERS:
+        shown = repr(kind) if colon else "an address without ://"
+        raise ValueError(f"{shown}: a database is postgresql://USER:PASSWORD@HOST/NAME or sqlite:")
+    return f"{DRIVERS[kind]}://{rest}"

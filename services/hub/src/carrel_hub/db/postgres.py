@@ -1,0 +1,90 @@
+"""PostgreSQL, as the hub wants it: writers one at a time, and nothing that waits for ever.
+
+Every transaction that may write begins by taking one advisory lock of the database, so writers of
+all replicas follow one another exactly as SQLite's do: what a transaction has read stays true until
+it commits, nothing has to be tried again, and there are no deadlocks. Readers never wait.
+"""
+
+from typing import Any
+
+import asyncpg
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, ExceptionContext
+from sqlalchemy.exc import DataError, DisconnectionError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+WRITE_LOCK = int.from_bytes(b"carrel", "big")
+"""The advisory lock of whoever writes."""
+
+CONNECT_SECONDS = 5.0
+CALL_SECONDS = 15.0
+"""How long one statement may take. A server that hangs is then told from one that is slow."""
+
+_DATA_EXCEPTION = "22"
+"""How PostgreSQL's codes begin for values that cannot be stored or compared."""
+
+_SERVER_SETTINGS = {
+    "application_name": "carrel-hub",
+    "jit": "off",
+    "lock_timeout": "5s",  # as SQLite's busy_timeout
+    "statement_timeout": "12s",
+    # A process that was stopped in the middle of a write must not hold up the others.
+    "idle_in_transaction_session_timeout": "3s",
+}
+
+
+def postgres_engines(url: URL, *, hurried: bool) -> tuple[AsyncEngine, AsyncEngine]:
+    """Return what writes and what reads.
+
+    Args:
+        hurried: Give up on what takes long. Not for migrations and backups.
+    """
+    arguments: dict[str, Any] = {"timeout": CONNECT_SECONDS, "async_creator_fn": _connect}
+    if hurried:
+        arguments |= {"command_timeout": CALL_SECONDS, "server_settings": _SERVER_SETTINGS}
+    writer = _engine(url, arguments, size=4)
+    event.listen(writer.sync_engine, "begin", _take_write_lock)
+    reader = _engine(url, arguments, size=8).execution_options(
+        isolation_level="REPEATABLE READ", postgresql_readonly=True
+    )
+    return writer, reader
+
+
+def _engine(url: URL, arguments: dict[str, Any], *, size: int) -> AsyncEngine:
+    engine = create_async_engine(
+        url, pool_size=size, max_overflow=0, pool_timeout=10, connect_args=arguments
+    )
+    event.listen(engine.sync_engine, "checkout", _leave_dead_ones)
+    event.listen(engine.sync_engine, "handle_error", _name_what_is_wrong)
+    return engine
+
+
+def _take_write_lock(connection: Connection) -> None:
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+
+
+def _leave_dead_ones(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Take another connection than one the server has closed. Costs no call, as a ping would."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError("the server has closed this connection")
+
+
+def _name_what_is_wrong(context: ExceptionContext) -> None:
+    """Tell apart what SQLAlchemy does not: a server out of reach, a value no column can hold."""
+    error = context.original_exception
+    cause = error.__cause__ or error  # what the driver raised
+    reason = Exception(str(cause) or "the database does not answer in time")
+    if isinstance(cause, OSError | asyncpg.PostgresConnectionError):  # TimeoutError is the former
+        context.is_disconnect = True
+        raise OperationalError(context.statement, None, reason, hide_parameters=True) from error
+    code = getattr(cause, "sqlstate", None) or ""
+    if code.startswith(_DATA_EXCEPTION) or isinstance(cause, ValueError):
+        raise DataError(context.statement, None, reason, hide_parameters=True) from error
+
+
+async def _connect(*args: Any, **options: Any) -> asyncpg.Connection:
+    try:
+        return await asyncpg.connect(*args, **options)
+    except OSError as error:
+        reason = str(error) or f"nobody answered within {CONNECT_SECONDS:g} seconds"
+        raise asyncpg.PostgresConnectionError(reason) from error

@@ -1,0 +1,156 @@
+"""PostgreSQL that is slow, away, or comes back, and writers who meet."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from hub.world import make_settings
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlmodel import SQLModel, col, select
+
+from carrel_hub.db.engine import Database
+from carrel_hub.db.models import Group
+from carrel_hub.failures import install_failures, internal_error
+from carrel_shared.clock import SystemClock
+from support.postgres import Postgres, run_postgres
+
+ONE = text("SELECT 1")
+
+
+@pytest.fixture
+async def shared(postgres_server: Postgres) -> AsyncIterator[tuple[Database, Database]]:
+    """Two replicas' views of one database."""
+    async with postgres_server.database() as url:
+        one, other = Database(url), Database(url)
+        async with one.engine.begin() as connection:
+            await connection.run_sync(SQLModel.metadata.create_all)
+        yield one, other
+        await one.close()
+        await other.close()
+
+
+async def test_what_a_writer_read_stays_true_until_it_commits(
+    shared: tuple[Database, Database],
+) -> None:
+    """A hundred increments by two replicas, each read first, are a hundred."""
+    now = SystemClock().now()
+    async with shared[0].write() as session:
+        session.add(Group(name="g", properties={"n": 0}, created=now))
+
+    async def count_one(database: Database) -> None:
+        async with database.write() as session:
+            group = (await session.exec(select(Group))).one()
+            group.properties = {"n": group.properties["n"] + 1}
+            session.add(group)
+
+    await asyncio.gather(*(count_one(shared[n % 2]) for n in range(100)))
+    async with shared[1].read() as session:
+        assert (await session.exec(select(Group.properties))).one() == {"n": 100}
+
+
+async def test_readers_do_not_wait_for_writers(shared: tuple[Database, Database]) -> None:
+    async with shared[0].write() as writer:
+        writer.add(Group(name="g", created=SystemClock().now()))
+        await writer.flush()
+        async with shared[1].read() as session:
+            assert (await session.exec(select(Group))).all() == []
+
+
+async def test_a_writer_that_hangs_is_cut_off_and_the_others_go_on(
+    shared: tuple[Database, Database],
+) -> None:
+    async def hang() -> None:
+        async with shared[0].write() as session:
+            await (await session.connection()).execute(ONE)
+            async with shared[1].write() as other:  # waits until the first is cut off
+                other.add(Group(name="g", created=SystemClock().now()))
+            await (await session.connection()).execute(ONE)
+
+    with pytest.raises(DBAPIError):
+        await hang()
+    async with shared[0].read() as session:
+        assert (await session.exec(select(Group.name))).all() == ["g"]
+
+
+async def test_connections_that_the_server_closed_are_not_used_again(
+    shared: tuple[Database, Database],
+) -> None:
+    async with shared[0].read() as session:
+        await session.exec(select(Group))
+        raw = (await (await session.connection()).get_raw_connection()).driver_connection
+    kill = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    async with shared[1].engine.connect() as connection:
+        await connection.execute(kill)
+    async with asyncio.timeout(20):
+        while not raw.is_closed():  # type: ignore[union-attr]  # noqa: ASYNC110 - the kernel tells
+            await asyncio.sleep(0.01)
+    async with shared[0].read() as session:
+        assert (await session.exec(select(Group))).all() == []
+    async with shared[0].write() as session:
+        session.add(Group(name="g", created=SystemClock().now()))
+
+
+async def test_what_a_database_objects_to_is_said_to_whoever_asked(
+    shared: tuple[Database, Database],
+) -> None:
+    """A name that is taken is a conflict, what no column holds is the caller's mistake."""
+    app = FastAPI()
+    install_failures(app, internal_error)
+    now = SystemClock().now()
+
+    @app.get("/taken")
+    async def taken() -> None:
+        async with shared[0].write() as session:
+            session.add_all([Group(name="g", created=now), Group(name="g", created=now)])
+
+    @app.get("/large")
+    async def large() -> None:
+        async with shared[0].read() as session:
+            await session.exec(select(Group).where(Group.id == 2**40))
+
+    @app.get("/nul")
+    async def nul() -> None:
+        async with shared[0].read() as session:
+            await session.exec(select(Group).where(col(Group.name) == "a\0b"))
+
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://hub") as client:
+        for path, status in (("/taken", 409), ("/large", 400), ("/nul", 400)):
+            reply = await client.get(path)
+            assert reply.status_code == status, path
+            assert "postgres" not in reply.text.lower()
+            assert "asyncpg" not in reply.text.lower()
+
+
+async def test_a_server_that_is_away_is_an_error_of_the_database_and_back_when_it_is() -> None:
+    """FLT-D1, without waiting in the test for what the server's end takes."""
+    with run_postgres() as server:
+        async with server.database() as url:
+            database = Database(url)
+            async with database.read() as session:
+                await (await session.connection()).execute(ONE)
+            server.send_signal(signal.SIGQUIT)
+            await asyncio.to_thread(server.process.wait)
+            for _ in range(2):
+                with pytest.raises(OperationalError):
+                    async with database.read() as session:
+                        await (await session.connection()).execute(ONE)
+            await asyncio.to_thread(server.start_again)
+            async with database.read() as session:
+                await (await session.connection()).execute(ONE)
+            await database.close()
+
+
+def test_settings_take_an_address_as_people_write_it(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    settings = make_settings(tmp_path, database_url="postgresql://hub:secret@db.test/carrel")
+    assert settings.effective_database_url == "postgresql+asyncpg://hub:secret@db.test/carrel"
+    assert "secret" not in repr(settings)
+    with pytest.raises(ValueError, match="mysql"):
+        make_settings(tmp_path, database_url="mysql://hub:secret@db.test/carrel")
