@@ -6,6 +6,7 @@ from fastapi.responses import JSONResponse
 from carrel_hub import JUPYTERHUB_API_VERSION
 from carrel_hub.events.rest import router as events_router
 from carrel_hub.groups.rest import router as groups_router
+from carrel_hub.metrics.rest import router as metrics_router
 from carrel_hub.services.rest import router as services_router
 from carrel_hub.tokens.rest import router as tokens_router
 from carrel_hub.users.inspect import router as inspect_router
@@ -48,5 +49,6 @@ for router in (
     services_router,
     operate_router,
     events_router,
+    metrics_router,
 ):
     api_router.include_router(router)

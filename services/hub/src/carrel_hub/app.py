@@ -10,6 +10,8 @@ from carrel_hub.failures import contract_error, install_failures, internal_error
 from carrel_hub.internal.agents import router as agents_router
 from carrel_hub.internal.console import router as console_router
 from carrel_hub.internal.proxies import router as proxies_router
+from carrel_hub.metrics.layer import Measured
+from carrel_hub.metrics.rest import router as metrics_router
 from carrel_hub.middleware import ApiHeaders, BodyLimit, ForwardedByProxy, RequestIdentity
 from carrel_hub.oauth.internal import router as access_router
 from carrel_hub.oauth.routes import router as oauth_router
@@ -43,7 +45,7 @@ def create_public_app(hub: Hub) -> ASGIApp:
     app: ASGIApp = dispatch
     for layer in (BodyLimit, ForwardedByProxy, RequestIdentity):
         app = layer(app)
-    return app
+    return Measured(app, hub)
 
 
 def create_internal_app(hub: Hub) -> ASGIApp:
@@ -103,6 +105,7 @@ def _create_pages(hub: Hub, prefix: str) -> FastAPI:
 
     install_failures(app, answer)
     app.include_router(health_router, prefix=prefix)
+    app.include_router(metrics_router, prefix=prefix)
     app.include_router(pages_router, prefix=prefix)
     app.include_router(outside_router, prefix=hub.settings.base_url.rstrip("/"))
     return app

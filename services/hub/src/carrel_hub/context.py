@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from carrel_hub.db.engine import Database
+from carrel_hub.metrics.measures import Measures
 from carrel_hub.settings import HubSettings
 from carrel_hub.spawns.agents import AgentClients
 from carrel_hub.spawns.standing import WaitingLine
@@ -101,3 +102,7 @@ class Hub:
     wakeups: Wakeups = field(default_factory=Wakeups)
     agents: AgentClients = field(default_factory=AgentClients)
     line: WaitingLine = field(default_factory=WaitingLine)
+    measures: Measures = field(default_factory=Measures)
+
+    def __post_init__(self) -> None:
+        self.database.on_events(self.measures.happened)

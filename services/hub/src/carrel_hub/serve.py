@@ -1,6 +1,7 @@
 """A running hub: two listeners, the background tasks, and their orderly end."""
 
 import gc
+import time
 
 import structlog
 
@@ -11,6 +12,7 @@ from carrel_hub.background import start_background
 from carrel_hub.context import Hub
 from carrel_hub.db.engine import Database
 from carrel_hub.db.expected import check_schema
+from carrel_hub.metrics.measures import Measures
 from carrel_hub.settings import HubSettings
 from carrel_hub.spawns.agents import AgentClients
 from carrel_shared.addresses import bind_address, parse_address
@@ -33,11 +35,13 @@ async def serve_hub(settings: HubSettings) -> None:
         SigningKeyError: The cookie key cannot be used.
         EmptyKeyError: No caller has a key.
     """
+    began = time.monotonic()
     signer_for(settings.state_dir)
     database = Database(settings.effective_database_url)
     tasks = TaskOwner()
     agents = AgentClients(settings.agents)
-    hub = Hub(settings, database, SystemClock(), tasks, agents=agents)
+    measures = Measures(settings.metrics_prefix)
+    hub = Hub(settings, database, SystemClock(), tasks, agents=agents, measures=measures)
     try:
         await check_schema(database)
         listeners = [
@@ -53,6 +57,7 @@ async def serve_hub(settings: HubSettings) -> None:
             # What was loaded stays: the collector need not look at it again.
             gc.collect()
             gc.freeze()
+            measures.started(time.monotonic() - began)
             log.info("hub_started", version=__version__, listen=settings.listen)
 
         await serve(

@@ -151,6 +151,15 @@ class HubSettings(ServiceSettings):
         gt=0,
         description="After this long without a report, an agent's servers are `unknown`.",
     )
+    authenticate_prometheus: bool = Field(
+        default=True,
+        description="Give `/hub/metrics` only to those with the scope `read:metrics`.",
+    )
+    metrics_prefix: str = Field(
+        default="jupyterhub",
+        pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$",
+        description="What the names of JupyterHub's metrics begin with.",
+    )
     history_days: int = Field(
         default=90,
         ge=1,

@@ -6,7 +6,7 @@ writes is never stale; readers have a pool that cannot write. Nothing that waits
 stream, another service) holds a transaction.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 ROUTES_CHANGED = "routes_changed"
 """Set in `session.info` by a transaction that appends to the route log."""
+
+TOLD = "told"
+"""Kind and data of each event of a transaction, in `session.info`."""
+
+Told = Sequence[tuple[str, Mapping[str, Any]]]
 
 
 class Database:
@@ -38,6 +43,7 @@ class Database:
 
             self._writer, self._reader = postgres_engines(make_url(url), hurried=hurried)
         self._on_route_change: list[Callable[[], None]] = []
+        self._on_events: list[Callable[[Told], None]] = []
 
     @property
     def is_sqlite(self) -> bool:
@@ -58,6 +64,9 @@ class Database:
             if session.info.pop(ROUTES_CHANGED, False):
                 for call in self._on_route_change:
                     call()
+            if told := session.info.pop(TOLD, ()):
+                for hear in self._on_events:
+                    hear(told)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -68,6 +77,10 @@ class Database:
     def on_route_change(self, call: Callable[[], None]) -> None:
         """Have `call` called after each commit of this process that changed the route log."""
         self._on_route_change.append(call)
+
+    def on_events(self, call: Callable[[Told], None]) -> None:
+        """Have `call` told of the events of each transaction of this process, once committed."""
+        self._on_events.append(call)
 
     async def close(self) -> None:
         await self._reader.dispose()

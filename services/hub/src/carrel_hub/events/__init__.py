@@ -6,6 +6,7 @@ from typing import Any
 import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from carrel_hub.db.engine import TOLD
 from carrel_hub.db.models import Event
 
 HUB_ACTOR = "hub"
@@ -69,4 +70,5 @@ def record(
         request_id=structlog.contextvars.get_contextvars().get("request_id"),
     )
     session.add(event)
+    session.info.setdefault(TOLD, []).append((kind, event.data))
     return event

@@ -45,6 +45,7 @@ async def find_room(session: AsyncSession, hub: Hub) -> int | None:
         return None
     if most is not None and waiting >= most:
         wait = 30 + secrets.randbelow(31)
+        hub.measures.refused_start("throttled")
         raise TooManyRequestsError(
             f"{limit} servers are being started, which is as many as may be at once, and"
             f" {waiting} more wait for their turn; try again in {wait} seconds",

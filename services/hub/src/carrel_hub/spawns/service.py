@@ -267,6 +267,7 @@ async def _check_load(session: AsyncSession, hub: Hub) -> None:
     if most := hub.settings.active_server_limit:
         active = select(func.count()).select_from(Server).where(col(Server.state).not_in([*ENDED]))
         if (await session.exec(active)).one() >= most:
+            hub.measures.refused_start("too-many-users")
             raise TooManyRequestsError(
                 f"{most} servers are active, which is as many as may be; try again when one ended"
             )

@@ -92,7 +92,7 @@ async def begin_stop(
         failure: Why it must end, when that is a failure; it then ends as `failed`.
     """
     row.target, row.state = Target.STOPPED, State.STOPPING
-    row.stop_reason = reason
+    row.stop_reason, row.stopping_since = reason, at
     if failure is not None:
         row.failure = failure.model_dump(mode="json")
     row.progress_message = "Stopping"
@@ -146,18 +146,31 @@ async def finish(
             cause="unknown", summary="The server ended and nobody saw why.", at=at
         )
         row.failure, summary = exit_.model_dump(mode="json"), exit_.summary
+    data: dict[str, object] = {}
+    if exit_ is not None:
+        data = {"cause": exit_.cause, "code": exit_.code, "signal": exit_.signal}
+    elif row.failure is not None and row.state == State.FAILED:
+        data = {"cause": row.failure.get("cause")}
+    if (seconds := _seconds(row, at)) is not None:
+        data["seconds"] = seconds
     row.target = Target.STOPPED
+    row.stopping_since = None
     row.address = row.peer_uid = row.started_at = row.ready_at = None
     row.secret, row.progress, row.progress_message = "", 0, ""
     row.attempts, row.next_attempt_at = 0, None
     session.add(row)
-    data: dict[str, object] = {}
-    if exit_ is not None:
-        data = {"cause": exit_.cause, "code": exit_.code, "signal": exit_.signal}
     tell(session, row, f"server.{row.state}", at=at, actor=actor, message=summary, data=data)
     await end_own_token(session, row)
     if row.remove_when_stopped:
         await remove_record(session, row, at=at, actor=actor)
+
+
+def _seconds(row: Server, at: datetime) -> float | None:
+    """Return how long a start took that came to nothing, or a stop; None for any other end."""
+    since = row.stopping_since
+    if row.state == State.FAILED:
+        since = row.admitted_at if row.ready_at is None else None
+    return None if since is None else round(max((at - since).total_seconds(), 0), 3)
 
 
 async def remove_record(session: AsyncSession, row: Server, *, at: datetime, actor: str) -> None:

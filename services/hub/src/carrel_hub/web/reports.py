@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.links import PATH as LINK_PATH
 from carrel_hub.auth.subjects import page_subject
 from carrel_hub.errors import ForbiddenError, InvalidRequestError
@@ -34,6 +35,7 @@ async def csp_report(request: Request) -> Response:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InvalidRequestError("This is no report of a browser.") from None
     log.warning("page_rule_broken", user=subject.name, **found)
+    hub_of(request).measures.rule_broken()
     return Response(status_code=200)
 
 

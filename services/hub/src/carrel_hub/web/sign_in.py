@@ -71,6 +71,7 @@ async def login(request: Request) -> Response:
             return redirect(onward, status=303)
         return await _form(request, status=403, message=STALE_FORM)
     username = fields.get("username", "").strip()
+    began = hub.clock.monotonic()
     outcome = await sign_in(
         hub,
         hub_signer(hub),
@@ -78,6 +79,7 @@ async def login(request: Request) -> Response:
         password=fields.get("password", ""),
         address=client_address(request),
     )
+    hub.measures.signed_in(hub.clock.monotonic() - began, success=outcome.user is not None)
     if outcome.user is None or outcome.session is None:
         return await _form(
             request,
@@ -125,9 +127,11 @@ async def logout(request: Request) -> Response:
     hub = hub_of(request)
     subject = await page_subject(request)
     if request.method == "GET" and subject.user is not None and subject.session is not None:
+        began = hub.clock.monotonic()
         async with hub.database.write() as db:
             await end_session(db, subject.session, subject.user, at=hub.clock.now())
         await hub.wakeups.notify()
+        hub.measures.signed_out(hub.clock.monotonic() - began)
     response = redirect(f"{hub.settings.hub_prefix}login")
     cookie_jar(request).clear(response)
     return response

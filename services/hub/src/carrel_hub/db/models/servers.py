@@ -33,6 +33,7 @@ class Server(SQLModel, table=True):
         stop_reason: Who stopped it and why, in plain words.
         request_id: The request that asked for the current target; the calls it leads to carry it.
         admitted_at: When the start was let in; None while it waits for its turn.
+        stopping_since: When it was asked to end.
         attempts: Tries of the current step, for back-off; `next_attempt_at` is when to try again.
     """
 
@@ -67,6 +68,7 @@ class Server(SQLModel, table=True):
     created: datetime = Field(sa_type=UtcDateTime)
     requested_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     admitted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    stopping_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     ready_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     last_activity: datetime | None = Field(default=None, sa_type=UtcDateTime)

@@ -1,0 +1,1 @@
+"""What Prometheus is told: durations this process measured, and counts read from the database."""
