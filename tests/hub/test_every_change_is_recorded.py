@@ -198,6 +198,13 @@ async def _remove_server(stage: Stage) -> httpx.Response:
     return await stage.call("DELETE", f"/users/{user}/servers/lab", {"remove": True})
 
 
+@changes(f"PUT {_SERVER}/limits", f"PUT {_SERVER}s/{{server_name}}/limits")
+async def _change_limits(stage: Stage) -> httpx.Response:
+    name = await stage.new("users")
+    await stage.world.ready(name)
+    return await stage.call("PUT", f"/users/{name}/server/limits", {"processes": 50})
+
+
 @changes("DELETE /hub/api/users/{name}/tokens/{token_id}")
 async def _revoke_token(stage: Stage) -> httpx.Response:
     user = await stage.new("users")

@@ -2,12 +2,13 @@
 
 A start that finds no room is a row that waits: `queued`, without `admitted_at`. Rows are let in in
 the order in which they came, by whichever hub first sees room. No time limit runs while one waits.
+Writers follow one another, so what is counted in a transaction stays true until its end.
 """
 
 import secrets
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, text
+from sqlalchemy import ColumnElement, and_
 from sqlmodel import col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -17,9 +18,6 @@ from carrel_hub.errors import TooManyRequestsError
 from carrel_hub.spawns.standing import ARRIVAL, waits
 from carrel_hub.spawns.states import State
 from carrel_hub.spawns.transitions import enter_start, tell
-
-_LOCK = 0x6361_7272_656C
-"""The advisory lock under which starts are let in, where several hubs share a database."""
 
 
 def under_way() -> ColumnElement[bool]:
@@ -39,7 +37,6 @@ async def find_room(session: AsyncSession, hub: Hub) -> int | None:
     limit, most = hub.settings.concurrent_spawn_limit, hub.settings.spawn_queue_limit
     if not limit:
         return None
-    await _one_at_a_time(session)
     waiting = await _count(session, waits())
     if not waiting and await _count(session, under_way()) < limit:
         return None
@@ -81,7 +78,6 @@ async def let_in(hub: Hub) -> tuple[list[str], int]:
             return [], 0
     limit = hub.settings.concurrent_spawn_limit
     async with hub.database.write() as session:
-        await _one_at_a_time(session)
         room = limit - await _count(session, under_way()) if limit else None
         waiting = await _count(session, waits())
         if room is not None and room <= 0:
@@ -95,9 +91,3 @@ async def let_in(hub: Hub) -> tuple[list[str], int]:
 
 async def _count(session: AsyncSession, which: ColumnElement[bool]) -> int:
     return (await session.exec(select(func.count()).select_from(Server).where(which))).one()
-
-
-async def _one_at_a_time(session: AsyncSession) -> None:
-    """Have nobody else let starts in until this transaction ends. SQLite has one writer anyway."""
-    if session.get_bind().dialect.name == "postgresql":
-        await session.exec(text("SELECT pg_advisory_xact_lock(:lock)").bindparams(lock=_LOCK))  # type: ignore[call-overload]
