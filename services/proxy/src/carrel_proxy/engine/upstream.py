@@ -279,8 +279,10 @@ class Pool:
         _, protocol = await loop.create_connection(
             lambda: UpstreamConnection(self), target.host, target.port, ssl=tls
         )
-        if (under := connected_socket(protocol.transport)) is not None:
-            probe_silent_peers(under, self._vanished_seconds)
+        if not target.is_loopback:  # of this machine's own processes the kernel knows when they end
+            under = connected_socket(protocol.transport)
+            if under is not None:
+                probe_silent_peers(under, self._vanished_seconds)
         return protocol
 
     async def _connect_unix(self, target: UnixAddress) -> socket.socket:
