@@ -52,7 +52,7 @@ async def open_database(directory: Path, *, tables: bool = True) -> AsyncIterato
     """
     server = postgres
     if server is None:
-        url = f"sqlite+aiosqlite:///{directory / 'hub.sqlite'}"
+        url = f"sqlite:///{directory / 'hub.sqlite'}"
         if tables:
             await _make_tables(url)
         yield url

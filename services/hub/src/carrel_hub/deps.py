@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from carrel_hub.context import Hub
 
 
-def get_hub(request: Request) -> Hub:
+async def get_hub(request: Request) -> Hub:
     """Return the hub that serves this request."""
     return cast(Hub, request.app.state.hub)
 

@@ -213,7 +213,7 @@ class HubSettings(ServiceSettings):
     def effective_database_url(self) -> str:
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite+aiosqlite:///{self.state_dir / 'hub.sqlite'}"
+        return f"sqlite:///{self.state_dir / 'hub.sqlite'}"
 
     @property
     def effective_drain_seconds(self) -> float:

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import event
-from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
+
+from carrel_hub.db.sqlite import sqlite_engine
 
 ROUTES_CHANGED = "routes_changed"
 """Set in `session.info` by a transaction that appends to the route log."""
@@ -29,19 +29,20 @@ class Database:
     """Where transactions come from.
 
     Args:
-        url: An SQLAlchemy URL with an async driver: `sqlite+aiosqlite` or `postgresql+asyncpg`.
+        url: An SQLAlchemy URL: `sqlite` or `postgresql+asyncpg`.
         hurried: Give up on what takes longer than any request should. Not for migrations.
     """
 
     def __init__(self, url: str, *, hurried: bool = True) -> None:
-        self._sqlite = make_url(url).get_backend_name() == "sqlite"
+        parsed = make_url(url)
+        self._sqlite = parsed.get_backend_name() == "sqlite"
         if self._sqlite:
-            self._writer = _sqlite_engine(url, size=1, writable=True)
-            self._reader = _sqlite_engine(url, size=4, writable=False)
+            self._writer = sqlite_engine(parsed, size=1, writable=True)
+            self._reader = sqlite_engine(parsed, size=4, writable=False)
         else:
             from carrel_hub.db.postgres import postgres_engines
 
-            self._writer, self._reader = postgres_engines(make_url(url), hurried=hurried)
+            self._writer, self._reader = postgres_engines(parsed, hurried=hurried)
         self._on_route_change: list[Callable[[], None]] = []
         self._on_events: list[Callable[[Told], None]] = []
 
@@ -85,29 +86,3 @@ class Database:
     async def close(self) -> None:
         await self._reader.dispose()
         await self._writer.dispose()
-
-
-def _sqlite_engine(url: str, *, size: int, writable: bool) -> AsyncEngine:
-    engine = create_async_engine(
-        url, poolclass=AsyncAdaptedQueuePool, pool_size=size, max_overflow=0, pool_timeout=30
-    )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: Any, _record: Any) -> None:
-        # The driver must not begin transactions by itself: `begin` below does.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in (
-            "busy_timeout=5000",
-            "foreign_keys=ON",
-            "journal_mode=WAL" if writable else "query_only=ON",
-            "synchronous=FULL",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writable else "BEGIN")
-
-    return engine

@@ -1,0 +1,147 @@
+"""SQLite without a thread for each statement: see decision 16.
+
+A statement that an index answers takes microseconds; handing it to a thread and waiting for it
+takes many times that. So statements run where they are asked for, on the event loop's own thread.
+What can wait for the disk or for another process does not: a commit, which syncs, and a `BEGIN
+IMMEDIATE` that finds the database locked, are given to a thread.
+"""
+
+import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.util import await_only
+
+LOCKED_SECONDS = 5
+"""How long a writer waits for a writer of another process, such as a backup."""
+
+
+class InlineDialect(SQLiteDialect_pysqlite):
+    """The standard library's `sqlite3`, to be used by an asynchronous engine."""
+
+    driver = "inline"
+    is_async = True
+    supports_statement_cache = True
+
+    @classmethod
+    def get_pool_class(cls, url: URL) -> type[AsyncAdaptedQueuePool]:
+        return AsyncAdaptedQueuePool
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        dbapi_connection.driver_connection.begin()
+
+    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        cursor.execute(statement, parameters)
+        await_only(_at_once())  # the engine takes a statement that awaits nothing for a mistake
+
+
+async def _at_once() -> None: ...
+
+
+registry.register("sqlite.inline", __name__, InlineDialect.__name__)
+
+
+class InlineCursor(sqlite3.Cursor):
+    """A cursor as the asynchronous engine expects it."""
+
+    async def _async_soft_close(self) -> None:
+        """Nothing was fetched ahead, and what is left can be fetched at any time."""
+
+
+class InlineConnection(sqlite3.Connection):
+    """A connection for the loop's own thread. The driver never begins transactions by itself."""
+
+    def begin(self) -> None:
+        self.execute("BEGIN")
+
+    def cursor(self, factory: Any = InlineCursor) -> Any:
+        return super().cursor(factory)
+
+
+class WriterConnection(InlineConnection):
+    """A connection that leaves the loop's thread for what may take long."""
+
+    _thread: ThreadPoolExecutor | None = None
+
+    def begin(self) -> None:
+        """Begin to write, at once if nobody else does.
+
+        Raises:
+            sqlite3.OperationalError: Another process went on writing for `LOCKED_SECONDS`.
+        """
+        try:
+            self.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            await_only(self._aside(self._begin_patiently))
+
+    def commit(self) -> None:
+        if self.in_transaction:
+            await_only(self._aside(self._commit))
+
+    def _commit(self) -> None:
+        super().commit()
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+        super().close()
+
+    def _begin_patiently(self) -> None:
+        self.execute(f"PRAGMA busy_timeout={LOCKED_SECONDS * 1000}")
+        try:
+            self.execute("BEGIN IMMEDIATE")
+        finally:
+            self.execute("PRAGMA busy_timeout=0")
+
+    async def _aside(self, work: Any) -> None:
+        """Run `work` in the connection's thread. Who is cancelled meanwhile waits for its end."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "sqlite-writer")
+        done = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            await asyncio.shield(done)
+        except asyncio.CancelledError:
+            await asyncio.wait([done])
+            raise
+
+
+def sqlite_engine(url: URL, *, size: int, writable: bool) -> AsyncEngine:
+    """Return an engine of connections that either only read or all write.
+
+    Args:
+        url: Any SQLAlchemy URL of an SQLite file, whatever driver it names.
+        size: The most connections at a time; who needs one more waits.
+    """
+    engine = create_async_engine(
+        url.set(drivername="sqlite+inline"),
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=30,
+        connect_args={
+            "factory": WriterConnection if writable else InlineConnection,
+            "check_same_thread": False,
+            "isolation_level": None,
+            "timeout": 0,
+        },
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        for pragma in (
+            "foreign_keys=ON",
+            "journal_mode=WAL" if writable else "query_only=ON",
+            "synchronous=FULL",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
