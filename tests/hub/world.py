@@ -57,6 +57,7 @@ class World:
     def change_settings(self, **changes: Any) -> None:
         """Have the hub go by other settings from now on."""
         changed = self.hub.settings.model_copy(update=changes)
+        changed.__dict__.pop("role_book", None)  # it was made of the roles there were
         object.__setattr__(self.hub, "settings", changed)
 
     async def report(self) -> AgentReportReply:

@@ -13,8 +13,8 @@ from carrel_hub.auth.settings import AuthSettings
 from carrel_hub.db.address import with_driver
 from carrel_hub.groups.settings import GroupSettings
 from carrel_hub.places import Places
-from carrel_hub.rbac.roles import RoleBook
-from carrel_hub.rbac.settings import RoleSettings
+from carrel_hub.rbac.roles import DEFAULT_SCOPES, USER, Role, RoleBook
+from carrel_hub.rbac.settings import CustomScopeName, CustomScopeSettings, RoleSettings
 from carrel_hub.services.settings import ServiceSettings as ServiceEntry
 from carrel_hub.spawns.profiles import JUPYTERHUB, ProfileSettings
 from carrel_shared.fields import AddressText, BasePath, LogLevel, PeerName, ServiceKey
@@ -78,6 +78,16 @@ class HubSettings(ServiceSettings):
     auth: AuthSettings = Field(default=AuthSettings(), description="Who may sign in, and how.")
     roles: list[RoleSettings] = Field(
         default=[], description="Roles, and who has them: `[[hub.roles]]`."
+    )
+    extra_user_scopes: list[str] = Field(
+        default=[],
+        description="What everybody may do beside what is their own, such as `shares!user`: added"
+        " to the role `user` unless `roles` says what that one holds.",
+    )
+    custom_scopes: dict[CustomScopeName, CustomScopeSettings] = Field(
+        default={},
+        description="Scopes for the installation's own services, by name:"
+        ' `[hub.custom_scopes."custom:NAME"]`.',
     )
     groups: dict[str, GroupSettings] = Field(
         default={},
@@ -224,7 +234,26 @@ class HubSettings(ServiceSettings):
     @cached_property
     def role_book(self) -> RoleBook:
         """Every role, those that are always there included."""
-        return RoleBook(role.as_role() for role in self.roles)
+        roles = [role.as_role() for role in self.roles]
+        if all(role.name != USER for role in roles):
+            roles.append(Role(USER, (*DEFAULT_SCOPES[USER], *self.extra_user_scopes)))
+        custom = {name: scope.as_scope() for name, scope in self.custom_scopes.items()}
+        return RoleBook(roles, custom)
+
+    @model_validator(mode="after")
+    def _scopes_exist(self) -> Self:
+        book, places = self.role_book, [("extra_user_scopes", self.extra_user_scopes)]
+        places += [(f"role {role.name!r}", role.scopes) for role in self.roles]
+        places += [(f"custom scope {n!r}", one.subscopes) for n, one in self.custom_scopes.items()]
+        places += [
+            (f"service {entry.name!r}", entry.oauth_client_allowed_scopes)
+            for entry in self.services
+        ]
+        for place, scopes in places:
+            for text in scopes:
+                if not book.knows(text):
+                    raise ValueError(f"{place}: there is no scope {text!r}")
+        return self
 
     @model_validator(mode="after")
     def _named_things_exist(self) -> Self:

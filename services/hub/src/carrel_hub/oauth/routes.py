@@ -31,6 +31,7 @@ from carrel_hub.oauth.requests import (
 )
 from carrel_hub.oauth.scopes import always_granted, asked_for, grantable
 from carrel_hub.rbac import expand, is_within
+from carrel_hub.rbac.words import in_words
 from carrel_hub.web.headers import page_headers
 from carrel_hub.web.page_route import (
     READING,
@@ -109,7 +110,7 @@ def _ask(request: Request, subject: Subject, client: Client, scopes: list[str]) 
         title=f"Open {client.title}?",
         what=client.title,
         owner=client.owner,
-        scopes=scopes,
+        scopes=[(text, in_words(text, settings.role_book.custom)) for text in scopes],
         always=always_granted(client, subject.name),
         action=request_uri(request),
         headers=page_headers(settings.hub_prefix, " ".join(filter(None, allowed))),

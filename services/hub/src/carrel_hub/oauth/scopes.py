@@ -10,7 +10,6 @@ from carrel_hub.rbac import (
     RoleBook,
     expand,
     identify_scopes,
-    is_scope,
     is_within,
     resolve,
 )
@@ -37,10 +36,10 @@ def asked_for(
     for text in (requested or "").split():
         if text == "identify":
             continue
-        if text in book and not is_scope(text):
+        if book.knows(text):
+            wanted += book.full([text])
+        elif text in book:
             wanted += book.scopes(text)
-        elif is_scope(text):
-            wanted.append(text)
         else:
             return Problem("invalid_scope", "there is no such scope")
     concrete = _concrete(client, user, wanted)

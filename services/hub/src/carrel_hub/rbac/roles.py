@@ -5,10 +5,11 @@ them. Four are always there: `user`, which everybody has; `admin`, for those who
 `server`, for the token of a server; `token`, for tokens that ask for nothing in particular.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from carrel_hub.rbac.scopes import ADMIN_SCOPES, Scope
+from carrel_hub.rbac.custom import CustomScope, is_custom_name, with_subscopes
+from carrel_hub.rbac.scopes import ADMIN_SCOPES, Scope, is_scope
 
 USER, ADMIN, SERVER, TOKEN = "user", "admin", "server", "token"
 
@@ -38,11 +39,15 @@ class RoleBook:
     Args:
         roles: Those of the settings; one that has the name of a role that is always there takes
             its place.
+        custom: The custom scopes that are defined, by name.
     """
 
-    def __init__(self, roles: Iterable[Role] = ()) -> None:
+    def __init__(
+        self, roles: Iterable[Role] = (), custom: Mapping[str, CustomScope] | None = None
+    ) -> None:
+        self.custom = custom or {}
         found = {name: Role(name, scopes) for name, scopes in DEFAULT_SCOPES.items()}
-        found |= {role.name: role for role in roles}
+        found |= {role.name: replace(role, scopes=tuple(self.full(role.scopes))) for role in roles}
         self._roles = found
         self._given = [role for name, role in found.items() if name not in DEFAULT_SCOPES]
         self.names_groups = any(role.groups for role in self._given)
@@ -51,8 +56,17 @@ class RoleBook:
     def __contains__(self, name: object) -> bool:
         return name in self._roles
 
+    def knows(self, text: str) -> bool:
+        """Whether there is such a scope here, custom ones included."""
+        name = text.partition("!")[0]
+        return is_scope(text) and (name in self.custom or not is_custom_name(name))
+
+    def full(self, scopes: Iterable[str]) -> list[str]:
+        """Return scopes with what custom ones among them include."""
+        return with_subscopes(scopes, self.custom)
+
     def scopes(self, name: str) -> tuple[str, ...]:
-        """Return what a role holds, as it is written."""
+        """Return what a role holds."""
         return self._roles[name].scopes
 
     def of_user(self, name: str, *, admin: bool) -> list[str]:

@@ -7,6 +7,8 @@ A scope as text is a name, or a name with one filter: `servers!user=alice`,
 from collections.abc import Iterable
 from enum import StrEnum
 
+from carrel_hub.rbac.custom import is_custom_name
+
 
 class Scope(StrEnum):
     """One kind of permission."""
@@ -62,7 +64,7 @@ class Scope(StrEnum):
     READ_GROUPS_SHARES = "read:groups:shares"
 
 
-_INCLUDES: dict[Scope, tuple[Scope, ...]] = {
+_INCLUDES: dict[str, tuple[Scope, ...]] = {
     Scope.ADMIN_USERS: (
         Scope.ADMIN_AUTH_STATE,
         Scope.USERS,
@@ -153,9 +155,12 @@ _NAMES = frozenset(str(scope) for scope in Scope)
 
 
 def is_scope(text: str) -> bool:
-    """Whether this is a scope of ours, with a filter that has a meaning or with none."""
+    """Whether this is a scope, with a filter that has a meaning or with none.
+
+    A custom one need not be defined: that is what `RoleBook.knows` tells.
+    """
     name, bang, target = text.partition("!")
-    if name not in _NAMES:
+    if name not in _NAMES and not is_custom_name(name):
         return False
     if not bang:
         return True
@@ -170,7 +175,8 @@ def expand(scopes: Iterable[str]) -> frozenset[str]:
     """Return `scopes` with everything they include, each with the filter it was held with.
 
     A filter on a server leaves out what is said of users: `read:servers!server=x/` does not say
-    who x is. What is no scope of ours is dropped, never widened.
+    who x is. What is no scope is dropped, never widened. What custom ones include was added where
+    they came in (`RoleBook.full`).
     """
     found: set[str] = set()
     todo = list(scopes)
@@ -180,7 +186,7 @@ def expand(scopes: Iterable[str]) -> frozenset[str]:
         if text in found or not is_scope(text):
             continue
         found.add(text)
-        for included in _INCLUDES.get(Scope(name), ()):
+        for included in _INCLUDES.get(name, ()):
             if target.startswith("server=") and included.startswith("read:user"):
                 continue
             todo.append(f"{included}{bang}{target}")

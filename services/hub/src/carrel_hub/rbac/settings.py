@@ -1,8 +1,11 @@
-"""A role in the settings: `[[hub.roles]]`."""
+"""Roles and custom scopes in the settings: `[[hub.roles]]`, `[hub.custom_scopes]`."""
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from carrel_hub.groups.settings import UserName
+from carrel_hub.rbac.custom import CustomScope, is_custom_name
 from carrel_hub.rbac.roles import ADMIN, Role
 from carrel_hub.rbac.scopes import is_scope
 
@@ -46,3 +49,32 @@ class RoleSettings(BaseModel):
             groups=frozenset(self.groups),
             services=frozenset(self.services),
         )
+
+
+def _custom_name(name: str) -> str:
+    if not is_custom_name(name):
+        raise ValueError(
+            f"{name!r} cannot be the name of a scope: it is custom: and lower-case letters, digits"
+            " and _ - : *"
+        )
+    return name
+
+
+CustomScopeName = Annotated[str, AfterValidator(_custom_name)]
+
+
+class CustomScopeSettings(BaseModel):
+    """A scope that means something to the installation's own services."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    description: str = Field(
+        min_length=1, description="What it allows, as people are asked for it."
+    )
+    subscopes: list[CustomScopeName] = Field(
+        default=[], description="Other custom scopes that it includes."
+    )
+
+    def as_scope(self) -> CustomScope:
+        """Return it for the book of roles."""
+        return CustomScope(self.description, tuple(self.subscopes))

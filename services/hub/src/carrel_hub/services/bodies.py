@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from carrel_hub.errors import InvalidRequestError
+from carrel_hub.rbac import RoleBook
 from carrel_hub.services.fields import check_client, check_name, check_secret, check_url
 
 
@@ -37,8 +38,11 @@ _KEYS: dict[str, tuple[type, str]] = {
 _OF_MANAGED = ("command", "cwd", "environment", "user")
 
 
-def wanted_service(name: str, body: Any) -> WantedService:
+def wanted_service(name: str, body: Any, book: RoleBook) -> WantedService:
     """Return what the body of a creation asks for.
+
+    Args:
+        book: What scopes there are.
 
     Raises:
         InvalidRequestError: It is no object, or something in it cannot be.
@@ -58,25 +62,26 @@ def wanted_service(name: str, body: Any) -> WantedService:
         if value is not None and not isinstance(value, wanted):
             raise InvalidRequestError(f"{key} must be {words}")
     try:
-        return _checked(name, {key: value for key, value in body.items() if value is not None})
+        given = {key: value for key, value in body.items() if value is not None}
+        return _checked(name, given, book)
     except ValueError as error:
         raise InvalidRequestError(str(error)) from error
 
 
-def _checked(name: str, body: dict[str, Any]) -> WantedService:
+def _checked(name: str, body: dict[str, Any], book: RoleBook) -> WantedService:
     url, token, scopes = (
         body.get(key) for key in ("url", "api_token", "oauth_client_allowed_scopes")
     )
     scopes = scopes or []
     if not all(isinstance(text, str) for text in scopes):
         raise ValueError("oauth_client_allowed_scopes must be a list of text")
+    if unknown := [text for text in scopes if not book.knows(text)]:
+        raise ValueError(f"there is no scope {min(unknown)!r}")
     client_id = body.get("oauth_client_id")
     if client_id is not None and not (client_id.startswith("service-") and client_id.isascii()):
         raise ValueError("oauth_client_id must begin with service-")
     url = check_url(url) if url else None
-    check_client(
-        url=url, client_id=client_id, redirect_uri=body.get("oauth_redirect_uri"), scopes=scopes
-    )
+    check_client(url=url, client_id=client_id, redirect_uri=body.get("oauth_redirect_uri"))
     return WantedService(
         name=check_name(name),
         admin=body.get("admin", False),
@@ -86,6 +91,6 @@ def _checked(name: str, body: dict[str, Any]) -> WantedService:
         api_token=check_secret(token) if token is not None else None,
         client_id=client_id,
         redirect_uri=body.get("oauth_redirect_uri"),
-        allowed_scopes=list(scopes),
+        allowed_scopes=book.full(scopes),
         no_confirm=body.get("oauth_no_confirm", False),
     )

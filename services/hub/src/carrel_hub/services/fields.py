@@ -1,13 +1,11 @@
 """What a service's fields may hold, the same in the settings and over the REST API. Pure."""
 
 import re
-from collections.abc import Sequence
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, StringConstraints
 
-from carrel_hub.rbac.scopes import is_scope
 from carrel_shared.addresses import TcpAddress, check_upstream_host, parse_address
 
 SECRET_LENGTHS = range(8, 65)
@@ -78,12 +76,11 @@ def check_client(
     url: str | None,
     client_id: str | None,
     redirect_uri: str | None,
-    scopes: Sequence[str],
 ) -> None:
     """Refuse an OAuth client that is not complete.
 
     Raises:
-        ValueError: It has no address for answers, or asks for what does not exist.
+        ValueError: It has no address for answers, or none that can be one.
     """
     if client_id is not None and url is None and redirect_uri is None:
         raise ValueError("a client without a url needs oauth_redirect_uri")
@@ -98,9 +95,6 @@ def check_client(
             or "\\" in redirect_uri
         ):
             raise ValueError("oauth_redirect_uri must be an http(s) address, or a path here")
-    for text in scopes:
-        if not is_scope(text):
-            raise ValueError(f"there is no scope {text!r}")
 
 
 ServiceName = Annotated[str, AfterValidator(check_name)]

@@ -57,7 +57,7 @@ async def post_service(
 ) -> JSONResponse:
     """Make a service that runs elsewhere."""
     authorise(subject, Scope.ADMIN_SERVICES, ServiceResource(name))
-    wanted = wanted_service(name, json_body(await request.body()))
+    wanted = wanted_service(name, json_body(await request.body()), hub.settings.role_book)
     async with hub.database.write() as session:
         if await find_service(session, name) is not None:
             raise ConflictError(f"Service {name} already exists")

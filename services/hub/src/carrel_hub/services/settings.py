@@ -49,6 +49,5 @@ class ServiceSettings(BaseModel):
             url=self.url,
             client_id=self.oauth_client_id,
             redirect_uri=self.oauth_redirect_uri,
-            scopes=self.oauth_client_allowed_scopes,
         )
         return self

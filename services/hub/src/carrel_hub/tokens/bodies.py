@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from carrel_hub.errors import InvalidRequestError
-from carrel_hub.rbac import RoleBook, is_scope
+from carrel_hub.rbac import RoleBook
 
 MAX_SECONDS = 100 * 366 * 86400
 """Nothing that is made now is good for longer than a century."""
@@ -65,9 +65,9 @@ def _scopes(body: dict[str, Any], book: RoleBook) -> list[str] | None:
     for text in scopes:
         if text == "all":
             raise InvalidRequestError("There is no scope 'all'; use 'inherit'")
-        if text != "identify" and not is_scope(text):
+        if text != "identify" and not book.knows(text):
             raise InvalidRequestError(f"There is no scope {text[:100]!r}")
-    return [text for text in dict.fromkeys(scopes) if text != "identify"]
+    return book.full(text for text in scopes if text != "identify")
 
 
 def _texts(body: dict[str, Any], key: str) -> list[str] | None:
