@@ -15,6 +15,7 @@ from carrel_hub.auth.sessions import end_session
 from carrel_hub.auth.tokens import issue_token, revoke_token
 from carrel_hub.db.models import BrowserSession, Group, Token, User
 from carrel_hub.groups.store import add_members, create_groups, remove_members
+from carrel_hub.rbac import RoleBook
 from carrel_hub.users.changes import set_admin
 from carrel_proxy.core.websocket import accept_for
 
@@ -198,7 +199,7 @@ async def test_a_group_that_is_left_ends_what_it_allowed(joined: Joined) -> None
         held = await hold(stack, joined, f"Authorization: token {token.secret}")
         async with joined.hub.database.write() as db:
             found = await db.get_one(Group, group.id)
-            await remove_members(db, found, [alice], at=at, actor="user:x")
+            await remove_members(db, found, [alice], RoleBook(), at=at, actor="user:x")
         for client in held:
             await client.rest()
         async with joined.hub.database.write() as db:

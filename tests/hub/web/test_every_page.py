@@ -8,7 +8,7 @@ import pytest
 from hub.web.site import Browser, Site, open_site
 
 from carrel_hub.errors import UnavailableError
-from carrel_hub.web import home
+from carrel_hub.web import server_cards
 from carrel_hub.web.render import HERE, STATIC
 
 CANARY = "\"'><img src=x onerror=alert(1)>"
@@ -181,7 +181,7 @@ async def test_what_breaks_becomes_a_page_without_its_cause(
     def fail(*_args: object, **_values: object) -> None:
         raise UnavailableError("The database is away. Try again.")
 
-    monkeypatch.setattr(home, "view", fail)
+    monkeypatch.setattr(server_cards, "view", fail)
     reply = await browser.get("/hub/home")
     assert reply.status_code == 503
     assert "The database is away" in reply.text

@@ -8,6 +8,8 @@ from carrel_hub.events.rest import router as events_router
 from carrel_hub.groups.rest import router as groups_router
 from carrel_hub.metrics.rest import router as metrics_router
 from carrel_hub.services.rest import router as services_router
+from carrel_hub.shares.received import router as shared_router
+from carrel_hub.shares.rest import router as shares_router
 from carrel_hub.tokens.rest import router as tokens_router
 from carrel_hub.users.inspect import router as inspect_router
 from carrel_hub.users.manage import router as people_router
@@ -47,6 +49,8 @@ for router in (
     tokens_router,
     groups_router,
     services_router,
+    shares_router,
+    shared_router,
     operate_router,
     events_router,
     metrics_router,

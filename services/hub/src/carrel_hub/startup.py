@@ -21,6 +21,7 @@ from carrel_hub.db.models import Group, Service, User, UserGroup
 from carrel_hub.errors import ConflictError
 from carrel_hub.events import HUB_ACTOR
 from carrel_hub.groups.store import add_members, create_groups, find_group, remove_members
+from carrel_hub.rbac import RoleBook
 from carrel_hub.routing.changes import revoke
 from carrel_hub.services.bodies import WantedService
 from carrel_hub.services.settings import ServiceSettings
@@ -128,11 +129,11 @@ async def _make_services(session: AsyncSession, hub: Hub) -> None:
                 f"services: {entry.name!r} was made over the API already; delete it there, or give"
                 " the one in the settings another name"
             )
-        wanted = _wanted(entry)
+        wanted = _wanted(entry, hub.settings.role_book)
         await put_service(session, hub, wanted, actor=HUB_ACTOR, from_settings=True)
 
 
-def _wanted(entry: ServiceSettings) -> WantedService:
+def _wanted(entry: ServiceSettings, book: RoleBook) -> WantedService:
     return WantedService(
         name=entry.name,
         admin=entry.admin,
@@ -142,7 +143,7 @@ def _wanted(entry: ServiceSettings) -> WantedService:
         api_token=entry.api_token.get_secret_value() if entry.api_token else None,
         client_id=entry.oauth_client_id,
         redirect_uri=entry.oauth_redirect_uri,
-        allowed_scopes=list(entry.oauth_client_allowed_scopes),
+        allowed_scopes=book.full(entry.oauth_client_allowed_scopes),
         no_confirm=entry.oauth_no_confirm,
     )
 
@@ -162,7 +163,8 @@ async def _take_from_the_blocked(session: AsyncSession, hub: Hub) -> None:
             )
         ).all()
         for group in groups:
-            await remove_members(session, group, [user], at=hub.clock.now(), actor=HUB_ACTOR)
+            book, at = hub.settings.role_book, hub.clock.now()
+            await remove_members(session, group, [user], book, at=at, actor=HUB_ACTOR)
         for row in await active_servers(session, user):
             reason = f"{name} is blocked in the hub's settings"
             await request_stop(session, hub, row, actor=HUB_ACTOR, reason=reason)

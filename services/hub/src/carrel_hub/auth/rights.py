@@ -1,4 +1,4 @@
-"""What somebody may do at this moment: roles and group members, read in one transaction."""
+"""What somebody may do at this moment: roles, shares, group members, read in one transaction."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import Service, Token, User
 from carrel_hub.groups.membership import groups_of, members_for
 from carrel_hub.rbac import Members, owner_scopes, service_scopes, token_scopes
+from carrel_hub.shares.store import shared_scopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ async def owner_rights(
         if book.names_groups and owner.id is not None:
             groups = (await groups_of(db, [owner.id])).get(owner.id, [])
         granted = book.granted_to_user(owner.name, groups)
+        granted += await shared_scopes(db, owner)
         scopes = owner_scopes(owner.name, admin=owner.admin, granted=granted)
     return Rights(scopes, await members_for(db, [*scopes, *also]))
 

@@ -13,7 +13,7 @@ from carrel_hub.auth.cookies import CookieJar, session_id, single_cookie
 from carrel_hub.auth.digest import MAX_SECRET_LENGTH, digest, new_secret
 from carrel_hub.auth.signing import Signer
 from carrel_hub.context import Hub
-from carrel_hub.db.models import BrowserSession, OAuthCode, SignInLink, Token, User
+from carrel_hub.db.models import BrowserSession, OAuthCode, ShareCode, SignInLink, Token, User
 from carrel_hub.events import record, user_actor
 from carrel_hub.routing.changes import revoke
 from carrel_shared.wire.routes import Revocation
@@ -136,5 +136,5 @@ async def end_session(db: AsyncSession, row: BrowserSession, user: User, *, at: 
 async def purge_expired(db: AsyncSession, *, now: datetime) -> None:
     """Drop what nobody can use any more, so that tables do not grow for ever."""
     long_ago = now - timedelta(days=1)
-    for table in (BrowserSession, OAuthCode, SignInLink, Token):
+    for table in (BrowserSession, OAuthCode, ShareCode, SignInLink, Token):
         await db.exec(delete(table).where(col(table.expires_at) < long_ago))

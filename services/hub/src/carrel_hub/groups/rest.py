@@ -32,6 +32,7 @@ from carrel_hub.groups.store import (
     remove_members,
 )
 from carrel_hub.rbac import GroupResource, Scope, authorise, authorise_any, extent
+from carrel_hub.shares.store import scopes_of_group
 from carrel_hub.users.access import refuse_over_admins, refuse_to_raise
 from carrel_hub.users.bodies import json_body
 from carrel_hub.users.paging import page_reply, read_page
@@ -88,7 +89,8 @@ async def remove_group(name: str, hub: HubDep, subject: SubjectDep) -> Response:
     authorise(subject, Scope.DELETE_GROUPS, GroupResource(name))
     async with hub.database.write() as session:
         group = await _group(session, name)
-        await delete_group(session, group, at=hub.clock.now(), actor=subject.actor)
+        book, at = hub.settings.role_book, hub.clock.now()
+        await delete_group(session, group, book, at=at, actor=subject.actor)
     return Response(status_code=204)
 
 
@@ -131,13 +133,15 @@ async def _change_members(
         users = await find_users(session, members, hub.settings.auth)
         actor, at = subject.actor, hub.clock.now()
         if joining:
+            granted = hub.settings.role_book.granted_by_group(name)
+            granted += await scopes_of_group(session, group)
             for user in users:  # who has rights over the group's members gets them over the new one
                 refuse_over_admins(subject, user, "put into a group")
-                granted = hub.settings.role_book.granted_by_group(name)
                 refuse_to_raise(subject, granted, user.name)
             await add_members(session, group, users, at=at, actor=actor)
         else:
-            await remove_members(session, group, users, at=at, actor=actor)
+            book = hub.settings.role_book
+            await remove_members(session, group, users, book, at=at, actor=actor)
         return JSONResponse(await _model(session, hub, group, subject))
 
 

@@ -12,9 +12,11 @@ from carrel_hub.auth.settings import AuthSettings
 from carrel_hub.db.models import Group, User, UserGroup
 from carrel_hub.errors import ConflictError, InvalidRequestError
 from carrel_hub.events import HUB_ACTOR, record, user_actor
-from carrel_hub.rbac import Extent
-from carrel_hub.routing.changes import decide_anew
+from carrel_hub.rbac import Extent, RoleBook
+from carrel_hub.routing.changes import decide_anew, revoke
+from carrel_hub.shares.store import servers_shared_with
 from carrel_hub.users.paging import Page
+from carrel_shared.wire.routes import Revocation
 
 
 def group_subject(name: str) -> str:
@@ -101,7 +103,13 @@ async def join_group(session: AsyncSession, user: User, name: str, *, at: dateti
 
 
 async def remove_members(
-    session: AsyncSession, group: Group, users: Sequence[User], *, at: datetime, actor: str
+    session: AsyncSession,
+    group: Group,
+    users: Sequence[User],
+    book: RoleBook,
+    *,
+    at: datetime,
+    actor: str,
 ) -> None:
     """Take users out of a group; who is not in it stays out."""
     await session.exec(
@@ -112,17 +120,40 @@ async def remove_members(
     )
     names = [user.name for user in users]
     record(session, "group.left", actor, group_subject(group.name), at=at, data={"users": names})
-    await decide_anew(session, [user.id for user in users])
+    await _decide_anew(session, group, users, book, await servers_shared_with(session, group))
 
 
-async def delete_group(session: AsyncSession, group: Group, *, at: datetime, actor: str) -> None:
-    """Delete a group. Its users stay."""
-    members = select(UserGroup.user_id).where(UserGroup.group_id == group.id)
-    owners = (await session.exec(members)).all()
+async def delete_group(
+    session: AsyncSession, group: Group, book: RoleBook, *, at: datetime, actor: str
+) -> None:
+    """Delete a group, and what was shared with it. Its users stay."""
+    members = select(User).join(UserGroup, col(UserGroup.user_id) == col(User.id))
+    users = (await session.exec(members.where(UserGroup.group_id == group.id))).all()
+    shared = await servers_shared_with(session, group)
     await session.exec(delete(Group).where(col(Group.id) == group.id))
     record(session, "group.deleted", actor, group_subject(group.name), at=at)
     session.expunge(group)
-    await decide_anew(session, owners)
+    await _decide_anew(session, group, users, book, shared)
+
+
+async def _decide_anew(
+    session: AsyncSession,
+    group: Group,
+    users: Sequence[User],
+    book: RoleBook,
+    shared: Sequence[str],
+) -> None:
+    """Have every proxy ask again about whatever these users may do, or others with what is theirs.
+
+    Args:
+        shared: The ids of the servers that the group was given.
+    """
+    await decide_anew(session, [user.id for user in users])
+    for server_id in shared:
+        await revoke(session, Revocation(server_id=server_id))
+    if book.granted_by_group(group.name):
+        for user in users:
+            await revoke(session, Revocation(user=user.name, ask_first=True))
 
 
 async def member_names(session: AsyncSession, groups: Sequence[Group]) -> dict[int, list[str]]:

@@ -36,7 +36,8 @@ def refuse_to_raise(actor: Actor, granted: Iterable[str], name: str) -> None:
     """Refuse to let anybody give, by a name or a group, rights that they do not have.
 
     Args:
-        granted: What the roles hold that the name or the group has in the settings.
+        granted: What the roles hold that the name or the group has in the settings, and what is
+            shared with the group.
         name: Who would get it.
 
     Raises:
@@ -44,5 +45,6 @@ def refuse_to_raise(actor: Actor, granted: Iterable[str], name: str) -> None:
     """
     if not is_within(expand(resolve(granted, name)), actor.scopes, actor.members):
         raise ForbiddenError(
-            f"That would give {name} rights you do not have, by a role in the hub's settings"
+            f"That would give {name} rights you do not have, by a role in the hub's settings or by"
+            " what is shared with a group"
         )

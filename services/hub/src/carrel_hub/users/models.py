@@ -118,9 +118,9 @@ def server_model(user: User, row: Server, actor: Actor, settings: HubSettings) -
         "ready": ready,
         "stopped": not (ready or waits),
         "url": url,
-        "full_url": _absolute(settings, url),
+        "full_url": absolute(settings, url),
         "progress_url": progress_url,
-        "full_progress_url": _absolute(settings, progress_url),
+        "full_progress_url": absolute(settings, progress_url),
         "user_options": row.user_options,
     }
     if may(actor, Scope.ADMIN_SERVER_STATE, Resource(user.name, row.name)):
@@ -139,7 +139,8 @@ def pending(row: Server) -> str | None:
     return _PENDING.get(State(row.state))
 
 
-def _absolute(settings: HubSettings, path: str) -> str | None:
+def absolute(settings: HubSettings, path: str) -> str | None:
+    """Return the address of a path of this installation; None when that is not known."""
     if settings.public_url is None:
         return None
     if not path.startswith("/"):  # it is a whole address already

@@ -12,8 +12,8 @@ from carrel_hub.rbac import Resource, Scope, authorise, extent, is_administrator
 from carrel_hub.spawns.service import shares_accounts
 from carrel_hub.users.listing import Listed, list_users
 from carrel_hub.users.paging import read_page
-from carrel_hub.web.home import Card, card
 from carrel_hub.web.page_route import READING, PageRoute, navigation_only, show, signed_in
+from carrel_hub.web.server_cards import Card, card
 from carrel_hub.web.servers import Place
 
 router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])

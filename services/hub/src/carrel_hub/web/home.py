@@ -1,7 +1,5 @@
 """The home page: one's own server with its buttons, and for administrators everybody's."""
 
-from dataclasses import dataclass
-
 from fastapi import APIRouter, Depends
 from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -28,28 +26,14 @@ from carrel_hub.web.page_route import (
     signed_in,
     to_sign_in,
 )
-from carrel_hub.web.server_view import ServerView, view
+from carrel_hub.web.server_cards import Card, card
 from carrel_hub.web.servers import Place, find_place
+from carrel_hub.web.shared_servers import shared_cards
 
 router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
 MOST_PEOPLE = 200
 REFRESH_SECONDS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """One server on the page."""
-
-    owner: str
-    name: str
-    possible: bool
-    view: ServerView
-    open_url: str
-    start_url: str
-    stop_url: str
-    why_url: str
-    history_url: str
 
 
 @router.api_route("/", methods=READING)
@@ -75,10 +59,12 @@ async def home(request: Request) -> Response:
         own = card(hub, Place(user, "", row, shared or bool(user.account)))
         named = await _named(db, hub, user, shared=shared)
         services = await _services(db, hub, subject)
+        given = await shared_cards(db, hub, subject, user)
         if may(subject, Scope.LIST_USERS) and may(subject, Scope.SERVERS):
             total, people = await _people(db, hub, user, shared=shared)
             unseen = await _not_seen_yet(db, hub)
-    changing = any(card.view.changing for card in (own, *named, *people))
+    shown = (own, *named, *people, *(one.shown for one in given))
+    changing = any(one.view.changing for one in shown)
     return show(
         request,
         subject,
@@ -86,6 +72,7 @@ async def home(request: Request) -> Response:
         refresh=REFRESH_SECONDS if changing else None,
         own=own,
         named=named,
+        given=given,
         services=services,
         looks_after=may(subject, Scope.ADMIN_UI),
         may_name=hub.settings.allow_named_servers and own.possible,
@@ -183,18 +170,3 @@ async def _not_seen_yet(db: AsyncSession, hub: Hub) -> list[str]:
     seen = select(User.name).where(col(User.name).in_(names), col(User.last_activity).is_not(None))
     known = set((await db.exec(seen)).all())
     return [name for name in names if name not in known]
-
-
-def card(hub: Hub, place: Place) -> Card:
-    """Return what a page shows of a server."""
-    return Card(
-        owner=place.owner.name,
-        name=place.row.display_name or place.name if place.row else place.name,
-        possible=place.possible,
-        view=view(place.row, now=hub.clock.now()),
-        open_url=place.url(hub),
-        start_url=place.page(hub, "spawn"),
-        stop_url=place.page(hub, "stop"),
-        why_url=place.page(hub, "spawn-pending"),
-        history_url=place.page(hub, "history") if place.row else "",
-    )

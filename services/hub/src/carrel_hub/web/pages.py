@@ -7,6 +7,7 @@ path without its last slash, after everything else, since it takes whatever is l
 from fastapi import APIRouter
 
 from carrel_hub.web import (
+    accept_share,
     admin,
     assets,
     history,
@@ -20,7 +21,18 @@ from carrel_hub.web import (
 )
 
 router = APIRouter(include_in_schema=False)
-for part in (assets, home, history, admin, sign_in, spawn, tokens, stopped_servers, reports):
+for part in (
+    assets,
+    home,
+    history,
+    admin,
+    sign_in,
+    spawn,
+    tokens,
+    accept_share,
+    stopped_servers,
+    reports,
+):
     router.include_router(part.router)
 
 outside_router = APIRouter(include_in_schema=False)

@@ -8,6 +8,7 @@ from carrel_hub.db.models.routing import ProxyStatus, RouteChange, RouteCounter
 from carrel_hub.db.models.servers import Server
 from carrel_hub.db.models.services import Service
 from carrel_hub.db.models.sessions import BrowserSession, LoginAttempt, SignInLink
+from carrel_hub.db.models.shares import Share, ShareCode
 from carrel_hub.db.models.tokens import Token
 from carrel_hub.db.models.users import User
 
@@ -23,6 +24,8 @@ __all__ = [
     "RouteCounter",
     "Server",
     "Service",
+    "Share",
+    "ShareCode",
     "SignInLink",
     "Token",
     "User",

@@ -1,0 +1,54 @@
+"""What the endpoints about shares have in common: the server that is asked for, and lists."""
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.responses import JSONResponse
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from carrel_hub.auth.subjects import Subject, current_subject
+from carrel_hub.context import Hub
+from carrel_hub.db.models import Server
+from carrel_hub.errors import ForbiddenError, NotFoundError
+from carrel_hub.rbac import Resource, expand, is_within
+from carrel_hub.shares.scopes import DEFAULT, pinned, shared_names
+from carrel_hub.spawns.service import find_server
+from carrel_hub.users.accounts import find_user
+from carrel_hub.users.paging import Page, page_reply
+
+SubjectDep = Annotated[Subject, Depends(current_subject)]
+
+
+async def asked_server(session: AsyncSession, owner: str, name: str) -> Server:
+    """Return a server that must be there.
+
+    Raises:
+        NotFoundError: It is not.
+    """
+    user = await find_user(session, owner)
+    server = None if user is None else await find_server(session, user, name)
+    if server is None:
+        raise NotFoundError(f"No such server: {owner}/{name}")
+    return server
+
+
+def grantable_names(
+    hub: Hub, subject: Subject, server: Resource, scopes: list[str] | None
+) -> list[str]:
+    """Return the names of the scopes that a subject wants to share of a server, and may.
+
+    Raises:
+        InvalidRequestError: They cannot be shared.
+        ForbiddenError: The subject does not have one of them.
+    """
+    names = shared_names(DEFAULT if scopes is None else scopes, server, hub.settings.role_book)
+    for text in pinned(names, server):
+        if not is_within(expand([text]), subject.scopes, subject.members):
+            raise ForbiddenError(f"You cannot share {text}, which you do not have yourself")
+    return names
+
+
+def list_reply(request: Request, page: Page, models: list[Any], total: int) -> JSONResponse:
+    """Return a list, which says where it stands whatever the caller accepts."""
+    return JSONResponse(page_reply(request, replace(page, described=True), models, total))
