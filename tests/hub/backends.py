@@ -19,6 +19,7 @@ PACKAGES_ON_BOTH = (
     "internal",
     "oauth",
     "routing",
+    "shares",
     "spawns",
     "tokens",
     "users",
