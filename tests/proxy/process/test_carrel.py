@@ -204,6 +204,38 @@ async def test_a_worker_that_dies_comes_back_with_the_settings_of_the_last_reloa
             assert (await client.ask("/", "Connection: close")).status == 200
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_proxy_stays_out_of_service_whoever_of_it_dies(
+    short_dir: Path, workers: int
+) -> None:
+    """A health check must not send people back to a proxy because one of its workers was killed."""
+
+    async def healthy() -> bool:
+        async with connect(program.port) as client:
+            answer = await client.ask("/_carrel/health", "Connection: close")
+            return answer.status == 200
+
+    async with carrel(short_dir, workers=workers) as program:
+        assert await healthy()
+        assert (await program.call("POST", "/control/v1/drain"))[0] == 200
+        for killed in range(1, workers + 1):
+            gone = program.workers()[0]
+            os.kill(gone, signal.SIGKILL)
+            await until("its end", lambda gone=gone: not is_alive(gone))
+            await program.said("worker_back", killed)
+            for _ in range(3 * workers):
+                assert not await healthy()
+        await program.reload()
+        await until("the old workers' end", lambda: len(program.workers()) == workers)
+        for _ in range(3 * workers):
+            assert not await healthy()
+        assert (await program.call("DELETE", "/control/v1/drain"))[0] == 200
+        os.kill(program.workers()[0], signal.SIGKILL)
+        await program.said("worker_back", workers + 1)
+        for _ in range(3 * workers):
+            assert await healthy()
+
+
 async def shown_certificate(port: int, host: str) -> bytes | None:
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE

@@ -9,7 +9,7 @@ import structlog
 from carrel_proxy.control.api import create_control_app
 from carrel_proxy.control.metrics import MetricsPage, page
 from carrel_proxy.control.saved import SavedFiles, SavedTable
-from carrel_proxy.control.shared import Shared
+from carrel_proxy.control.shared import DRAINING, Shared
 from carrel_proxy.control.table import Table
 from carrel_proxy.engine.access_log import AccessLog, open_access_log
 from carrel_proxy.engine.deadlines import Deadlines
@@ -72,8 +72,9 @@ class PushedProxy:
 
     # --- as one of several workers: `carrel_proxy.process.worker.Service` ---
 
-    def restore(self, _kept: Mapping[str, str] = NOTHING) -> None:
+    def restore(self, kept: Mapping[str, str] = NOTHING) -> None:
         """Take up what was saved, and save from now on."""
+        self.edge.send_away(draining=DRAINING in kept)
         self.saved_table.restore()
         self._restored = True
 

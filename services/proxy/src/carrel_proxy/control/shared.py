@@ -17,6 +17,9 @@ from carrel_shared.wire.counters import ProxyTotals, RouteActivity
 from carrel_shared.wire.draining import DrainStatus
 from carrel_shared.wire.routes import Revoke, RouteChanges, RouteTable, TableStatus
 
+DRAINING = "draining"
+"""What the parent keeps under this name is there while the proxy is out of service."""
+
 _ACTIVITY = TypeAdapter(dict[str, float])
 _OPEN = ("connections_open", "requests_open", "sockets_open", "upstream_open", "verdicts_kept")
 _GONE_PROCESS = ("resident_bytes", "virtual_bytes", "open_descriptors")
@@ -121,8 +124,7 @@ class Shared:
         successor knows more than is known here, verdicts count again once the hub says them again.
         """
         whole = _Snapshot.model_validate_json(snapshot)
-        if whole.draining:
-            self._edge.send_away(draining=True)
+        self._edge.send_away(draining=whole.draining)
         known = self._table.status
         if (known.epoch, known.number) != (whole.table.epoch, whole.table.number):
             with large_heap_grows():
@@ -148,11 +150,14 @@ class Shared:
     async def drain(self, *, draining: bool) -> DrainStatus:
         """Have all workers send people away, or take them in again.
 
+        Who joins later learns it from the leader; a leader that follows no other, from the parent.
+
         Raises:
-            CrewError: If one goes on as before.
+            CrewError: If one goes on as before, or the parent does not keep it.
         """
         self._edge.send_away(draining=draining)
         await self._crew.tell("drain", b"1" if draining else b"")
+        await self._crew.keep(DRAINING, "1" if draining else None)
         return await self.left()
 
     async def left(self) -> DrainStatus:
