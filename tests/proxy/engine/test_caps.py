@@ -6,18 +6,21 @@ import json
 import os
 import resource
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from proxy.certificates import make_certificate
 from proxy.engine.test_tunnel import echo, open_tunnel
 from proxy.hub import FakeHub
 from proxy.running import Running, open_proxy, plain_route
 from proxy.wire import Client, Upstream, connect, eventually, open_upstream, read_request
 
 from carrel_proxy.engine.caps import Caps, counted_as
+from carrel_proxy.tls import public_context
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
@@ -74,6 +77,38 @@ async def test_one_address_has_so_many_and_no_more(
             await eventually(lambda: running.proxy.edge.connections == 3 - 1)
             async with running.client() as client:
                 await open_tunnel(client)
+
+
+async def test_who_shakes_hands_is_counted_too(
+    short_dir: Path, hub: FakeHub, upstream: Upstream
+) -> None:
+    """D12: connections that never begin to speak TLS must not take up all there are."""
+    tls = public_context([make_certificate(short_dir, "hub", "hub.test")])
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    settings: dict[str, Any] = {"max_connections_per_address": 2, "handshake_seconds": 600}
+    async with open_proxy(short_dir, hub, tls=tls, **settings) as running:
+        running.route(plain_route(upstream.target))
+        edge = running.proxy.edge
+        async with running.client() as one, running.client() as other:
+            await eventually(lambda: len(edge.arriving) == 2)
+            async with running.client() as third:
+                assert await third.rest() == b""
+            async with connect(running.port, local="127.0.0.2") as elsewhere:
+                await elsewhere.writer.start_tls(trust)
+                assert (await elsewhere.ask("/")).status == 200
+            await other.close()
+            await eventually(lambda: len(edge.arriving) == 1)
+            async with running.client() as third:
+                await third.writer.start_tls(trust)
+                assert (await third.ask("/")).status == 200
+                assert (len(edge.arriving), edge.connections) == (1, 1)
+            await one.close()
+        await eventually(lambda: not edge.arriving and not edge.connections)
+        async with running.client() as one, running.client() as other:
+            await one.writer.start_tls(trust)
+            await other.writer.start_tls(trust)
+            assert (await one.ask("/")).status == (await other.ask("/")).status == 200
 
 
 async def test_proxies_before_this_one_bring_many_peoples_connections(

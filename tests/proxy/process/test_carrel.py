@@ -7,6 +7,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ async def test_a_proxy_stays_out_of_service_whoever_of_it_dies(
         for killed in range(1, workers + 1):
             gone = program.workers()[0]
             os.kill(gone, signal.SIGKILL)
-            await until("its end", lambda gone=gone: not is_alive(gone))
+            await until("its end", partial(lambda pid: not is_alive(pid), gone))
             await program.said("worker_back", killed)
             for _ in range(3 * workers):
                 assert not await healthy()

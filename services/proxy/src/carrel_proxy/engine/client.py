@@ -102,7 +102,9 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.peer, self.trusted, self.counted_as = self.edge.peer_of(self.transport)
+        self.peer, self.trusted, self.counted_as = self.edge.peer_of(
+            self.transport.get_extra_info("peername")
+        )
         self.https = self.transport.get_extra_info("sslcontext") is not None
         self.deadline = self.edge.deadlines.now + self.edge.limits.head_seconds
         reason = self.edge.connected(self)

@@ -7,7 +7,6 @@ import itertools
 import secrets
 import socket
 import ssl
-import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,6 +24,7 @@ from carrel_proxy.engine.deadlines import NEVER, TICK_SECONDS, Deadlines
 from carrel_proxy.engine.exchange import Exchange
 from carrel_proxy.engine.half_closed import HalfClosed
 from carrel_proxy.engine.keepalive import probe_silent_peers
+from carrel_proxy.engine.tls_listener import TlsListener
 from carrel_proxy.engine.tunnel import Tunnel
 from carrel_proxy.settings import ProxySettings
 from carrel_shared.tasks import TaskOwner
@@ -34,7 +34,6 @@ log = structlog.get_logger(__name__)
 TIMED_A_TICK = 100
 LOG_SECONDS = 10.0
 _BACKLOG = 2048
-_LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,8 @@ class Edge:
         default_host: What an HTTP/1.0 request without `Host` is taken to mean.
         half_closed: Clients that send no more and may still wait.
         draining: No connection carries another request.
-        arriving: Clients that shake hands; they are let in even when the end has begun.
+        arriving: Clients that shake hands, and what each is counted as; they are let in even when
+            the end has begun.
         time: The loop's own clock, seconds: read once a turn of the loop, so cheap to ask.
         access_log: Where requests are noted when they end; None if nowhere.
         timings: How many requests are still to be timed before the next tick. On a busy proxy that
@@ -139,7 +139,7 @@ class Edge:
         self._logged = float("-inf")
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(5).encode("ascii")
-        self.arriving: weakref.WeakSet[ClientConnection] = weakref.WeakSet()
+        self.arriving: dict[ClientConnection, bytes] = {}
         self._changed = asyncio.Event()
         self._no_tunnels = asyncio.Event()
 
@@ -149,28 +149,22 @@ class Edge:
         self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
     ) -> None:
         """Accept connections."""
-        loop = asyncio.get_running_loop()
-        client = self._plain_client if tls is None else self._tls_client
         for listening in sockets:
-            handshake = self.limits.handshake_seconds if tls is not None else None
-            probe_silent_peers(listening, self.limits.vanished_seconds)
-            if listening.family == socket.AF_UNIX:
-                server = await loop.create_unix_server(
-                    client,
-                    sock=listening,
-                    backlog=_BACKLOG,
-                    ssl=tls,
-                    ssl_handshake_timeout=handshake,
-                )
+            if tls is not None:
+                self.listens(TlsListener(self, listening, lambda: tls))
             else:
-                server = await loop.create_server(
-                    client,
-                    sock=listening,
-                    backlog=_BACKLOG,
-                    ssl=tls,
-                    ssl_handshake_timeout=handshake,
-                )
-            self._servers.append(server)
+                self.listens(await self._listen_plain(listening))
+
+    async def _listen_plain(self, listening: socket.socket) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        probe_silent_peers(listening, self.limits.vanished_seconds)
+        if listening.family == socket.AF_UNIX:
+            return await loop.create_unix_server(
+                lambda: ClientConnection(self), sock=listening, backlog=_BACKLOG
+            )
+        return await loop.create_server(
+            lambda: ClientConnection(self), sock=listening, backlog=_BACKLOG
+        )
 
     def listens(self, listener: Closes) -> None:
         """Close a listener when the end begins."""
@@ -214,9 +208,7 @@ class Edge:
             async with asyncio.timeout(seconds):
                 while not over():
                     self._changed.clear()
-                    with contextlib.suppress(TimeoutError):  # a handshake that fails is not told
-                        async with asyncio.timeout(_LOOK_SECONDS):
-                            await self._changed.wait()
+                    await self._changed.wait()
         except TimeoutError:
             return False
         return True
@@ -248,21 +240,31 @@ class Edge:
 
     # --- connections ---
 
-    def _plain_client(self) -> ClientConnection:
-        return ClientConnection(self)
+    def arrives(self, client: ClientConnection, name: object) -> str | None:
+        """Count a client that begins to shake hands; the reason if there is no room for it.
 
-    def _tls_client(self) -> ClientConnection:
-        """A client that is shaking hands, and connected after that."""
-        client = ClientConnection(self)
-        self.arriving.add(client)
-        return client
+        Args:
+            name: The name of the socket's peer.
+        """
+        client.peer, _, counted = self.peer_of(name)
+        self.arriving[client] = counted
+        return self._caps.enter(counted)
 
-    def peer_of(self, transport: asyncio.Transport) -> tuple[bytes, bool, bytes]:
+    def has_arrived(self, client: ClientConnection) -> None:
+        """Count it as one that shakes hands no more, however that ended."""
+        counted = self.arriving.pop(client, None)
+        if counted is not None:
+            self._caps.leave(counted)
+            self._note_end()
+
+    def peer_of(self, name: object) -> tuple[bytes, bool, bytes]:
         """Return a client's address, whether it is a proxy we believe, and what it is counted as.
 
         Proxies and peers on unix sockets bring many people's connections.
+
+        Args:
+            name: The name of the socket's peer.
         """
-        name = transport.get_extra_info("peername")
         if not isinstance(name, tuple):
             # A unix socket's peer is on this machine; a TCP peer that is gone has no address.
             address = b"0.0.0.0" if name is None else b"127.0.0.1"
@@ -281,7 +283,7 @@ class Edge:
         """Take note of a client; the reason if there is no room for it."""
         self._clients.add(client)
         if self.arriving:
-            self.arriving.discard(client)
+            self.has_arrived(client)
         self.deadlines.add(client)
         self.counters.connections += 1
         return self._caps.enter(client.counted_as)
