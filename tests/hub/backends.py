@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from sqlalchemy import text
 from sqlmodel import SQLModel
 
 import carrel_hub.db.models  # noqa: F401 - fills the metadata
 from carrel_hub.db.engine import Database
+from carrel_hub.db.expected import REVISIONS
 from support.postgres import TEMPLATE, Postgres
 
 PACKAGES_ON_BOTH = (
@@ -89,5 +91,8 @@ async def _make_tables(url: str) -> None:
     try:
         async with database.engine.begin() as connection:
             await connection.run_sync(SQLModel.metadata.create_all)
+            await connection.execute(text("CREATE TABLE alembic_version (version_num text)"))
+            insert = text("INSERT INTO alembic_version VALUES (:newest)")
+            await connection.execute(insert, {"newest": REVISIONS[-1]})
     finally:
         await database.close()

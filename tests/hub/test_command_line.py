@@ -8,6 +8,7 @@ import pytest
 from hub.processes import Installation, installation
 
 from carrel_hub.cli import main
+from carrel_hub.singleton import AnotherHubError, refuse_network
 
 
 def test_generate_config_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,11 +75,58 @@ async def test_a_second_hub_is_refused_by_name_and_the_first_goes_on() -> None:
         status, _, error = await made.run("--config", str(made.config), "token", "nobody")
         assert (status, "there is no user 'nobody'" in error) == (1, True)
 
-        for name in ("hub.sqlite", "cookie.key", "hub.lock"):
+        for name in ("hub.sqlite", "cookie.key", "hub.sqlite.lock"):
             mode = (made.directory / "state" / name).stat().st_mode
             assert stat.S_IMODE(mode) == 0o600, name
         for name in ("hub.sock", "internal.sock"):
             assert stat.S_IMODE((made.directory / name).stat().st_mode) == 0o660, name
+
+
+async def test_a_running_hub_is_backed_up_and_a_stopped_one_restored() -> None:
+    async with installation() as made:
+        config, file = str(made.config), str(made.directory / "backup")
+        await made.start_hub()
+        await made.make_user()
+        status, _, error = await made.run("--config", config, "db", "backup", file)
+        assert (status, "it holds keys" in error.lower()) == (0, True)
+        status, _, error = await made.run("--config", config, "db", "restore", file, "--replace")
+        assert (status, "another hub" in error) == (1, True)
+        await made.stop_hub()
+        status, _, error = await made.run("--config", config, "db", "restore", file)
+        assert (status, "1 users already" in error) == (1, True)
+        status, _, error = await made.run("--config", config, "db", "restore", file, "--replace")
+        assert (status, "start the hub now" in error) == (0, True)
+        await made.start_hub()
+        async with made.public() as client:  # the token was made before the backup
+            assert (await client.get("/hub/api/user")).json()["name"] == "alice"
+
+
+async def test_the_same_database_from_another_state_directory_is_refused_too() -> None:
+    async with installation() as made:
+        await made.start_hub()
+        other = {
+            "CARREL_HUB__STATE_DIR": str(made.directory / "other"),
+            "CARREL_HUB__DATABASE_URL": f"sqlite:///{made.directory}/state/hub.sqlite",
+        }
+        status, _, error = await made.run("--config", str(made.config), "serve", **other)
+        assert (status, "another hub" in error) == (1, True)
+
+
+MOUNTS = """\
+22 1 254:1 / / rw - ext4 /dev/vda1 rw
+30 22 0:25 / /home rw shared:1 - nfs4 server:/home rw,vers=4.2
+31 30 254:2 / /home/local\\040disk rw - xfs /dev/vdb rw
+"""
+
+
+def test_a_database_on_a_network_file_system_is_refused(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS, encoding="utf-8")
+    for fine in ("/var/lib/carrel", "/homes", "/home/local disk/carrel"):
+        refuse_network(Path(fine), mounts)
+    with pytest.raises(AnotherHubError, match=r"/home/alice.*nfs4"):
+        refuse_network(Path("/home/alice/state"), mounts)
+    refuse_network(tmp_path)
 
 
 async def test_databases_of_other_versions_and_damaged_ones_are_refused() -> None:

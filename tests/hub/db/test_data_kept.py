@@ -1,21 +1,17 @@
 """Databases of earlier revisions keep what is in them."""
 
-import datetime as dt
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from hub.backends import empty_database
-from sqlalchemy import MetaData, Table
-from sqlalchemy.engine import Connection
+from hub.db.rows import TIME, everything, fill, row_of, tables
 from sqlmodel import select
 
 from carrel_hub.db.engine import Database
 from carrel_hub.db.expected import REVISIONS
 from carrel_hub.db.migrate import upgrade
 from carrel_hub.db.models import OAuthCode, Server, Token, User
-
-TIME = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
 ROWS_OF_0002: dict[str, dict[str, Any]] = {
     "users": {
@@ -45,39 +41,6 @@ ROWS_OF_0002: dict[str, dict[str, Any]] = {
 async def database() -> AsyncIterator[Database]:
     async with empty_database() as made:
         yield made
-
-
-def fill(connection: Connection, rows: dict[str, dict[str, Any]]) -> None:
-    for table in tables(connection):
-        if table.name in rows:
-            connection.execute(table.insert(), rows[table.name])
-
-
-def tables(connection: Connection) -> list[Table]:
-    found = MetaData()
-    found.reflect(connection)
-    return [table for table in found.sorted_tables if table.name != "alembic_version"]
-
-
-def row_of(table: Table) -> dict[str, Any]:
-    """A row that may be in any table: every number 1, every text the same, what refers refers."""
-    kinds: dict[type, Any] = {
-        str: "x", int: 1, float: 1.0, bool: True, dt.datetime: TIME,
-        dict: {"n": 1}, object: {"n": 1},
-    }  # fmt: skip
-    return {column.name: kinds[column.type.python_type] for column in table.columns}
-
-
-def everything(connection: Connection) -> dict[str, dict[str, Any]]:
-    """The one row of each table, times as one reads them on either kind of database."""
-    return {
-        table.name: {
-            name: value.replace(tzinfo=None) if isinstance(value, dt.datetime) else value
-            for name, value in connection.execute(table.select()).one()._mapping.items()
-        }
-        for table in tables(connection)
-        if connection.execute(table.select()).first() is not None
-    }
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "serve":
                 return _serve(arguments.config)
             case "db":
-                return _upgrade(arguments.config)
+                from carrel_hub.cli_database import run_database_command
+
+                return run_database_command(arguments)
             case "token":
                 return _token(arguments.config, arguments.name, arguments.note)
             case _:
@@ -52,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from carrel_hub.cli_database import add_database_commands
+
     parser = argparse.ArgumentParser(prog="carrel-hub", description="Carrel's hub.")
     parser.add_argument("--config", type=Path, metavar="FILE", help="carrel.toml")
     parser.add_argument("--version", action="version", version=f"carrel-hub {__version__}")
@@ -60,9 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="run the hub")
-    database = commands.add_parser("db", help="look after the database")
-    actions = database.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("upgrade", help="bring the database to this version's schema")
+    add_database_commands(commands)
     token = commands.add_parser("token", help="make an API token for a user and print it")
     token.add_argument("name", metavar="NAME", help="the user, who must have signed in before")
     token.add_argument("--note", default="Made at the command line", help="what it is for")
@@ -81,7 +83,12 @@ def _generate_config() -> int:
 # Alembic is never loaded by a hub that serves.
 
 
-def _load(config: Path | None) -> "HubSettings":
+def load_hub_settings(config: Path | None) -> "HubSettings":
+    """Return the settings, with the state directory they name.
+
+    Raises:
+        CommandError: They cannot be used.
+    """
     from carrel_hub.settings import HubSettings
     from carrel_shared.settings import SettingsError, load_settings, process_environment
 
@@ -103,39 +110,8 @@ def _load(config: Path | None) -> "HubSettings":
     return settings
 
 
-def _upgrade(config: Path | None) -> int:
-    settings = _load(config)
-
-    async def work() -> None:
-        from carrel_hub.db.engine import Database
-        from carrel_hub.db.expected import REVISIONS, schema_revision
-
-        database = Database(settings.effective_database_url)
-        try:
-            found = await schema_revision(database)
-            if found == REVISIONS[-1]:
-                return  # a hub may be running on it
-            if found is not None and found not in REVISIONS:
-                raise CommandError(
-                    f"the database has schema {found}, which is newer than this Carrel knows;"
-                    " nothing was changed",
-                    status=EXIT_CONFIG,
-                )
-            with ExitStack() as stack:
-                _lock_sqlite(stack, settings)
-                from carrel_hub.db.migrate import upgrade
-
-                await upgrade(database)
-            print(f"the database now has schema {REVISIONS[-1]}", file=sys.stderr)
-        finally:
-            await database.close()
-
-    asyncio.run(_in_plain_words(work()))
-    return EXIT_OK
-
-
 def _token(config: Path | None, name: str, note: str) -> int:
-    settings = _load(config)
+    settings = load_hub_settings(config)
 
     async def work() -> None:
         from carrel_hub.auth.names import InvalidNameError, normalise_name
@@ -163,12 +139,12 @@ def _token(config: Path | None, name: str, note: str) -> int:
         finally:
             await database.close()
 
-    asyncio.run(_in_plain_words(work()))
+    asyncio.run(in_plain_words(work()))
     return EXIT_OK
 
 
 def _serve(config: Path | None) -> int:
-    settings = _load(config)
+    settings = load_hub_settings(config)
     import uvloop
 
     from carrel_hub.serve import serve_hub
@@ -176,24 +152,25 @@ def _serve(config: Path | None) -> int:
 
     configure_logging("hub", level=settings.log_level, json_lines=settings.log_json)
     with ExitStack() as stack:
-        _lock_sqlite(stack, settings)
+        lock_sqlite(stack, settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_in_plain_words(serve_hub(settings)))
+            runner.run(in_plain_words(serve_hub(settings)))
     return EXIT_OK
 
 
-def _lock_sqlite(stack: ExitStack, settings: "HubSettings") -> None:
+def lock_sqlite(stack: ExitStack, settings: "HubSettings") -> None:
     """See that no second hub uses the database, where the database itself does not."""
+    from carrel_hub.db.address import sqlite_path
     from carrel_hub.singleton import AnotherHubError, HubLock
 
     if settings.effective_database_url.startswith("sqlite"):
         try:
-            stack.enter_context(HubLock(settings.state_dir))
+            stack.enter_context(HubLock(sqlite_path(settings.effective_database_url)))
         except AnotherHubError as error:
             raise CommandError(str(error)) from error
 
 
-async def _in_plain_words(work: Coroutine[Any, Any, None]) -> None:
+async def in_plain_words(work: Coroutine[Any, Any, None]) -> None:
     """Say what the database or a listener objects to, in one line."""
     from sqlalchemy.exc import DBAPIError
 

@@ -1,5 +1,7 @@
 """Addresses of databases, as people write them and as the engine wants them."""
 
+from pathlib import Path
+
 DRIVERS = {
     "sqlite": "sqlite",
     "postgresql": "postgresql+asyncpg",
@@ -20,3 +22,8 @@ def with_driver(url: str) -> str:
         shown = repr(kind) if colon else "an address without ://"
         raise ValueError(f"{shown}: a database is postgresql://USER:PASSWORD@HOST/NAME or sqlite:")
     return f"{DRIVERS[kind]}://{rest}"
+
+
+def sqlite_path(url: str) -> Path:
+    """Return the file of an SQLite database."""
+    return Path(url.partition(":///")[2].partition("?")[0])

@@ -1,0 +1,1 @@
+"""Backups: all rows and keys of a hub in one file, for either kind of database."""
