@@ -145,6 +145,7 @@ def test_after_a_reboot_servers_have_ended_and_nothing_is_signalled(fresh: Agent
     fresh.start()
     ended = fresh.report(report["server_id"])
     assert ended["exit"]["cause"] == "host_rebooted"
+    assert not (fresh.run / "s" / report["server_id"]).exists()
     assert identify(report["pid"]) is not None
     os.killpg(report["pid"], signal.SIGKILL)
 
@@ -164,6 +165,28 @@ def test_a_reused_pid_is_left_alone(fresh: AgentHost) -> None:
         assert ended["exit"]["cause"] == "unknown"
         assert stranger.poll() is None
         stranger.kill()
+
+
+PID_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="a pid namespace is made by root")
+@pytest.mark.parametrize("what", ["signals", "adoption"])
+def test_a_pid_that_is_made_to_be_reused_is_left_alone(
+    account: pwd.struct_passwd, what: str
+) -> None:
+    """AGT-02: the kernel is told which pid to give next, in a namespace of its own."""
+    script = Path(__file__).parents[1] / "support" / "pid_reuse.py"
+    argument = "200" if what == "signals" else account.pw_name
+    done = subprocess.run(
+        [*PID_NAMESPACE, sys.executable, str(script), what, argument],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = {"signals": "decoys 200 hit 0\n", "adoption": "cause unknown decoy alive\n"}
+    assert done.stdout == told[what], done.stderr
 
 
 def test_a_server_whose_record_was_lost_is_replaced_not_doubled(fresh: AgentHost) -> None:

@@ -157,6 +157,51 @@ def test_a_step_that_fails_ends_the_start(
 
 
 @as_root
+def test_root_opens_nothing_below_a_home(started: Launcher, spec: LaunchSpec) -> None:
+    """AGT-03: whatever a user has put there is met by the user's own process, never by root."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed")
+    home = Path(spec.home)
+    for name in (".jupyter", ".local"):
+        (home / name).symlink_to("/etc")
+    trace = started._directory / "trace"
+    try:
+        probe(
+            started, spec, *(strace, "-f", "-qq", "-o", str(trace), "-e", "trace=%file,setresuid")
+        )
+    finally:
+        for name in (".jupyter", ".local"):
+            (home / name).unlink()
+    calls = trace.read_text().splitlines()
+    dropped = next(n for n, call in enumerate(calls) if "setresuid" in call)
+    assert not [call for call in calls[:dropped] if spec.home in call]
+    assert [call for call in calls[dropped:] if f'chdir("{spec.home}")' in call]
+
+
+@as_root
+def test_a_server_joins_its_groups_as_root_or_not_at_all(
+    started: Launcher, spec: LaunchSpec, tmp_path: Path
+) -> None:
+    group = tmp_path / "group"
+    group.mkdir()
+    (group / "cgroup.procs").touch()
+    server = started.execute(replace(spec, cgroups=(str(group),), argv=("/bin/echo", "STARTED")))
+    assert server.wait() == 0
+    assert (group / "cgroup.procs").read_text() == "0"
+    server = started.execute(
+        replace(
+            build_spec(pwd.getpwuid(spec.uid)),
+            cgroups=(str(tmp_path / "none"),),
+            argv=("/bin/echo", "STARTED"),
+        )
+    )
+    assert server.wait() == ExitCode.LIMITS
+    assert "cannot join its control group" in server.log_text()
+    assert "STARTED" not in server.log_text()
+
+
+@as_root
 @pytest.mark.parametrize("call", ["setgroups", "setresgid", "setresuid"])
 def test_a_call_that_only_pretends_is_found_out(
     started: Launcher, spec: LaunchSpec, call: str

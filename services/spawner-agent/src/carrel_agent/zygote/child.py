@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from carrel_agent.process import drop
-from carrel_agent.process.exec_config import identity, serving
+from carrel_agent.process.exec_config import identity, kernels, serving
 from carrel_agent.process.exec_environment import server_settings
 from carrel_agent.process.launch_spec import LaunchSpec, LaunchSpecError, read_launch_spec
 from carrel_agent.zygote import preflight, resets, title
@@ -78,6 +78,7 @@ def _serve(spec: LaunchSpec) -> int:
     provider = identity.build_provider(spec.secret, spec.hub_prefix)
     serving.prepare(ServerApp, settings, provider)
     serving.prepare_lab(LabApp, settings)
+    kernels.keep_kernels_private(serving.set_default)
     sys.argv = [str(Path(sysconfig.get_path("scripts")) / "jupyter-lab")]
     status = 0
     try:

@@ -43,6 +43,7 @@ def configure(config: t.Any) -> None:
     provider = load("identity").build_provider(settings.secret, settings.hub_prefix)
     serving.prepare(ServerApp, settings, provider)
     config.ServerApp.update(serving.forced_traits(settings, provider))
+    load("kernels").keep_kernels_private(serving.set_default)
     if "jupyterlab.labapp" in sys.modules:
         serving.prepare_lab(sys.modules["jupyterlab.labapp"].LabApp, settings)
     forget_this_directory()

@@ -127,10 +127,16 @@ def set_default(owner: t.Any, name: str, value: t.Any) -> None:
         return
     trait.default_value = value
     # traitlets copies immutable defaults when a class is made.
-    for cls in (owner, *owner.__subclasses__()):
+    for cls in _with_descendants(owner):
         copies = getattr(cls, "_static_immutable_initial_values", {})
         if name in copies:
             copies[name] = value
+
+
+def _with_descendants(owner: t.Any) -> t.Iterator[t.Any]:
+    yield owner
+    for child in owner.__subclasses__():
+        yield from _with_descendants(child)
 
 
 def _force(app: t.Any, forced: dict[str, t.Any]) -> None:
