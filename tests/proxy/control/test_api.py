@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from proxy.hub import FakeHub, allowed
 from proxy.running import KEY, SECRET, Running, guarded_route, open_proxy, plain_route
 from proxy.wire import Upstream, eventually, ok, open_upstream, read_request
+from pydantic import ValidationError
 
 from carrel_shared.service_auth import service_headers
 from carrel_shared.wire.routes import (
@@ -162,6 +164,64 @@ async def test_a_body_that_makes_no_sense_is_a_422(body: bytes, api: httpx.Async
     reply = await api.put("/control/v1/table", content=body)
     assert reply.status_code == 422
     assert set(reply.json()) == {"status", "code", "message"}
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        "[" * 10_000 + "]" * 10_000,
+        '{"__proto__":' * 10_000 + "1" + "}" * 10_000,
+        "[" + ",".join(["{}"] * 300_000) + "]",
+        '[{"prefix":"/","targets":[' + ",".join(["1"] * 300_000) + "]}]",
+        '[{"prefix":"/","targets":["http://h:1"],"number":' + "9" * 100_000 + "}]",
+    ],
+    ids=["deep lists", "deep objects", "many bad routes", "many bad targets", "a long number"],
+)
+async def test_a_table_that_is_wrong_throughout_is_told_one_thing(
+    routes: str, api: httpx.AsyncClient, upstream: Upstream
+) -> None:
+    """R20: what is wrong with it must not take more memory than the table itself."""
+    await api.put("/control/v1/table", content=table(plain_route(upstream.target)))
+    body = '{"epoch":"e","number":2,"routes":' + routes + "}"
+    with pytest.raises(ValidationError) as found:
+        RouteTable.model_validate_json(body)
+    assert found.value.error_count() <= 2
+    reply = await api.put("/control/v1/table", content=body)
+    assert reply.status_code == 422
+    assert len(reply.text) < 300
+    assert (await api.get("/control/v1/status")).json()["number"] == 1
+
+
+async def test_a_table_that_is_too_large_is_refused_before_it_is_all_there(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carrel_proxy.control.api.MAX_BODY_BYTES", 100_000)
+    sent = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal sent
+        sent += 10_000
+        return {"type": "http.request", "body": b"[" * 10_000, "more_body": sent < 10_000_000}
+
+    answered: list[Any] = []
+
+    async def send(message: Any) -> None:
+        answered.append(message)
+
+    headers = [
+        (name.lower().encode(), text.encode()) for name, text in service_headers(KEY).items()
+    ]
+    scope = {
+        "type": "http",
+        "method": "PUT",
+        "path": "/control/v1/table",
+        "raw_path": b"/control/v1/table",
+        "query_string": b"",
+        "headers": headers,
+    }
+    await running.proxy.control_app(scope, receive, send)
+    assert answered[0]["status"] == 413
+    assert sent <= 110_000
 
 
 async def test_requests_go_to_the_hub_until_it_says_otherwise(

@@ -7,7 +7,7 @@ fit what it is sent answers 409 with its own `TableStatus`, and is then sent the
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, FailFast, Field
 from pydantic.dataclasses import dataclass
 
 from carrel_shared.wire.base import HostId, ServerId, WireReply, WireRequest
@@ -64,7 +64,7 @@ class Route:
 
     prefix: str
     host: HostName = ""
-    targets: list[str] = Field(min_length=1)
+    targets: Annotated[list[str], FailFast()] = Field(min_length=1)
     peer_uid: int | None = None
     host_id: HostId | None = None
     access: Access | None = None
@@ -124,7 +124,7 @@ class RouteTable(WireRequest):
 
     epoch: str
     number: int
-    routes: list[Route]
+    routes: Annotated[list[Route], FailFast()]  # one thing that is wrong is enough to be told
 
 
 class RouteChanges(WireRequest):
@@ -133,7 +133,7 @@ class RouteChanges(WireRequest):
     epoch: str
     base: int
     number: int
-    changes: list[Change]
+    changes: Annotated[list[Change], FailFast()]
 
 
 class TableStatus(WireReply):

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 import structlog
 
 from carrel_proxy.chp.metrics import Metrics
+from carrel_proxy.chp.posted import MOST_BYTES, PostedError, read_route
 from carrel_proxy.chp.shared import ChpShared
 from carrel_proxy.chp.table import ChpTable, clean_key, parse_time
 from carrel_proxy.core.head import is_host
@@ -18,7 +19,6 @@ from carrel_proxy.process.crew import CrewError
 log = structlog.get_logger(__name__)
 
 PREFIX = b"/api/routes"
-MOST_BODY_BYTES = 8 * 1024 * 1024
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -112,14 +112,9 @@ class RoutesApi:
 
     async def _post(self, key: str, body: bytes) -> None:
         try:
-            data = json.loads(body.decode("utf-8"))
-        except (ValueError, RecursionError):
-            raise _Refusal(400, "the body is no JSON") from None
-        if not isinstance(data, dict) or not isinstance(data.get("target"), str):
-            raise _Refusal(400, "the body is an object with a string as target")
-        try:
+            data = read_route(body)
             self._table.put(key, data)
-        except BadTargetError as error:
+        except (PostedError, BadTargetError) as error:
             raise _Refusal(400, str(error)) from error
         await self._shared.put(key, data)
         self._metrics.api_route_add += 1
@@ -164,7 +159,7 @@ async def _body(receive: Any) -> bytes:
         if message["type"] == "http.disconnect":
             raise _Refusal(400, "the body ended in the middle")
         body += message.get("body", b"")
-        if len(body) > MOST_BODY_BYTES:
+        if len(body) > MOST_BYTES:
             raise _Refusal(413, "the body is too large")
         if not message.get("more_body", False):
             return bytes(body)
