@@ -1,9 +1,11 @@
 """Servers from start to end, good ones and bad, run by a real agent under a real keeper."""
 
+import contextlib
 import os
 import signal
 import socket
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,7 @@ def test_an_exit_at_once_is_told_with_status_and_reason(host: AgentHost) -> None
     assert (exit_["cause"], exit_["code"]) == ("exited", 3)
     assert "status 3" in exit_["summary"]
     assert "libfoo.so" in exit_["summary"]
+    assert exit_["command"].endswith("small_server.py exit 3")
 
 
 def test_a_program_that_does_not_exist_is_named(host: AgentHost) -> None:
@@ -68,7 +71,8 @@ def test_a_program_that_does_not_exist_is_named(host: AgentHost) -> None:
     host.put(spec)
     exit_ = host.wait_state(spec["server_id"], "failed")["exit"]
     assert exit_["cause"] == "start_failed"
-    assert "/nowhere/at-all" in exit_["summary"]
+    assert "/nowhere/at-all does not exist on this host" in exit_["summary"]
+    assert "install it" in exit_["advice"]
 
 
 def test_a_kill_from_outside_is_told_with_its_signal(host: AgentHost) -> None:
@@ -182,3 +186,23 @@ def test_output_is_followed_from_file_to_file(host: AgentHost) -> None:
     assert numbers == list(range(35_000))
     host.stop_server(server)
     host.wait_state(server, "stopped")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file system is mounted by root")
+def test_a_full_home_is_told(host: AgentHost) -> None:
+    home = Path(host.account.pw_dir)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", home], check=True)
+    try:
+        with contextlib.suppress(OSError):
+            (home / "big").write_bytes(b"x" * 100_000)
+        program = "open('more', 'wb').write(b'x' * 100_000)"
+        spec = host.spec(command=["/usr/bin/python3", "-c", program])
+        os.chown(home, host.account.pw_uid, host.account.pw_gid)
+        host.put(spec)
+        exit_ = host.wait_state(spec["server_id"], "failed")["exit"]
+    finally:
+        subprocess.run(["umount", home], check=True)
+    assert "The disk that holds your home is full." in exit_["summary"]
+    assert "Delete" in exit_["advice"]
+    assert any("No space left on device" in line for line in exit_["log_tail"])

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from carrel_agent.supervise.readiness import Listening, probe, until_ready
+from carrel_agent.supervise.readiness import Listening, is_ready, probe, probes
 
 
 @asynccontextmanager
@@ -26,15 +26,21 @@ async def server(*replies: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
             yield path, asked
 
 
+async def until_ready(path: str, *, any_answer: bool) -> None:
+    async for status in probes(Listening(path), "/"):
+        if is_ready(status, any_answer=any_answer):
+            return
+
+
 @pytest.mark.parametrize(
     ("reply", "status"),
     [
         (b"HTTP/1.1 200 OK\r\n\r\n", 200),
         (b"HTTP/1.0 404\r\n", 404),
-        (b"SSH-2.0-OpenSSH\r\n", None),
-        (b"HTTP/1.1 OK\r\n", None),
-        (b"x" * 5000, None),
-        (b"", None),
+        (b"SSH-2.0-OpenSSH\r\n", 0),
+        (b"HTTP/1.1 OK\r\n", 0),
+        (b"x" * 5000, 0),
+        (b"", 0),
     ],
 )
 async def test_only_http_is_an_answer(reply: bytes, status: int | None) -> None:
@@ -51,8 +57,8 @@ async def test_jupyter_is_ready_at_200_and_a_command_of_ones_own_at_any_answer()
     replies = [b"HTTP/1.1 503 x\r\n", b"HTTP/1.1 404 x\r\n", b"HTTP/1.1 200 x\r\n"]
     async with asyncio.timeout(5):
         async with server(*replies) as (path, asked):
-            await until_ready(Listening(path), "/", any_answer=False)
+            await until_ready(path, any_answer=False)
             assert len(asked) == 3
         async with server(*replies) as (path, asked):
-            await until_ready(Listening(path), "/", any_answer=True)
+            await until_ready(path, any_answer=True)
             assert len(asked) == 2

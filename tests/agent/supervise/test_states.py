@@ -8,16 +8,13 @@ import pytest
 from carrel_agent.supervise.record import Handle, Record, Stop
 from carrel_agent.supervise.states import (
     Adoption,
-    Ending,
     StartVerdict,
     StopVerdict,
-    cause_of,
     judge_adoption,
     judge_start,
     judge_stop,
     report_of,
     state_of,
-    summarise,
 )
 from carrel_shared.wire.servers import ExitReport, ServerState
 
@@ -130,32 +127,3 @@ def test_a_record_is_taken_up_by_boot_and_handle(
     fields: dict[str, Any], boot_id: str, adoption: Adoption
 ) -> None:
     assert judge_adoption(record(**fields), boot_id) is adoption
-
-
-READY = {"handle": HANDLE, "ready_at": NOW}
-
-
-@pytest.mark.parametrize(
-    ("fields", "ending", "cause", "words"),
-    [
-        (READY, Ending(code=0), "exited", "shut it down from inside"),
-        (READY, Ending(code=2), "exited", "status 2. Its last words: no more disk"),
-        (READY, Ending(signal=9), "signalled", "SIGKILL). This is often the system running out"),
-        (READY, Ending(signal=64), "signalled", "signal 64"),
-        (READY, Ending(signal=99), "signalled", "signal 99 (unknown)"),
-        (READY, Ending(), "unknown", "not known"),
-        (READY, Ending(code=77), "exited", "status 77"),
-        ({"handle": HANDLE}, Ending(code=73), "start_failed", "no more disk"),
-        ({}, Ending(failure="No such command."), "start_failed", "No such command."),
-        ({"never_ready": True}, Ending(signal=15), "never_ready", "within 60 seconds"),
-        ({**READY, "stop": STOP}, Ending(signal=9), "stopped", "alice asked"),
-        ({"stop": STOP}, Ending(failure="x"), "stopped", "alice asked"),
-        ({**READY, "stop": STOP}, Ending(rebooted=True), "host_rebooted", "restarted"),
-    ],
-)
-def test_an_end_has_a_cause_and_plain_words(
-    fields: dict[str, Any], ending: Ending, cause: str, words: str
-) -> None:
-    of = record(**fields)
-    assert cause_of(of, ending) == cause
-    assert words in summarise(of, ending, ["starting", "no more disk", "  "])

@@ -90,6 +90,22 @@ async def test_output_is_for_owner_and_administrators(new_person: NewPerson, liv
     assert (await bob.get("/users/bob/server/log?follow=1")).status_code == 503
 
 
+async def test_a_failure_is_explained_over_the_api(new_person: NewPerson, live: World) -> None:
+    bob = await new_person("bob")
+    await bob.post("/users/bob/server")
+    assert (await bob.get("/users/bob/server/failure")).status_code == 404
+    [server_id] = live.agent.servers
+    live.agent.end(server_id, cause="exited", code=1, summary="Your disk quota is used up.")
+    await live.report()
+    told = (await bob.get("/users/bob/server/failure")).json()
+    assert (told["cause"], told["code"]) == ("exited", 1)
+    assert told["summary"] == "Your disk quota is used up."
+    assert told["log_tail"] == ["last words"]
+    assert (await bob.get("/users/bob/server/log")).json() == {"lines": ["last words"]}
+    reader = await new_person("reader", scopes=["read:servers"])
+    assert (await reader.get("/users/bob/server/failure")).status_code in (403, 404)
+
+
 async def test_a_limit_that_was_met_is_told_once_each_time(
     new_person: NewPerson, live: World
 ) -> None:

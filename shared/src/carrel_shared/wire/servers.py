@@ -83,13 +83,17 @@ class ExitReport(WireReply):
         cause: A stable word: `stopped`, `exited`, `signalled`, `memory_limit`, `never_ready`,
             `start_failed`, `host_rebooted`, or `unknown` when nobody was there to see.
         summary: The cause in plain words, for the user.
-        log_tail: The last lines it printed.
+        advice: What can be done about it; empty where there is nothing to do.
+        command: What was run. It holds no secrets.
+        log_tail: The last lines it printed, at most 200.
     """
 
     code: int | None = None
     signal: int | None = None
     cause: str
     summary: str
+    advice: str = ""
+    command: str = ""
     log_tail: list[str] = Field(default_factory=list)
     at: Timestamp
 

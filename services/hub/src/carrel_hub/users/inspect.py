@@ -106,6 +106,19 @@ async def log(
     )
 
 
+@router.get(f"{_SERVER}/failure")
+@router.get(f"{_NAMED_SERVER}/failure")
+async def failure(
+    name: str, hub: HubDep, subject: SubjectDep, server_name: str = ""
+) -> JSONResponse:
+    """Why the last start failed, or the server ended: cause, summary, advice, and last lines."""
+    require_any(subject, [Scope.SERVERS], Resource(name, server_name))
+    row, _ = await _placed(hub, name, server_name)
+    if row.failure is None:
+        raise NotFoundError(f"this server of {name} has not failed")
+    return JSONResponse(row.failure)
+
+
 async def _placed(hub: Hub, name: str, server_name: str) -> tuple[Server, str]:
     """Return a server and the host it is on, or was last."""
     async with hub.database.read() as session:

@@ -100,6 +100,8 @@ class FailureView:
     """Why a start came to nothing, or why a server ended."""
 
     summary: str
+    advice: str
+    command: str
     status: str
     log_tail: list[str]
 
@@ -116,6 +118,8 @@ def failure_view(failure: dict[str, Any] | None) -> FailureView:
         status = ""
     tail = failure.get("log_tail")
     return FailureView(
+        advice=str(failure.get("advice") or ""),
+        command=str(failure.get("command") or ""),
         summary=str(failure.get("summary") or "The server ended and nobody saw why."),
         status=status,
         log_tail=[str(line) for line in tail] if isinstance(tail, list) else [],

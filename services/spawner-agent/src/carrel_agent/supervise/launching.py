@@ -2,8 +2,10 @@
 
 import os
 import re
+import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from carrel_agent.cgroups.group import Group
@@ -15,6 +17,7 @@ from carrel_shared.wire.servers import ServerSpec
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET = re.compile(r"[-\w.]*(?:token|passw|secret|key)[-\w.]*(?:=|$)", re.IGNORECASE)
 _UNSAFE = set("\0\n\r")
 
 
@@ -101,6 +104,19 @@ def launch_spec_of(
         )
     except LaunchSpecError as error:
         raise LaunchError(str(error)) from error
+
+
+def shown_command(argv: Sequence[str]) -> str:
+    """Return a command for people to read. What is named like a secret is left out of it."""
+    words, hide = [], False
+    for word in argv:
+        if hide or (match := _SECRET.match(word)) is None:
+            words.append("..." if hide else shlex.quote(word))
+            hide = False
+        else:
+            words.append(f"{match[0]}..." if match[0].endswith("=") else word)
+            hide = not match[0].endswith("=") and word.startswith("-")
+    return " ".join(words)
 
 
 def _resolve(program: str, path: str) -> str:

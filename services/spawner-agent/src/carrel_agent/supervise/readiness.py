@@ -1,6 +1,7 @@
 """Whether a server answers: one GET where it listens, again and again until it does."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from carrel_agent.supervise.ports import listener_uids
@@ -20,25 +21,33 @@ class Listening:
     uid: int = 0
 
 
-async def until_ready(where: Listening, base_url: str, *, any_answer: bool) -> None:
-    """Return when the server answers `{base_url}api`.
-
-    Args:
-        any_answer: Take every status below 500 for an answer, not only 200.
-    """
+async def probes(where: Listening, base_url: str) -> AsyncIterator[int | None]:
+    """Ask for `{base_url}api` again and again, and yield what came of it, as `probe` does."""
     wait = FIRST_WAIT
     while True:
-        status = await probe(where, f"{base_url}api")
-        if status == 200 or (any_answer and status is not None and status < 500):
-            return
+        yield await probe(where, f"{base_url}api")
         await asyncio.sleep(wait)
         wait = min(wait * 1.2, LONGEST_WAIT)
 
 
+def is_ready(status: int | None, *, any_answer: bool) -> bool:
+    """Whether that is the answer of a server that is ready.
+
+    Args:
+        status: From `probe`.
+        any_answer: Take every status below 500 for it, not only 200.
+    """
+    return status == 200 or (any_answer and bool(status) and (status or 0) < 500)
+
+
 async def probe(where: Listening, target: str) -> int | None:
-    """Return the status of one GET, or None if there was no HTTP answer of the server's."""
+    """Return the status of one GET.
+
+    0 if something of the server's took the connection and gave no HTTP answer; None if nothing did.
+    """
     if where.port and listener_uids(where.port) != {where.uid}:
         return None
+    answered = None
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             if where.port:
@@ -46,6 +55,7 @@ async def probe(where: Listening, target: str) -> int | None:
             else:
                 opening = asyncio.open_unix_connection(where.socket, limit=MAX_STATUS_LINE)
             reader, writer = await opening
+            answered = 0
             try:
                 request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
                 writer.write(request.encode("ascii"))
@@ -53,8 +63,8 @@ async def probe(where: Listening, target: str) -> int | None:
             finally:
                 writer.close()
     except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        return None
+        return answered
     parts = line.split(None, 2)
     if len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or not parts[1].isdigit():
-        return None
+        return 0
     return int(parts[1][:3])

@@ -44,6 +44,8 @@ class Record(BaseModel):
         socket: The path it listens at.
         port: The loopback port it listens on instead; 0 for none. The socket is then held, and
             not used.
+        home: Of its account.
+        command: What is run, for people; never with a secret in it.
         any_answer: Ready is any answer, not only 200: it runs a command of its profile's own.
         boot_id: The boot it was started in.
         intent_ticks: When the start was decided, in clock ticks since boot. No process that is
@@ -70,6 +72,8 @@ class Record(BaseModel):
     socket: str
     port: int = 0
     base_url: str
+    home: str = ""
+    command: str = ""
     any_answer: bool = False
     boot_id: str
     intent_ticks: int

@@ -33,19 +33,15 @@ from carrel_agent.supervise.confinement import (
     usage_of,
 )
 from carrel_agent.supervise.ending import end_process
+from carrel_agent.supervise.evidence import gather
+from carrel_agent.supervise.explain import Ending, explain
 from carrel_agent.supervise.journal import JournalError
 from carrel_agent.supervise.launching import LaunchError
 from carrel_agent.supervise.process_tree import kill_tree
-from carrel_agent.supervise.readiness import Listening, until_ready
+from carrel_agent.supervise.readiness import Listening, is_ready, probes
 from carrel_agent.supervise.record import Handle, Record, Stop
 from carrel_agent.supervise.search import Found, end_remains, find_until_sure
-from carrel_agent.supervise.states import (
-    TAIL_LINES,
-    Ending,
-    cause_of,
-    report_of,
-    summarise,
-)
+from carrel_agent.supervise.states import report_of
 from carrel_agent.supervise.surroundings import Surroundings
 from carrel_agent.supervise.watch import ProcessGoneError, ProcessWatch, real_uid
 from carrel_shared.failpoints import failpoint
@@ -71,6 +67,7 @@ class Server:
         self._around = around
         self._to_be_stopped = record.stop is not None
         self._ending = False
+        self._last_status: int | None = None
         self._wake = asyncio.Event()
         self._saving = asyncio.Lock()
 
@@ -279,7 +276,10 @@ class Server:
             return
         record = self.record
         where = Listening(record.socket, record.port, record.uid)
-        await until_ready(where, record.base_url, any_answer=record.any_answer)
+        async for status in probes(where, record.base_url):
+            if is_ready(status, any_answer=record.any_answer):
+                break
+            self._last_status = status
         now = self._around.clock.now()
         seconds = (now - record.requested_at).total_seconds()
         log.info("server_ready", **self._names(), after_seconds=round(seconds, 3))
@@ -359,20 +359,26 @@ class Server:
     async def _finish(self, ending: Ending, *, at: datetime | None = None) -> None:
         """Record the end, then clean up behind the server."""
         around, record = self._around, self.record
-        tail = await asyncio.to_thread(around.logs.tail, record.server_id, TAIL_LINES)
+        evidence = await gather(record, around.logs, last_status=self._last_status)
         out_of_memory = killed_for_memory(record.limit_events, around.clock.now())
         ending = replace(ending, out_of_memory=out_of_memory)
-        cause = cause_of(record, ending)
+        told = explain(record, ending, evidence)
         exit_ = ExitReport(
             code=ending.code,
             signal=ending.signal,
-            cause=cause,
-            summary=summarise(record, ending, tail),
-            log_tail=tail,
+            cause=told.cause,
+            summary=told.summary,
+            advice=told.advice,
+            command=record.command,
+            log_tail=evidence.tail,
             at=at or around.clock.now(),
         )
         log.info(
-            "server_ended", **self._names(), cause=cause, code=ending.code, signal=ending.signal
+            "server_ended",
+            **self._names(),
+            cause=told.cause,
+            code=ending.code,
+            signal=ending.signal,
         )
         self._ending = True
         ended = self.record.model_copy(update={"exit": exit_})

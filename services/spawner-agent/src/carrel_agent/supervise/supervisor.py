@@ -23,7 +23,7 @@ from carrel_agent.runners.base import Runner
 from carrel_agent.supervise.accounts import Accounts
 from carrel_agent.supervise.follow import follow
 from carrel_agent.supervise.journal import Journal, JournalError
-from carrel_agent.supervise.launching import LaunchError, launch_spec_of
+from carrel_agent.supervise.launching import LaunchError, launch_spec_of, shown_command
 from carrel_agent.supervise.logs import ServerLogs
 from carrel_agent.supervise.ports import NoPortError, choose_port
 from carrel_agent.supervise.process_tree import Tree
@@ -234,6 +234,8 @@ class Supervisor:
                 socket=str(self._sockets.path(spec.server_id)),
                 port=port,
                 base_url=spec.base_url,
+                home=account.home,
+                command=shown_command(launch_spec.argv or ("jupyter", "lab")),
                 any_answer=bool(spec.command),
                 boot_id=boot_id(),
                 limits=spec.limits,
