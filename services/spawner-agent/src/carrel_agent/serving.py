@@ -21,6 +21,7 @@ from carrel_agent.supervise.accounts import Accounts, UnixAccounts, account_name
 from carrel_agent.supervise.journal import Journal
 from carrel_agent.supervise.logs import ServerLogs
 from carrel_agent.supervise.reporting import Reporter
+from carrel_agent.supervise.service_accounts import WithServices
 from carrel_agent.supervise.shared_account import SharedAccount
 from carrel_agent.supervise.sockets import SocketDirectories
 from carrel_agent.supervise.supervisor import Supervisor
@@ -54,7 +55,12 @@ async def run(settings: AgentSettings, environ: Mapping[str, str]) -> None:
     os.umask(0o077)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = await _lock(settings.state_dir / "agent.lock")
-    accounts = await _accounts(settings)
+    accounts = WithServices(
+        await _accounts(settings),
+        shared=_shared_account(settings),
+        connecting=group,
+        own_uid=os.geteuid(),
+    )
     clock = SystemClock()
     keeper = KeeperClient(end, on_lost=_keeper_lost)
     supervisor = Supervisor(
@@ -108,12 +114,18 @@ async def run(settings: AgentSettings, environ: Mapping[str, str]) -> None:
 async def _accounts(settings: AgentSettings) -> Accounts:
     if settings.accounts == "unix":
         return UnixAccounts(settings.min_uid)
-    name = settings.shared_account
-    if name is None and os.geteuid() == 0:
+    name = _shared_account(settings)
+    if name is None:
         raise SetupError("shared_account: root runs no servers, so another account is needed")
-    return await SharedAccount.open(
-        name or account_name(os.geteuid()), settings.shared_homes or "", min_uid=settings.min_uid
-    )
+    return await SharedAccount.open(name, settings.shared_homes or "", min_uid=settings.min_uid)
+
+
+def _shared_account(settings: AgentSettings) -> str | None:
+    """Return the account that everybody's servers run as, where one is asked for."""
+    if settings.accounts == "unix":
+        return None
+    own = None if os.geteuid() == 0 else account_name(os.geteuid())
+    return settings.shared_account or own
 
 
 def _keeper_lost() -> None:

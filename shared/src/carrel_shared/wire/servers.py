@@ -24,15 +24,19 @@ class ServerState(StrEnum):
 
 
 class ServerSpec(WireRequest):
-    """All an agent needs to start one server once.
+    """All an agent needs to start one server once, or one managed service.
 
     Attributes:
+        kind: What it is. A service is called `user` here, and its account is chosen by other rules.
         account: The unix account that runs it. An agent without root runs its own account only.
             Empty for somebody who has none, whom only an agent with one account for all takes.
+        cwd: Where it starts; empty for the account's home.
         runner: How it is run; None lets the agent choose.
         command: What an `exec` runner executes; None means the host's JupyterLab.
         listen: Where it listens: the socket it is given, or a port that it finds in
-            `JUPYTERHUB_SERVICE_URL`, as servers made for JupyterHub do.
+            `JUPYTERHUB_SERVICE_URL`, as servers made for JupyterHub do. Nowhere: it is ready as
+            soon as it runs.
+        port: Which loopback port, where that is settled; else the agent chooses one.
         base_url: The path the server answers below, with slashes at both ends, percent-encoded.
         hub_prefix: The hub's own path below the public address, such as `/hub/`.
         default_url: Where a browser lands, below `base_url`.
@@ -42,14 +46,17 @@ class ServerSpec(WireRequest):
         start_timeout_seconds: After this long without an answer the start has failed.
     """
 
+    kind: Literal["notebook", "service"] = "notebook"
     server_id: ServerId
     generation: Generation
     user: str
     server_name: str = ""
     account: str
+    cwd: str = ""
     runner: Literal["fork", "exec"] | None = None
     command: list[str] | None = None
-    listen: Literal["socket", "port"] = "socket"
+    listen: Literal["socket", "port", "nowhere"] = "socket"
+    port: int | None = Field(default=None, ge=1, le=65535)
     base_url: str
     hub_prefix: str
     default_url: str = "/lab"
@@ -102,7 +109,8 @@ class ServerReport(WireReply):
     """What an agent knows of one server.
 
     Attributes:
-        target: Where it listens: `unix:/path` or `http://127.0.0.1:port`. Set from `ready` on.
+        target: Where it listens: `unix:/path` or `http://127.0.0.1:port`. Set from `ready` on,
+            unless it listens nowhere.
         peer_uid: The uid a proxy must find at the other end of `target`.
         progress: The latest step of a start, for the progress page.
         limit_events: Which limits it met so far, and how often.

@@ -44,6 +44,7 @@ class Record(BaseModel):
         socket: The path it listens at.
         port: The loopback port it listens on instead; 0 for none. The socket is then held, and
             not used.
+        listens: False for what is ready as soon as it runs.
         home: Of its account.
         command: What is run, for people; never with a secret in it.
         any_answer: Ready is any answer, not only 200: it runs a command of its profile's own.
@@ -71,6 +72,7 @@ class Record(BaseModel):
     runner: str
     socket: str
     port: int = 0
+    listens: bool = True
     base_url: str
     home: str = ""
     command: str = ""

@@ -275,17 +275,22 @@ class Server:
         if self.record.ready_at is not None:
             return
         record = self.record
-        where = Listening(record.socket, record.port, record.uid)
-        async for status in probes(where, record.base_url):
-            if is_ready(status, any_answer=record.any_answer):
-                break
-            self._last_status = status
+        if record.listens:
+            await self._until_it_answers()
         now = self._around.clock.now()
         seconds = (now - record.requested_at).total_seconds()
         log.info("server_ready", **self._names(), after_seconds=round(seconds, 3))
         self.progress = "Ready"
         await self._change(ready_at=now)
         self._wake.set()
+
+    async def _until_it_answers(self) -> None:
+        record = self.record
+        where = Listening(record.socket, record.port, record.uid)
+        async for status in probes(where, record.base_url):
+            if is_ready(status, any_answer=record.any_answer):
+                return
+            self._last_status = status
 
     # -- limits
 

@@ -57,7 +57,7 @@ def state_of(record: Record, *, unresolved: bool = False) -> ServerState:
 def report_of(record: Record, *, progress: str = "", unresolved: bool = False) -> ServerReport:
     """Return what the hub is told of a server."""
     state = state_of(record, unresolved=unresolved)
-    reachable = record.ready_at is not None and record.exit is None
+    reachable = record.listens and record.ready_at is not None and record.exit is None
     return ServerReport(
         server_id=record.server_id,
         generation=record.generation,

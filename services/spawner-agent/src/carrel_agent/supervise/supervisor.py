@@ -215,7 +215,7 @@ class Supervisor:
         account = await self._accounts.find(spec)
         group = self._groups.group(spec.server_id)
         try:
-            port = choose_port(self._ports_in_use()) if spec.listen == "port" else 0
+            port = self._port_of(spec)
             launch_spec = launch_spec_of(
                 spec, account, python=self._python, lang=self._lang, port=port, group=group
             )
@@ -233,6 +233,7 @@ class Supervisor:
                 runner=runners[0].name,
                 socket=str(self._sockets.path(spec.server_id)),
                 port=port,
+                listens=spec.listen != "nowhere",
                 base_url=spec.base_url,
                 home=account.home,
                 command=shown_command(launch_spec.argv or ("jupyter", "lab")),
@@ -259,13 +260,18 @@ class Supervisor:
         self._tasks.start(server.start(spec, runners), name=f"server-{server.record.server_id}")
         self._changed()
 
+    def _port_of(self, spec: ServerSpec) -> int:
+        if spec.listen != "port":
+            return 0
+        return spec.port or choose_port(self._ports_in_use())
+
     def _ports_in_use(self) -> set[int]:
         return {s.record.port for s in self._servers.values() if not s.ended}
 
     def _choose_runners(self, spec: ServerSpec) -> list[Runner]:
         """Return what to try, in order. A zygote imports one program, the host's JupyterLab."""
-        if spec.listen == "port" and not spec.command:
-            raise InvalidRequestError("only a command can listen on a port of its own")
+        if spec.listen != "socket" and not spec.command:
+            raise InvalidRequestError("only a command can listen on a port of its own, or nowhere")
         if spec.runner is not None:
             if spec.runner == "fork" and spec.command:
                 raise InvalidRequestError("the fork runner runs JupyterLab only, not a command")
