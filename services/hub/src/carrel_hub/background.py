@@ -5,6 +5,8 @@ from carrel_hub.events.retention import keep_pruning
 from carrel_hub.routing.changes import ensure_counter
 from carrel_hub.routing.desired import origin
 from carrel_hub.routing.push import Pusher
+from carrel_hub.services.driver import ServiceDriver
+from carrel_hub.services.managed import any_left
 from carrel_hub.spawns.reconciler import Reconciler
 from carrel_hub.startup import apply_settings
 
@@ -21,4 +23,6 @@ async def start_background(hub: Hub) -> None:
     for peer in hub.settings.proxies:
         hub.tasks.start(Pusher(hub, peer).run(), name=f"push-{peer.name}")
     hub.tasks.start(Reconciler(hub).run(), name="reconciler")
+    if any(entry.command for entry in hub.settings.services) or await any_left(hub):
+        hub.tasks.start(ServiceDriver(hub).run(), name="services")
     hub.tasks.start(keep_pruning(hub), name="history")

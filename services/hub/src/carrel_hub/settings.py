@@ -271,4 +271,12 @@ class HubSettings(ServiceSettings):
             profile.contract == JUPYTERHUB for profile in self.profiles.values()
         ):
             raise ValueError("a profile with contract = 'jupyterhub' needs api_url")
+        hosts = [peer.name for peer in self.agents]
+        for entry in self.services:
+            if entry.command is None:
+                continue
+            if self.api_url is None:
+                raise ValueError(f"services: {entry.name!r} has a command, so api_url is needed")
+            if not hosts or (entry.host is not None and entry.host not in hosts):
+                raise ValueError(f"services: no agent runs {entry.name!r}: {entry.host or 'none'}")
         return self

@@ -21,9 +21,10 @@ from carrel_hub.db.models import Group, Service, User, UserGroup
 from carrel_hub.errors import ConflictError
 from carrel_hub.events import HUB_ACTOR
 from carrel_hub.groups.store import add_members, create_groups, find_group, remove_members
-from carrel_hub.rbac import RoleBook
 from carrel_hub.routing.changes import revoke
 from carrel_hub.services.bodies import WantedService
+from carrel_hub.services.launch import service_token
+from carrel_hub.services.managed import want_services
 from carrel_hub.services.settings import ServiceSettings
 from carrel_hub.services.store import delete_service, find_service, put_service
 from carrel_hub.spawns.service import request_stop
@@ -64,6 +65,7 @@ async def _apply(hub: Hub) -> None:
         await _make_people(session, hub)
         await _make_groups(session, hub)
         await _make_services(session, hub)
+        await want_services(session, hub)
         await _take_from_the_blocked(session, hub)
 
 
@@ -129,21 +131,25 @@ async def _make_services(session: AsyncSession, hub: Hub) -> None:
                 f"services: {entry.name!r} was made over the API already; delete it there, or give"
                 " the one in the settings another name"
             )
-        wanted = _wanted(entry, hub.settings.role_book)
+        wanted = _wanted(hub, entry)
         await put_service(session, hub, wanted, actor=HUB_ACTOR, from_settings=True)
 
 
-def _wanted(entry: ServiceSettings, book: RoleBook) -> WantedService:
+def _wanted(hub: Hub, entry: ServiceSettings) -> WantedService:
+    token = entry.api_token.get_secret_value() if entry.api_token else None
+    if entry.command is not None:
+        token = service_token(hub.settings, entry)
     return WantedService(
         name=entry.name,
         admin=entry.admin,
         url=entry.url,
         info=entry.info,
         display=entry.display,
-        api_token=entry.api_token.get_secret_value() if entry.api_token else None,
+        api_token=token,
+        command=entry.command or [],
         client_id=entry.oauth_client_id,
         redirect_uri=entry.oauth_redirect_uri,
-        allowed_scopes=book.full(entry.oauth_client_allowed_scopes),
+        allowed_scopes=hub.settings.role_book.full(entry.oauth_client_allowed_scopes),
         no_confirm=entry.oauth_no_confirm,
     )
 

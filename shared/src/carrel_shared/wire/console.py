@@ -41,7 +41,14 @@ class RunningServer(WireReply):
 
 
 class RunningServers(WireReply):
+    """What is not stopped.
+
+    Attributes:
+        services: Names of managed services.
+    """
+
     servers: list[RunningServer]
+    services: list[str] = Field(default_factory=list)
 
 
 class StopAllRequest(WireRequest):

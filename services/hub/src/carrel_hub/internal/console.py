@@ -13,6 +13,7 @@ from carrel_hub.deps import HubDep
 from carrel_hub.errors import InvalidRequestError, NotFoundError
 from carrel_hub.events import CONSOLE_ACTOR
 from carrel_hub.internal.callers import require_caller
+from carrel_hub.services.managed import SERVICES, running, want_none
 from carrel_hub.spawns.service import request_stop_all
 from carrel_hub.spawns.states import ENDED
 from carrel_hub.users.accounts import find_user, get_or_create_user
@@ -79,11 +80,13 @@ async def servers(request: Request, hub: HubDep) -> RunningServers:
     )
     async with hub.database.read() as session:
         rows = (await session.exec(statement)).all()
+        services = [run.service for run in await running(session)]
     return RunningServers(
+        services=services,
         servers=[
             RunningServer(server_id=row.id, user=user, name=row.name, state=row.state)
             for row, user in rows
-        ]
+        ],
     )
 
 
@@ -93,8 +96,8 @@ async def stop_all(body: StopAllRequest, request: Request, hub: HubDep) -> Respo
     require_caller(request, "console")
     async with hub.database.write() as session:
         ids = await request_stop_all(session, hub, actor=CONSOLE_ACTOR, reason=body.reason)
-    if ids:
-        await hub.wakeups.notify(*ids)
+        await want_none(session)
+    await hub.wakeups.notify(*ids, SERVICES)
     return Response(status_code=202)
 
 

@@ -22,6 +22,7 @@ class WantedService:
     redirect_uri: str | None = None
     allowed_scopes: list[str] = field(default_factory=list)
     no_confirm: bool = False
+    command: list[str] = field(default_factory=list)
 
 
 _KEYS: dict[str, tuple[type, str]] = {

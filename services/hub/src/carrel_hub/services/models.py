@@ -31,9 +31,13 @@ def service_prefix(base_url: str, name: str) -> str:
 
 
 def service_model(
-    service: Service, actor: Actor, *, base_url: str, roles: RoleBook
+    service: Service, actor: Actor, *, base_url: str, roles: RoleBook, pid: int = 0
 ) -> dict[str, Any]:
-    """Return a service as `actor` may see it; empty when nothing may be seen."""
+    """Return a service as `actor` may see it; empty when nothing may be seen.
+
+    Args:
+        pid: Its process, where it is run from here.
+    """
     resource = ServiceResource(service.name)
     keys = {
         key for scope, shown in SERVICE_KEYS.items() if may(actor, scope, resource) for key in shown
@@ -46,7 +50,7 @@ def service_model(
         "url": service.url or "",
         "prefix": service_prefix(base_url, service.name) if service.url else "",
         "command": service.command,
-        "pid": 0,
+        "pid": pid,
         "info": service.info,
         "display": service.display,
     }

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -24,11 +24,14 @@ from carrel_hub.rbac import (
     resolve,
 )
 from carrel_hub.services.bodies import WantedService, wanted_service
+from carrel_hub.services.managed import find_run, pids
 from carrel_hub.services.models import SERVICE_KEYS, service_model
 from carrel_hub.services.store import delete_service, find_service, list_services, put_service
 from carrel_hub.users.bodies import json_body
 
 router = APIRouter()
+
+MAX_LINES = 2000
 
 SubjectDep = Annotated[Subject, Depends(current_subject)]
 
@@ -39,7 +42,10 @@ async def get_services(hub: HubDep, subject: SubjectDep) -> JSONResponse:
     seen = extent(subject, Scope.LIST_SERVICES, {"service"})
     async with hub.database.read() as session:
         rows = await list_services(session, seen)
-    return JSONResponse({row.name: _model(hub, row, subject) for row in rows})
+        found = await pids(session, [row.name for row in rows])
+    return JSONResponse(
+        {row.name: _model(hub, row, subject, found.get(row.name, 0)) for row in rows}
+    )
 
 
 @router.get("/services/{name}")
@@ -48,7 +54,25 @@ async def get_service(name: str, hub: HubDep, subject: SubjectDep) -> JSONRespon
     authorise_any(subject, [*SERVICE_KEYS], ServiceResource(name))
     async with hub.database.read() as session:
         row = await _service(session, name)
-    return JSONResponse(_model(hub, row, subject))
+        found = await pids(session, [name])
+    return JSONResponse(_model(hub, row, subject, found.get(name, 0)))
+
+
+@router.get("/services/{name}/log")
+async def get_log(
+    name: str,
+    hub: HubDep,
+    subject: SubjectDep,
+    lines: Annotated[int, Query(ge=1, le=MAX_LINES)] = 200,
+) -> JSONResponse:
+    """The last lines that a service which is run from here printed. They may hold its secrets."""
+    authorise(subject, Scope.ADMIN_SERVICES, ServiceResource(name))
+    async with hub.database.read() as session:
+        await _service(session, name)
+        run = await find_run(session, name)
+    if run is None:
+        raise NotFoundError(f"Service {name} is not run from here")
+    return JSONResponse({"lines": await hub.agents.log_tail(run.host, run.id, lines=lines)})
 
 
 @router.post("/services/{name}")
@@ -101,6 +125,8 @@ async def _service(session: AsyncSession, name: str) -> Service:
     return row
 
 
-def _model(hub: Hub, row: Service, subject: Subject) -> dict[str, object]:
+def _model(hub: Hub, row: Service, subject: Subject, pid: int = 0) -> dict[str, object]:
     settings = hub.settings
-    return service_model(row, subject, base_url=settings.base_url, roles=settings.role_book)
+    return service_model(
+        row, subject, base_url=settings.base_url, roles=settings.role_book, pid=pid
+    )

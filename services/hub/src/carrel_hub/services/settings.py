@@ -1,14 +1,19 @@
 """A service in the settings: `[[hub.services]]`."""
 
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from carrel_hub.services.fields import ClientId, ServiceName, ServiceUrl, check_client, check_secret
+from carrel_shared.fields import PeerName
 
 
 class ServiceSettings(BaseModel):
-    """A service that runs elsewhere and acts with rights of its own, or signs people in."""
+    """A program that acts with rights of its own, or signs people in.
+
+    With a `command` it is run from here, else elsewhere.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,6 +28,31 @@ class ServiceSettings(BaseModel):
         default=None,
         description="Where it listens, such as http://127.0.0.1:9000; proxied at"
         " `{base}services/NAME/`.",
+    )
+    command: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="What runs it: it is started, watched and started again on the hub's host. Its"
+        " token is in its environment, so it is not to be among these words, which everybody on the"
+        " host can read.",
+    )
+    user: str | None = Field(
+        default=None,
+        description="The unix account it runs as; never root. Needed where the agent is root.",
+    )
+    cwd: str | None = Field(
+        default=None,
+        pattern=r"^/",
+        description="Where it is started; the home of its account without it.",
+    )
+    environment: dict[str, str] = Field(
+        default={}, description="Variables it gets beside JupyterHub's; they win."
+    )
+    timeout: float = Field(
+        default=30, gt=0, description="How many seconds it may take to answer at its url."
+    )
+    host: PeerName | None = Field(
+        default=None, description="The agent that runs it; the first one without this."
     )
     info: dict[str, Any] = Field(default={}, description="What those who may list it are told.")
     display: bool = Field(default=True, description="Show it in the navigation.")
@@ -44,7 +74,17 @@ class ServiceSettings(BaseModel):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.api_token is not None:
-            check_secret(self.api_token.get_secret_value())
+            secret = check_secret(self.api_token.get_secret_value())
+            if any(secret in word for word in self.command or ()):
+                raise ValueError(
+                    "command holds the api_token; everybody on the host can read command lines, and"
+                    " it is in JUPYTERHUB_API_TOKEN"
+                )
+        if self.command is None:
+            if self.user or self.cwd or self.environment or self.host:
+                raise ValueError("user, cwd, environment and host are of services with a command")
+        elif self.url is not None and urlsplit(self.url).hostname not in ("127.0.0.1", "localhost"):
+            raise ValueError("url: a service with a command listens on http://127.0.0.1:PORT")
         check_client(
             url=self.url,
             client_id=self.oauth_client_id,

@@ -71,7 +71,7 @@ async def put_service(
 def _fill(row: Service, wanted: WantedService, places: Places, *, from_settings: bool) -> None:
     has_client = bool(wanted.url or wanted.client_id or wanted.redirect_uri)
     row.admin, row.from_settings, row.url = wanted.admin, from_settings, wanted.url
-    row.info, row.display = wanted.info, wanted.display
+    row.info, row.display, row.command = wanted.info, wanted.display, wanted.command
     row.client_id = row.redirect_uri = None
     if has_client:
         row.client_id = wanted.client_id or f"service-{quote(wanted.name, safe='')}"

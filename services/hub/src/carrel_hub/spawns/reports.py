@@ -8,6 +8,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import AgentHost, Event, Server
 from carrel_hub.errors import ConflictError
 from carrel_hub.events import agent_actor, record, server_subject
+from carrel_hub.services.managed import SERVICES, absorb_reports
 from carrel_hub.spawns.states import ENDED, State
 from carrel_hub.spawns.transitions import apply_report, lose_sight
 from carrel_shared.failpoints import failpoint
@@ -34,9 +35,16 @@ async def receive_report(hub: Hub, name: str, report: AgentReport) -> AgentRepor
     routed = False
     async with hub.database.write() as session:
         fresh = await _note_host(session, hub, name, report)
-        rows = await _rows(session, name, [server.server_id for server in report.servers])
+        services, forget = set[str](), list[str]()
         if fresh:
-            for server in report.servers:
+            services, forget, service_changed = await absorb_reports(
+                session, hub, name, report.servers
+            )
+            changed += [SERVICES] if service_changed else []
+        servers = [server for server in report.servers if server.server_id not in services]
+        rows = await _rows(session, name, [server.server_id for server in servers])
+        if fresh:
+            for server in servers:
                 row = rows.get(server.server_id)
                 if row is None:
                     await _note_stranger(session, hub, name, server)
@@ -54,9 +62,9 @@ async def receive_report(hub: Hub, name: str, report: AgentReport) -> AgentRepor
                     changed.append(row.id)
                 routed = routed or (not had_route and row.route_number is not None)
             changed += _missing(session, hub, name, rows, report)
-        forget = [
+        forget += [
             server.server_id
-            for server in report.servers
+            for server in servers
             if server.state in _ENDED_REPORTS and _is_stored(rows.get(server.server_id), server)
         ]
     if routed:

@@ -129,6 +129,16 @@ class HubConsole:
         with _expected_shape():
             return [Notebook(s["user"], s["name"], s["state"]) for s in reply["servers"]]
 
+    def services(self) -> list[str]:
+        """Return the managed services that are not stopped.
+
+        Raises:
+            UpError: If the hub refuses or does not answer.
+        """
+        reply = self._ask("GET", "/internal/v1/console/servers")
+        with _expected_shape():
+            return [str(name) for name in reply.get("services", [])]
+
     def stop_all(self, reason: str) -> None:
         """Ask for every server to stop; `notebooks` tells when they have.
 

@@ -264,12 +264,13 @@ class _Run:
     def _stop_notebooks(self) -> None:
         try:
             running = self._console.notebooks()
-            if not running:
+            if not running and not self._console.services():
                 return
-            say(
-                f"Stopping {name_all(running)}."
-                " (Ctrl-C again: end now and leave notebooks running.)"
-            )
+            if running:
+                say(
+                    f"Stopping {name_all(running)}."
+                    " (Ctrl-C again: end now and leave notebooks running.)"
+                )
             self._console.stop_all("carrel up was ended at the console")
             left = self._wait_until_stopped()
         except UpError as error:
@@ -285,7 +286,7 @@ class _Run:
         while (now := self._clock.monotonic()) < deadline:
             if now >= ask_at:
                 left = self._console.notebooks()
-                if not left:
+                if not left and not self._console.services():
                     return []
                 ask_at = now + _ASK_AGAIN_SECONDS
             if self._signals.take() is not None:

@@ -6,7 +6,7 @@ from carrel_hub.db.models.groups import Group, UserGroup
 from carrel_hub.db.models.oauth import OAuthCode
 from carrel_hub.db.models.routing import ProxyStatus, RouteChange, RouteCounter
 from carrel_hub.db.models.servers import Server
-from carrel_hub.db.models.services import Service
+from carrel_hub.db.models.services import Service, ServiceRun
 from carrel_hub.db.models.sessions import BrowserSession, LoginAttempt, SignInLink
 from carrel_hub.db.models.shares import Share, ShareCode
 from carrel_hub.db.models.tokens import Token
@@ -24,6 +24,7 @@ __all__ = [
     "RouteCounter",
     "Server",
     "Service",
+    "ServiceRun",
     "Share",
     "ShareCode",
     "SignInLink",

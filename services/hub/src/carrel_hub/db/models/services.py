@@ -42,3 +42,35 @@ class Service(SQLModel, table=True):
     allowed_scopes: list[str] = Field(default_factory=list, sa_type=JSON)
     no_confirm: bool = False
     created: datetime = Field(sa_type=UtcDateTime)
+
+
+class ServiceRun(SQLModel, table=True):
+    """The process of a managed service: what is wanted, what is known.
+
+    Attributes:
+        id: Random, 12 hex digits: what agents call it.
+        service: Its service's name. The row outlives the service until nothing runs.
+        wanted: What it is to be started with, as a fingerprint of its settings; empty when it is
+            to end.
+        fingerprint: What it was started with last.
+        state: What is known (`carrel_hub.services.runs.RunState`).
+        generation: Counts starts. Reports of a lower one are stale.
+        attempts: How often it ended soon after its start, one time after the other.
+        next_attempt_at: When to take the next step.
+        failure: The last `ExitReport` as JSON, until it is ready again.
+    """
+
+    __tablename__ = "service_runs"
+
+    id: str = Field(primary_key=True, max_length=12)
+    service: str = Field(unique=True, index=True, max_length=255)
+    host: str = Field(max_length=255)
+    wanted: str = Field(default="", max_length=64)
+    fingerprint: str = Field(default="", max_length=64)
+    state: str = Field(default="stopped", max_length=16)
+    generation: int = 0
+    pid: int = 0
+    attempts: int = 0
+    next_attempt_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    failure: dict[str, Any] | None = Field(default=None, sa_type=JSON)
