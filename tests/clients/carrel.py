@@ -21,6 +21,17 @@ TOKENS = {"tester": "t" * 40, "me": "m" * 40, "culler": "c" * 40}
 PASSWORD = "any"
 LOOK_SECONDS = 0.1
 
+EXTERNAL = """
+[[hub.services]]
+name = "culler"
+api_token = "{culler}"
+[[hub.services]]
+name = "me"
+api_token = "{me}"
+url = "http://127.0.0.1:{service_port}"
+"""
+"""The services that the tests themselves run, as whoever runs one beside the hub."""
+
 SETTINGS = """
 [hub]
 allow_named_servers = true
@@ -38,13 +49,7 @@ environment = {{ JUPYTERHUB_ACTIVITY_INTERVAL = "1" }}
 name = "tester"
 api_token = "{tester}"
 admin = true
-[[hub.services]]
-name = "culler"
-api_token = "{culler}"
-[[hub.services]]
-name = "me"
-api_token = "{me}"
-url = "http://127.0.0.1:{service_port}"
+{services}
 [[hub.roles]]
 name = "culling"
 services = ["culler"]
@@ -141,8 +146,12 @@ class Visitor(httpx.Client):
 
 
 @contextmanager
-def carrel() -> Iterator[Carrel]:
-    """Start it, as root with an account that runs everybody's servers, and end it again."""
+def carrel(services: str = EXTERNAL) -> Iterator[Carrel]:
+    """Start it, as root with an account that runs everybody's servers, and end it again.
+
+    Args:
+        services: Their settings; `{service_port}` in it is a free port.
+    """
     python = environment.make()
     with _account() as account:
         port = free_port()
@@ -153,9 +162,9 @@ def carrel() -> Iterator[Carrel]:
             singleuser=python.with_name("jupyterhub-singleuser"),
             account=account,
             homes=base / "homes",
-            service_port=port,
+            services=services.format(service_port=port, **TOKENS),
             password=PASSWORD,
-            **TOKENS,
+            tester=TOKENS["tester"],
         )
         with made as installation:
             headers = {"Authorization": f"token {TOKENS['tester']}"}
