@@ -212,6 +212,61 @@ async def _revoke_token(stage: Stage) -> httpx.Response:
     return await stage.call("DELETE", f"/users/{user}/tokens/{made['id']}")
 
 
+_PLACES = (("/{owner}/", ""), ("/{owner}/{name}", "lab"))
+
+
+def shares(name: str, path: str, server: str, *, by_code: bool = False) -> None:
+    """A route that acts on a share of a new server, or on a code for one."""
+    method, _, _ = name.partition(" ")
+
+    async def recipe(stage: Stage) -> httpx.Response:
+        owner = await stage.started(server)
+        user, group = await stage.new("users"), await stage.new("groups")
+        where = f"{owner}/{server}"
+        if by_code:
+            await stage.call("POST", f"/share-codes/{where}")
+        elif method != "POST":
+            for kind, recipient in (("user", user), ("group", group)):
+                reply = await stage.call("POST", f"/shares/{where}", {kind: recipient})
+                assert reply.status_code == 200, reply.text
+        body = {"user": user} if path == "shares/" and method != "DELETE" else None
+        place = path.format(user=user, group=group)
+        return await stage.call(method, f"/{place}{where}", body)
+
+    RECIPES[name] = recipe
+
+
+for place, server in _PLACES:
+    for method in ("POST", "PATCH", "DELETE"):
+        shares(f"{method} /hub/api/shares{place}", "shares/", server)
+    for method in ("POST", "DELETE"):
+        shares(f"{method} /hub/api/share-codes{place}", "share-codes/", server, by_code=True)
+    for kind in ("user", "group"):
+        route = f"DELETE /hub/api/{kind}s/{{{kind}_name}}/shared{place}"
+        shares(route, f"{kind}s/{{{kind}}}/shared/", server)
+
+
+@changes("POST /hub/accept-share")
+async def _accept_share(stage: Stage) -> httpx.Response:
+    owner = await stage.started()
+    made = (await stage.call("POST", f"/share-codes/{owner}/")).json()
+    return await stage.form("/hub/accept-share", code=made["code"])
+
+
+@changes("POST /hub/leave-share/{owner}")
+async def _leave_share(stage: Stage) -> httpx.Response:
+    owner = await stage.started()
+    await stage.call("POST", f"/shares/{owner}/", {"user": "boss"})
+    return await stage.form(f"/hub/leave-share/{owner}")
+
+
+@changes("POST /hub/leave-share/{owner}/{name}")
+async def _leave_named_share(stage: Stage) -> httpx.Response:
+    owner = await stage.started("lab")
+    await stage.call("POST", f"/shares/{owner}/lab", {"user": "boss"})
+    return await stage.form(f"/hub/leave-share/{owner}/lab")
+
+
 @changes("POST /hub/api/proxy")
 async def _check_routes(stage: Stage) -> httpx.Response:
     return await stage.call("POST", "/proxy")

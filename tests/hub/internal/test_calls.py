@@ -109,7 +109,10 @@ async def test_the_console_sees_and_stops_what_runs(world: World, caller: Call) 
     )
     assert reply.status_code == 202
     await world.settle(row)
-    assert (await caller("console").get("/internal/v1/console/servers")).json() == {"servers": []}
+    assert (await caller("console").get("/internal/v1/console/servers")).json() == {
+        "servers": [],
+        "services": [],
+    }
     assert world.agent.stops[0][1].reason == "Carrel was stopped"
 
 
