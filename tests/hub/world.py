@@ -59,6 +59,7 @@ class World:
         changed = self.hub.settings.model_copy(update=changes)
         changed.__dict__.pop("role_book", None)  # it was made of the roles there were
         object.__setattr__(self.hub, "settings", changed)
+        self.hub.known.forget()
 
     async def report(self) -> AgentReportReply:
         """Have the agent report."""

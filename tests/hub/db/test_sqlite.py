@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
+from sqlmodel import SQLModel
 
 from carrel_hub.db import sqlite
 from carrel_hub.db.engine import Database
@@ -21,8 +22,9 @@ COUNT = text("SELECT count(*) FROM things")
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
     made = Database(f"sqlite:///{tmp_path}/some.sqlite")
-    async with made.write() as session:
-        await (await session.connection()).execute(text("CREATE TABLE things (n INTEGER)"))
+    async with made.engine.begin() as connection:
+        await connection.run_sync(SQLModel.metadata.create_all)
+        await connection.execute(text("CREATE TABLE things (n INTEGER)"))
     yield made
     await made.close()
 

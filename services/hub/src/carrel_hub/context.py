@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
+from carrel_hub.auth.activity import TokenUses
+from carrel_hub.auth.known import Known
 from carrel_hub.db.engine import Database
 from carrel_hub.metrics.measures import Measures
 from carrel_hub.settings import HubSettings
@@ -103,6 +106,10 @@ class Hub:
     agents: AgentClients = field(default_factory=AgentClients)
     line: WaitingLine = field(default_factory=WaitingLine)
     measures: Measures = field(default_factory=Measures)
+    token_uses: TokenUses = field(default_factory=TokenUses)
+    known: Known[Any] = field(init=False)
+    """Whose tokens and sessions are, for `auth.subjects`."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "known", Known(self.database, self.clock))
         self.database.on_events(self.measures.happened)

@@ -2,9 +2,11 @@
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,6 +16,21 @@ from carrel_shared.wire import REQUEST_ID_HEADER
 
 MAX_BODY_BYTES = 1 << 20
 """No form and no API call of the hub is larger."""
+
+_REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
+_VERSIONS = (
+    (b"x-jupyterhub-version", JUPYTERHUB_API_VERSION.encode()),
+    (b"x-carrel-version", __version__.encode()),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+def _with(headers: Iterable[tuple[bytes, bytes]], *more: tuple[bytes, bytes]) -> list[Any]:
+    """Return headers with those of `more` that are not among them."""
+    found = list(headers)
+    names = {name for name, _ in found}
+    found += [header for header in more if header[0] not in names]
+    return found
 
 
 class RequestIdentity:
@@ -31,11 +48,8 @@ class RequestIdentity:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-JupyterHub-Version"] = JUPYTERHUB_API_VERSION
-                headers["X-Carrel-Version"] = __version__
-                headers[REQUEST_ID_HEADER] = request_id
-                headers.setdefault("X-Content-Type-Options", "nosniff")
+                named = (_REQUEST_ID, request_id.encode("latin-1"))
+                message["headers"] = _with(message["headers"], *_VERSIONS, named)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -66,8 +80,13 @@ def client_address(forwarded_for: Iterable[str]) -> str | None:
     That is the last one, which the proxy itself saw; when a load balancer on the same machine
     stands before the proxy, it is the one before. None when it is no address.
     """
+    return _client_address(",".join(forwarded_for))
+
+
+@lru_cache(1024)
+def _client_address(forwarded_for: str) -> str | None:
     addresses = []
-    for part in ",".join(forwarded_for).split(","):
+    for part in forwarded_for.split(","):
         try:
             addresses.append(ipaddress.ip_address(part.strip().strip("[]")))
         except ValueError:
@@ -87,9 +106,14 @@ class ApiHeaders:
 
     def __init__(self, app: ASGIApp, hub_prefix: str) -> None:
         self._app = app
-        self._policy = (
+        policy = (
             f"frame-ancestors 'none'; report-uri {hub_prefix}security/csp-report;"
             " default-src 'none'"
+        )
+        self._headers = (
+            (b"content-security-policy", policy.encode()),
+            (b"access-control-allow-headers", b"accept, content-type, authorization"),
+            (b"cache-control", b"no-store"),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,12 +123,7 @@ class ApiHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.setdefault("Content-Security-Policy", self._policy)
-                headers.setdefault(
-                    "Access-Control-Allow-Headers", "accept, content-type, authorization"
-                )
-                headers.setdefault("Cache-Control", "no-store")
+                message["headers"] = _with(message["headers"], *self._headers)
             await send(message)
 
         if scope["method"] == "OPTIONS":

@@ -22,6 +22,9 @@ from carrel_shared.tasks import TaskOwner
 
 log = structlog.get_logger(__name__)
 
+GARBAGE = 20_000
+"""How many objects more than went may have come before the collector looks; a few megabytes."""
+
 SOCKET_MODE = 0o660
 """Of unix sockets: the account and its group connect; who may at all, their directory says."""
 
@@ -54,9 +57,11 @@ async def serve_hub(settings: HubSettings) -> None:
         await start_background(hub)
 
         def started() -> None:
-            # What was loaded stays: the collector need not look at it again.
+            # What was loaded stays: the collector need not look at it again. Requests leave few
+            # cycles behind, so it may come less often than after every 700 new objects.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(GARBAGE)
             measures.started(time.monotonic() - began)
             log.info("hub_started", version=__version__, listen=settings.listen)
 

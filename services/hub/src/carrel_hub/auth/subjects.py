@@ -1,6 +1,7 @@
 """Who makes a request: a token, else the browser's sign-in, else nobody.
 
-`current_subject` is for the API, `page_subject` for pages. Both read the database once a request.
+`current_subject` is for the API, `page_subject` for pages. Both remember whom they found for a
+moment (`auth.known`).
 """
 
 from dataclasses import dataclass, field
@@ -125,13 +126,19 @@ async def subject_by_token(request: Request) -> Subject | None:
     secret = authorization_token(request.headers.get("authorization"))
     if secret is None:
         return None
-    hub = hub_of(request)
-    async with hub.database.read() as db:
-        found = await find_token(db, hub, digest(secret))
-        if found is None:
-            return None
-        subject = await token_subject(db, hub, *found)
-    note_use(hub, *found)
+    hub, token_hash = hub_of(request), digest(secret)
+
+    async def load(db: AsyncSession) -> Subject | None:
+        found = await look_up_token(db, token_hash)
+        return None if found is None else await token_subject(db, hub, *found)
+
+    subject: Subject | None = await hub.known.find(token_hash, load)
+    if subject is None or subject.token is None:
+        return None
+    owner = subject.user or subject.service
+    if owner is None or not is_good(hub, subject.token, owner):
+        return None
+    note_use(hub, subject.token, owner)
     return subject
 
 
@@ -201,12 +208,24 @@ async def _cookie_subject(request: Request) -> Subject:
     secret = login_secret(request, hub_signer(hub))
     if secret is None:
         return ANONYMOUS
-    async with hub.database.read() as db:
-        found = await find_session(db, digest(secret), now=hub.clock.now())
-        if found is None or is_refused(hub, found[1]):
-            return ANONYMOUS
-        session, user = found
-        rights = await owner_rights(db, hub, user)
+    secret_hash = digest(secret)
+
+    async def load(db: AsyncSession) -> Subject | None:
+        found = await find_session(db, secret_hash)
+        return None if found is None else await _session_subject(db, hub, *found)
+
+    subject: Subject | None = await hub.known.find(secret_hash, load)
+    if subject is None or subject.session is None or subject.user is None:
+        return ANONYMOUS
+    if subject.session.expires_at <= hub.clock.now() or is_refused(hub, subject.user):
+        return ANONYMOUS
+    return subject
+
+
+async def _session_subject(
+    db: AsyncSession, hub: Hub, session: BrowserSession, user: User
+) -> Subject:
+    rights = await owner_rights(db, hub, user)
     return Subject(
         SubjectKind.COOKIE, user, session=session, scopes=rights.scopes, members=rights.members
     )

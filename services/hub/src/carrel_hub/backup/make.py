@@ -16,7 +16,7 @@ from carrel_hub.db.engine import Database
 from carrel_hub.db.expected import REVISIONS, SchemaError, schema_revision
 from carrel_shared.clock import Clock
 
-OF_PROCESSES = frozenset({"proxies", "replicas", "leases"})
+OF_PROCESSES = frozenset({"proxies", "replicas", "leases", "identity_counter"})
 """Tables about who runs now, which means nothing later."""
 
 _AT_ONCE = 1000

@@ -6,15 +6,21 @@ writes is never stale; readers have a pool that cannot write. Nothing that waits
 stream, another service) holds a transaction.
 """
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from carrel_hub.db.sqlite import sqlite_engine
+from carrel_hub.db.identity import watch
+from carrel_hub.db.prepared import Prepared
+from carrel_hub.db.sqlite import InlineConnection, open_reader, sqlite_engine
+
+T = TypeVar("T")
 
 ROUTES_CHANGED = "routes_changed"
 """Set in `session.info` by a transaction that appends to the route log."""
@@ -43,6 +49,12 @@ class Database:
             from carrel_hub.db.postgres import postgres_engines
 
             self._writer, self._reader = postgres_engines(parsed, hurried=hurried)
+        self._watched = self._writer.execution_options()
+        watch(self._watched.sync_engine)
+        self._url = parsed
+        self._asking: InlineConnection | None = None
+        self.writes = 0
+        """How many transactions that may write this process has ended."""
         self._on_route_change: list[Callable[[], None]] = []
         self._on_events: list[Callable[[Told], None]] = []
 
@@ -59,9 +71,12 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """One transaction that may write: committed at the end, rolled back on an exception."""
-        async with AsyncSession(self._writer, expire_on_commit=False) as session:
-            async with session.begin():
-                yield session
+        async with AsyncSession(self._watched, expire_on_commit=False) as session:
+            try:
+                async with session.begin():
+                    yield session
+            finally:
+                self.writes += 1
             if session.info.pop(ROUTES_CHANGED, False):
                 for call in self._on_route_change:
                     call()
@@ -75,6 +90,24 @@ class Database:
         async with AsyncSession(self._reader, expire_on_commit=False) as session, session.begin():
             yield session
 
+    async def fetch(self, prepared: Prepared[T], **values: Any) -> list[T]:
+        """Return the answer to one prepared statement, as of now."""
+        if self._sqlite:
+            try:
+                if self._asking is None:
+                    self._asking = open_reader(self._url)
+                return prepared.run(self._asking, self._reader.dialect, values)
+            except sqlite3.Error as error:
+                raise OperationalError(None, None, error) from error
+        async with self._reader.connect() as connection:
+            rows = (await connection.execute(prepared.statement, values)).all()
+        return [prepared.make(*row) for row in rows]
+
+    async def fetch_one(self, prepared: Prepared[T], **values: Any) -> T | None:
+        """Return the first row of the answer, or None."""
+        rows = await self.fetch(prepared, **values)
+        return rows[0] if rows else None
+
     def on_route_change(self, call: Callable[[], None]) -> None:
         """Have `call` called after each commit of this process that changed the route log."""
         self._on_route_change.append(call)
@@ -84,5 +117,7 @@ class Database:
         self._on_events.append(call)
 
     async def close(self) -> None:
+        if self._asking is not None:
+            self._asking.close()
         await self._reader.dispose()
         await self._writer.dispose()

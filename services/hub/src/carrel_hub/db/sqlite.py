@@ -114,6 +114,20 @@ class WriterConnection(InlineConnection):
             raise
 
 
+def open_reader(url: URL) -> InlineConnection:
+    """Return a connection of its own that can only read, for single statements.
+
+    Raises:
+        sqlite3.Error: There is no such file, or it is no database.
+    """
+    connection = sqlite3.connect(
+        url.database or "", timeout=0, check_same_thread=False, isolation_level=None,
+        factory=InlineConnection,
+    )  # fmt: skip
+    connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
 def sqlite_engine(url: URL, *, size: int, writable: bool) -> AsyncEngine:
     """Return an engine of connections that either only read or all write.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select
 from sqlmodel import col, func, or_, select
@@ -50,14 +51,12 @@ async def list_users(
     Raises:
         InvalidRequestError: There is no such state or order.
     """
-    conditions = [*_visible(seen), *_in_state(state)]
-    if name_filter:
-        conditions.append(func.lower(User.name).contains(name_filter.lower(), autoescape=True))
-    statement = _ordered(select(User).where(*conditions), sort)
+    wanted = conditions(seen, state, name_filter)
+    statement = select(User).where(*wanted).order_by(*order(sort))
     users = (await session.exec(statement.offset(page.offset).limit(page.limit))).all()
     total = len(users)
     if page.offset or total == page.limit:
-        count = select(func.count()).select_from(User).where(*conditions)
+        count = select(func.count()).select_from(User).where(*wanted)
         total = (await session.exec(count)).one()
     return await with_details(session, users, with_stopped=with_stopped), total
 
@@ -77,6 +76,18 @@ async def with_details(
     return [
         Listed(user, servers.get(user.id or 0, ()), groups.get(user.id or 0, ())) for user in users
     ]
+
+
+def conditions(seen: Extent, state: str | None, name_filter: str) -> list[ColumnElement[bool]]:
+    """Return what the users of a list have in common.
+
+    Raises:
+        InvalidRequestError: There is no such state.
+    """
+    found = [*_visible(seen), *_in_state(state)]
+    if name_filter:
+        found.append(func.lower(User.name).contains(name_filter.lower(), autoescape=True))
+    return found
 
 
 def _visible(seen: Extent) -> list[ColumnElement[bool]]:
@@ -106,10 +117,15 @@ def _in_state(state: str | None) -> list[ColumnElement[bool]]:
     raise InvalidRequestError("state must be one of active, inactive, ready")
 
 
-def _ordered(statement: SelectOfScalar[User], sort: str) -> SelectOfScalar[User]:
+def order(sort: str) -> tuple[Any, Any]:
+    """Return the columns to sort by.
+
+    Raises:
+        InvalidRequestError: There is no such order.
+    """
     column = _SORTS.get(sort.removeprefix("-"))
     if column is None or sort.startswith("--"):
         raise InvalidRequestError("sort must be one of id, name, last_activity, or -id and so on")
     if sort.startswith("-"):
-        return statement.order_by(column.desc().nulls_last(), col(User.id).desc())
-    return statement.order_by(column.asc().nulls_first(), col(User.id))
+        return column.desc().nulls_last(), col(User.id).desc()
+    return column.asc().nulls_first(), col(User.id)

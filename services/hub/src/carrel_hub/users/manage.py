@@ -15,9 +15,10 @@ from carrel_hub.users.activity import read_activity, store_activity
 from carrel_hub.users.bodies import json_body, new_users, user_changes, wants_stopped
 from carrel_hub.users.changes import delete_user, rename_user, set_admin, stop_servers
 from carrel_hub.users.creation import create_users, existing_names, good_name
-from carrel_hub.users.listing import list_users, with_details
-from carrel_hub.users.models import user_model
+from carrel_hub.users.listing import with_details
+from carrel_hub.users.models import Sight, user_model
 from carrel_hub.users.paging import page_reply, read_page
+from carrel_hub.users.shown import show_page
 
 router = APIRouter()
 
@@ -32,7 +33,7 @@ async def get_users(request: Request, hub: HubDep, subject: SubjectDep) -> JSONR
     query = request.query_params
     with_stopped = wants_stopped(query)
     async with hub.database.read() as session:
-        listed, total = await list_users(
+        listed, total = await show_page(
             session,
             seen,
             page,
@@ -41,6 +42,7 @@ async def get_users(request: Request, hub: HubDep, subject: SubjectDep) -> JSONR
             sort=query.get("sort", "id"),
             with_stopped=with_stopped,
         )
+    sight = Sight(subject)
     models = [
         user_model(
             one.user,
@@ -49,6 +51,7 @@ async def get_users(request: Request, hub: HubDep, subject: SubjectDep) -> JSONR
             hub.settings,
             groups=one.groups,
             with_stopped=with_stopped,
+            sight=sight,
         )
         for one in listed
     ]

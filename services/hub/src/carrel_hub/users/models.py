@@ -7,7 +7,7 @@ null, otherwise.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from carrel_hub.db.models import Server, User
@@ -15,6 +15,9 @@ from carrel_hub.rbac import NO_MEMBERS, Actor, Members, Resource, Scope, may
 from carrel_hub.settings import HubSettings
 from carrel_hub.spawns.paths import progress_path
 from carrel_hub.spawns.states import ENDED, State
+
+if TYPE_CHECKING:
+    from carrel_hub.users.shown import ShownServer, ShownUser
 
 USER_KEYS: Mapping[Scope, tuple[str, ...]] = {
     Scope.READ_USERS: (
@@ -60,28 +63,55 @@ def timestamp(value: datetime | None) -> str | None:
     return None if value is None else value.isoformat().replace("+00:00", "Z")
 
 
+class Sight:
+    """What an actor sees of whom; sorted once for all the users of a list.
+
+    Args:
+        actor: Whoever asks.
+    """
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        scopes = [scope for scope in USER_KEYS if may(actor, scope)]
+        self._of_all = frozenset(key for scope in scopes for key in USER_KEYS[scope])
+        self._of_some = [scope for scope in USER_KEYS if scope not in scopes]
+        if self._of_some:
+            held = "\n".join(actor.scopes)
+            self._of_some = [scope for scope in self._of_some if f"{scope}!" in held]
+
+    def of_user(self, name: str) -> frozenset[str]:
+        """Return the keys of the user of that name that are seen."""
+        keys = self._of_all
+        for scope in self._of_some:
+            if may(self._actor, scope, Resource(name)):
+                keys = keys.union(USER_KEYS[scope])
+        return keys
+
+
 def user_model(
-    user: User,
-    servers: Iterable[Server],
+    user: "User | ShownUser",
+    servers: "Iterable[Server | ShownServer]",
     actor: Actor,
     settings: HubSettings,
     *,
     groups: Sequence[str] = (),
     with_stopped: bool = False,
+    sight: Sight | None = None,
 ) -> dict[str, Any]:
-    """Return a user as `actor` may see them; empty when nothing may be seen."""
-    resource = Resource(user.name)
-    keys = {
-        key for scope, shown in USER_KEYS.items() if may(actor, scope, resource) for key in shown
-    }
-    rows = sorted(servers, key=lambda row: row.name)
-    default = next((row for row in rows if row.name == ""), None)
-    visible = {
-        row.name: server_model(user, row, actor, settings)
-        for row in rows
-        if (with_stopped or row.state not in ENDED)
-        and may(actor, Scope.READ_SERVERS, Resource(user.name, row.name))
-    }
+    """Return a user as `actor` may see them; empty when nothing may be seen.
+
+    Args:
+        sight: That of the actor, where it is known.
+    """
+    keys = (sight or Sight(actor)).of_user(user.name)
+    default, visible = None, {}
+    for row in sorted(servers, key=lambda row: row.name):
+        if row.name == "":
+            default = row
+        if (with_stopped or row.state not in ENDED) and (
+            may(actor, Scope.READ_SERVERS, Resource(user.name, row.name))
+        ):
+            visible[row.name] = server_model(user, row, actor, settings)
     if visible:
         keys |= {"kind", "name", "servers"}
     ready = default is not None and default.state == State.READY
@@ -99,10 +129,14 @@ def user_model(
         "servers": visible,
         "auth_state": None,
     }
+    if len(keys) == len(whole):
+        return whole
     return {key: value for key, value in whole.items() if key in keys}
 
 
-def server_model(user: User, row: Server, actor: Actor, settings: HubSettings) -> dict[str, Any]:
+def server_model(
+    user: "User | ShownUser", row: "Server | ShownServer", actor: Actor, settings: HubSettings
+) -> dict[str, Any]:
     """Return a server as `actor` may see it."""
     url = settings.places.url(user.name, row.name)
     progress_url = progress_path(settings.base_url, user.name, row.name)
@@ -134,7 +168,7 @@ def server_model(user: User, row: Server, actor: Actor, settings: HubSettings) -
     return model
 
 
-def pending(row: Server) -> str | None:
+def pending(row: "Server | ShownServer") -> str | None:
     """Return JupyterHub's word for what a server is going through, or None."""
     return _PENDING.get(State(row.state))
 

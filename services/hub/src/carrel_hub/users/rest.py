@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.auth.digest import MAX_SECRET_LENGTH, digest
 from carrel_hub.auth.subjects import (
@@ -16,17 +15,15 @@ from carrel_hub.auth.subjects import (
     token_subject,
 )
 from carrel_hub.context import Hub
-from carrel_hub.db.models import User
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import ForbiddenError, NotFoundError
 from carrel_hub.rbac import Resource, Scope, identify_scopes, service_identify_scopes
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 from carrel_hub.services.models import service_model
 from carrel_hub.users.access import require_any
-from carrel_hub.users.accounts import find_user
 from carrel_hub.users.bodies import wants_stopped
-from carrel_hub.users.listing import with_details
 from carrel_hub.users.models import USER_KEYS, Widened, user_model
+from carrel_hub.users.shown import show_user
 
 router = APIRouter()
 
@@ -73,14 +70,15 @@ async def _identity(hub: Hub, subject: Subject, *, with_stopped: bool) -> dict[s
         base_url = hub.settings.base_url
         return service_model(subject.service, widened, base_url=base_url, roles=roles)
     assert subject.user is not None  # noqa: S101 - nobody was refused before
-    async with hub.database.read() as session:
-        [listed] = await with_details(session, [subject.user], with_stopped=with_stopped)
+    shown = await show_user(hub.database, subject.user.id or 0, with_stopped=with_stopped)
+    if shown is None:  # gone in this moment
+        raise ForbiddenError(NO_CREDENTIALS)
     return user_model(
-        subject.user,
-        listed.servers,
+        shown.user,
+        shown.servers,
         Widened(subject.scopes | identify_scopes(subject.name), subject.members),
         hub.settings,
-        groups=listed.groups,
+        groups=shown.groups,
         with_stopped=with_stopped,
     )
 
@@ -90,23 +88,16 @@ async def get_user(name: str, request: Request, hub: HubDep, subject: SubjectDep
     """One user, as far as the caller may see them."""
     require_any(subject, _READ_ANY, Resource(name))
     with_stopped = wants_stopped(request.query_params)
-    async with hub.database.read() as session:
-        user = await _user(session, name)
-        [listed] = await with_details(session, [user], with_stopped=with_stopped)
+    shown = await show_user(hub.database, name, with_stopped=with_stopped)
+    if shown is None:
+        raise NotFoundError("")
     return JSONResponse(
         user_model(
-            user,
-            listed.servers,
+            shown.user,
+            shown.servers,
             subject,
             hub.settings,
-            groups=listed.groups,
+            groups=shown.groups,
             with_stopped=with_stopped,
         )
     )
-
-
-async def _user(session: AsyncSession, name: str) -> User:
-    user = await find_user(session, name)
-    if user is None:
-        raise NotFoundError("")
-    return user

@@ -3,6 +3,7 @@
 from carrel_hub.db.models.agents import AgentHost
 from carrel_hub.db.models.events import Event
 from carrel_hub.db.models.groups import Group, UserGroup
+from carrel_hub.db.models.identity import IdentityCounter
 from carrel_hub.db.models.oauth import OAuthCode
 from carrel_hub.db.models.routing import ProxyStatus, RouteChange, RouteCounter
 from carrel_hub.db.models.servers import Server
@@ -17,6 +18,7 @@ __all__ = [
     "BrowserSession",
     "Event",
     "Group",
+    "IdentityCounter",
     "LoginAttempt",
     "OAuthCode",
     "ProxyStatus",
