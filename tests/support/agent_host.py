@@ -176,10 +176,16 @@ class AgentHost:
     """One host. Use as a context manager; at its end nothing it started is left."""
 
     def __init__(
-        self, account: pwd.struct_passwd, *, wrapper: Sequence[str] = (), **settings: str
+        self,
+        account: pwd.struct_passwd,
+        *,
+        wrapper: Sequence[str] = (),
+        agent: pwd.struct_passwd | None = None,
+        **settings: str,
     ) -> None:
         self.account = account
         self._wrapper = wrapper
+        self._agent = agent
         self.base = Path(tempfile.mkdtemp(prefix="ca", dir="/tmp"))
         self.base.chmod(0o755)
         self.state = self.base / "state"
@@ -239,9 +245,18 @@ class AgentHost:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                **self._identity(),
             )
         self.wait_healthy()
         return self
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what makes the keeper the agent's account's."""
+        who = self._agent
+        if who is None:
+            return {}
+        os.chown(self.base, who.pw_uid, who.pw_gid)
+        return {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}
 
     def stop(self) -> int:
         """Stop the keeper as a service manager would; return its exit status."""
@@ -366,14 +381,19 @@ class AgentHost:
 
 @contextlib.contextmanager
 def running_host(
-    account: pwd.struct_passwd, *, wrapper: Sequence[str] = (), **settings: str
+    account: pwd.struct_passwd,
+    *,
+    wrapper: Sequence[str] = (),
+    agent: pwd.struct_passwd | None = None,
+    **settings: str,
 ) -> Iterator[AgentHost]:
     """Yield a host whose agent answers.
 
     Args:
         account: Whose servers it runs.
         wrapper: A program that executes the keeper in turn.
+        agent: The account that agent and keeper run as, if not the caller's.
         settings: Of the agent, by name.
     """
-    with AgentHost(account, wrapper=wrapper, **settings) as host:
+    with AgentHost(account, wrapper=wrapper, agent=agent, **settings) as host:
         yield host.start()

@@ -7,13 +7,20 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
+from carrel_agent.cgroups.host import ControlGroups
 from carrel_agent.keeper.client import KeeperClient
 from carrel_agent.keeper.messages import Message, encode, new_pair, receive, send
 from carrel_agent.process.launch_spec import LaunchSpec, read_launch_spec
-from carrel_agent.runners.base import Launch, LaunchUnclearError, RunnerUnavailableError
+from carrel_agent.runners.base import (
+    Launch,
+    LaunchUnclearError,
+    RunnerContext,
+    RunnerUnavailableError,
+)
 from carrel_agent.runners.fork import ForkRunner
 from carrel_shared.clock import SystemClock
 from support.agent_host import AgentHost, has_ended, wait_for
@@ -61,7 +68,15 @@ class Zygotes:
 async def fork_runner(idle_seconds: float = 60) -> AsyncIterator[tuple[ForkRunner, Zygotes]]:
     zygotes = Zygotes()
     keeper: KeeperClient = zygotes  # type: ignore[assignment]
-    runner = ForkRunner(keeper, SystemClock(), python="", idle_seconds=idle_seconds)
+    runner = ForkRunner(
+        RunnerContext(
+            keeper=keeper,
+            clock=SystemClock(),
+            groups=ControlGroups([], {}),
+            state_dir=Path("/nowhere"),
+            zygote_idle_seconds=idle_seconds,
+        )
+    )
     try:
         yield runner, zygotes
     finally:

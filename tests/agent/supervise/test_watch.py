@@ -31,9 +31,9 @@ async def test_its_end_is_heard_of_once(sleeper: subprocess.Popen[bytes]) -> Non
     heard = []
     watch = ProcessWatch(identity_of(sleeper), lambda: heard.append(1))
     assert not await watch.wait_ended(0.01)
-    watch.send(signal.SIGKILL)
+    await watch.send(signal.SIGKILL)
     assert await watch.wait_ended(5)
-    watch.send(signal.SIGKILL)
+    await watch.send(signal.SIGKILL)
     await asyncio.sleep(0.01)
     watch.close()
     watch.close()

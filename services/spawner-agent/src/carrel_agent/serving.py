@@ -14,8 +14,7 @@ from carrel_agent.app import create_app
 from carrel_agent.cgroups.host import open_control_groups
 from carrel_agent.errors import SetupError
 from carrel_agent.keeper.client import KeeperClient, inherited_socket
-from carrel_agent.runners.exec import ExecRunner
-from carrel_agent.runners.fork import ForkRunner
+from carrel_agent.runners.choice import open_runners
 from carrel_agent.settings import AgentSettings
 from carrel_agent.supervise.accounts import Accounts, UnixAccounts, account_name, group_id
 from carrel_agent.supervise.journal import Journal
@@ -62,23 +61,20 @@ async def run(settings: AgentSettings, environ: Mapping[str, str]) -> None:
         own_uid=os.geteuid(),
     )
     clock = SystemClock()
+    groups = open_control_groups(settings.state_dir)
     keeper = KeeperClient(end, on_lost=_keeper_lost)
     supervisor = Supervisor(
         keeper=keeper,
         journal=Journal(settings.state_dir / "servers"),
         sockets=SocketDirectories(settings.run_dir, group=group),
         logs=ServerLogs(settings.state_dir / "logs"),
-        runners={
-            "fork": ForkRunner(
-                keeper, clock, python=settings.python, idle_seconds=settings.zygote_idle_seconds
-            ),
-            "exec": ExecRunner(keeper),
-        },
+        runners=open_runners(settings, keeper, clock, groups),
+        default_runners=settings.default_runners,
         clock=clock,
         python=settings.python or sys.executable,
         lang=environ.get("LANG", "C.UTF-8"),
         accounts=accounts,
-        groups=open_control_groups(settings.state_dir),
+        groups=groups,
         stop_times=(settings.interrupt_seconds, settings.terminate_seconds),
     )
     tasks = TaskOwner()
@@ -113,7 +109,7 @@ async def run(settings: AgentSettings, environ: Mapping[str, str]) -> None:
 
 async def _accounts(settings: AgentSettings) -> Accounts:
     if settings.accounts == "unix":
-        return UnixAccounts(settings.min_uid)
+        return UnixAccounts(settings.min_uid, any_account=settings.starts_as_others)
     name = _shared_account(settings)
     if name is None:
         raise SetupError("shared_account: root runs no servers, so another account is needed")

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from carrel_shared.addresses import MAX_UNIX_PATH
 from carrel_shared.fields import AddressText, LogLevel, PeerName, ServiceKey
 from carrel_shared.settings import ServiceSettings
+from carrel_shared.wire.base import RunnerName
 
 _LONGEST_SOCKET = "s/0123456789ab/http.sock"
 
@@ -74,6 +75,20 @@ class AgentSettings(ServiceSettings):
         gt=0,
         description="After this long without a start the preloaded JupyterLab is let go.",
     )
+    default_runners: list[RunnerName] = Field(
+        default=["fork", "exec"],
+        min_length=1,
+        description="What runs a server where its profile names no runner: each is tried in turn."
+        " Commands of profiles are run by the last.",
+    )
+    runners: dict[RunnerName, str] = Field(
+        default={},
+        description='Runners of your own, by name: "module:Class" of a package that is installed'
+        " beside the agent. Packages with an entry point need no mention.",
+    )
+    runner_options: dict[RunnerName, dict[str, Any]] = Field(
+        default={}, description="Options of a runner, by its name: see docs/runners.md."
+    )
     interrupt_seconds: float = Field(
         default=5,
         ge=0,
@@ -91,6 +106,11 @@ class AgentSettings(ServiceSettings):
         if value and not (os.path.isabs(value) and os.access(value, os.X_OK)):  # noqa: PTH117
             raise ValueError(f"{value!r} is not the absolute path of a program")
         return value
+
+    @property
+    def starts_as_others(self) -> bool:
+        """Whether servers may run as other accounts though the agent is not root."""
+        return "sudo" in self.default_runners or "sudo" in self.runner_options
 
     @model_validator(mode="after")
     def _shared_is_whole(self) -> Self:

@@ -11,6 +11,9 @@ ServerId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 HostId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 """A host's id, as its certificate has it in the URI `carrel://host/ID`."""
 
+RunnerName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+"""A way to run servers: `fork`, `exec`, `systemd`, `sudo`, or one of a host's own."""
+
 Generation = int
 """Counts the starts of one server. A command with a lower generation is stale and refused."""
 

@@ -5,7 +5,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from carrel_shared.wire.base import Generation, ServerId, Timestamp, WireReply, WireRequest
+from carrel_shared.wire.base import (
+    Generation,
+    RunnerName,
+    ServerId,
+    Timestamp,
+    WireReply,
+    WireRequest,
+)
 from carrel_shared.wire.limits import LimitEvent, Limits
 
 
@@ -53,7 +60,7 @@ class ServerSpec(WireRequest):
     server_name: str = ""
     account: str
     cwd: str = ""
-    runner: Literal["fork", "exec"] | None = None
+    runner: RunnerName | None = None
     command: list[str] | None = None
     listen: Literal["socket", "port", "nowhere"] = "socket"
     port: int | None = Field(default=None, ge=1, le=65535)

@@ -88,7 +88,8 @@ def become_user(spec: LaunchSpec, *, listen_fd: int, log_fd: int, for_exec: bool
     with _step("reset signals", ExitCode.SESSION):
         reset_signals(for_exec=for_exec)
     with _step("start a session of its own", ExitCode.SESSION):
-        os.setsid()
+        if os.getsid(0) != os.getpid():  # a service manager may have seen to that
+            os.setsid()
     join_groups(spec.cgroups)
     # Before the limits: a descriptor above a lowered RLIMIT_NOFILE could be left open.
     _arrange_descriptors(listen_fd, log_fd, inheritable=for_exec)

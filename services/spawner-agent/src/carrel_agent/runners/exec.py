@@ -3,18 +3,15 @@
 import os
 
 from carrel_agent.keeper.channel import ChannelClosedError, RefusedError
-from carrel_agent.keeper.client import KeeperClient
 from carrel_agent.process.launch_spec import write_launch_spec
 from carrel_agent.runners.base import Launch, Launched, LaunchUnclearError, RunnerUnavailableError
+from carrel_agent.runners.processes import ProcessRunner
 
 
-class ExecRunner:
+class ExecRunner(ProcessRunner):
     """Executes the command of the spec, or the host's JupyterLab where it names none."""
 
     name = "exec"
-
-    def __init__(self, keeper: KeeperClient) -> None:
-        self._keeper = keeper
 
     async def launch(self, launch: Launch) -> Launched:
         """Have the keeper start it."""
@@ -30,12 +27,3 @@ class ExecRunner:
         finally:
             os.close(spec)
         return Launched(pid, start_ticks)
-
-    async def warm(self) -> None:
-        """Nothing to prepare."""
-
-    def helper_pids(self) -> frozenset[int]:
-        return frozenset()
-
-    async def close(self) -> None:
-        """Nothing to let go of."""

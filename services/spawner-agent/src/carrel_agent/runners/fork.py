@@ -11,11 +11,16 @@ import signal
 import structlog
 
 from carrel_agent.keeper.channel import Channel, ChannelClosedError, RefusedError
-from carrel_agent.keeper.client import KeeperClient
 from carrel_agent.process.launch_spec import write_launch_spec
-from carrel_agent.runners.base import Launch, Launched, LaunchUnclearError, RunnerUnavailableError
+from carrel_agent.runners.base import (
+    Launch,
+    Launched,
+    LaunchUnclearError,
+    RunnerContext,
+    RunnerUnavailableError,
+)
+from carrel_agent.runners.processes import ProcessRunner
 from carrel_agent.supervise.process_tree import signal_process
-from carrel_shared.clock import Clock
 from carrel_shared.identity import ProcessIdentity, identify
 from carrel_shared.tasks import TaskOwner
 
@@ -28,24 +33,16 @@ PAUSE_SECONDS = 30.0
 """A zygote that died young is not started again for so long; servers are executed meanwhile."""
 
 
-class ForkRunner:
-    """Owns the connection to the zygote.
-
-    Args:
-        keeper: Starts the zygote.
-        python: The Python whose JupyterLab it imports; empty for the agent's.
-        idle_seconds: How long an unused zygote is kept.
-    """
+class ForkRunner(ProcessRunner):
+    """Owns the connection to the zygote."""
 
     name = "fork"
 
-    def __init__(
-        self, keeper: KeeperClient, clock: Clock, *, python: str, idle_seconds: float
-    ) -> None:
-        self._keeper = keeper
-        self._clock = clock
-        self._python = python
-        self._idle_seconds = idle_seconds
+    def __init__(self, context: RunnerContext) -> None:
+        super().__init__(context)
+        self._clock = context.clock
+        self._python = context.python
+        self._idle_seconds = context.zygote_idle_seconds
         self._channel: Channel | None = None
         self._pid = 0
         self._identity: ProcessIdentity | None = None

@@ -4,26 +4,24 @@ import signal
 
 import structlog
 
-from carrel_agent.supervise.watch import ProcessWatch
+from carrel_agent.runners.base import Watch
 from carrel_shared.failpoints import failpoint
 
 log = structlog.get_logger(__name__)
 
 
-async def end_process(
-    watch: ProcessWatch, *, interrupt_seconds: float, terminate_seconds: float
-) -> None:
+async def end_process(watch: Watch, *, interrupt_seconds: float, terminate_seconds: float) -> None:
     """Return when the process has been killed, or has ended before that.
 
     A notebook server without a terminal ends at the first SIGINT, and ends its kernels before.
     """
-    watch.send(signal.SIGINT)
+    await watch.send(signal.SIGINT)
     failpoint("agent.stop.signalled")
     if await watch.wait_ended(interrupt_seconds):
         return
-    watch.send(signal.SIGTERM)
-    watch.send(signal.SIGCONT)  # a process that is stopped would never hear of it
+    await watch.send(signal.SIGTERM)
+    await watch.send(signal.SIGCONT)  # a process that is stopped would never hear of it
     if await watch.wait_ended(terminate_seconds):
         return
     log.warning("process_killed", pid=watch.identity.pid)
-    watch.send(signal.SIGKILL)
+    await watch.send(signal.SIGKILL)

@@ -12,9 +12,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from carrel_agent.cgroups.group import GroupError
 from carrel_agent.keeper.channel import ChannelClosedError, RefusedError
-from carrel_agent.keeper.client import ProcessExit
 from carrel_agent.process.launch_spec import LaunchSpec
 from carrel_agent.runners.base import (
     Launch,
@@ -22,11 +20,9 @@ from carrel_agent.runners.base import (
     LaunchUnclearError,
     Runner,
     RunnerUnavailableError,
+    Watch,
 )
 from carrel_agent.supervise.confinement import (
-    change_limits,
-    confine,
-    end_group,
     events_after,
     group_of,
     killed_for_memory,
@@ -37,22 +33,19 @@ from carrel_agent.supervise.evidence import gather
 from carrel_agent.supervise.explain import Ending, explain
 from carrel_agent.supervise.journal import JournalError
 from carrel_agent.supervise.launching import LaunchError
-from carrel_agent.supervise.process_tree import kill_tree
 from carrel_agent.supervise.readiness import Listening, is_ready, probes
 from carrel_agent.supervise.record import Handle, Record, Stop
 from carrel_agent.supervise.search import Found, end_remains, find_until_sure
 from carrel_agent.supervise.states import report_of
 from carrel_agent.supervise.surroundings import Surroundings
-from carrel_agent.supervise.watch import ProcessGoneError, ProcessWatch, real_uid
+from carrel_agent.supervise.watch import ProcessGoneError, real_uid
 from carrel_shared.failpoints import failpoint
-from carrel_shared.identity import ProcessIdentity, boot_id
+from carrel_shared.identity import boot_id
 from carrel_shared.wire.limits import Limits, ServerUsage
 from carrel_shared.wire.servers import ExitReport, ServerReport
 
 log = structlog.get_logger(__name__)
 
-EXIT_SECONDS = 2.0
-"""How long the keeper's word about an exit is waited for."""
 DROP_SECONDS = 5.0
 """How long a new process may take to become its user's."""
 
@@ -75,6 +68,10 @@ class Server:
     def report(self) -> ServerReport:
         """What the hub is told."""
         return report_of(self.record, progress=self.progress, unresolved=self.unresolved)
+
+    @property
+    def _runner(self) -> Runner:
+        return self._around.runners[self.record.runner]
 
     @property
     def ended(self) -> bool:
@@ -119,13 +116,11 @@ class Server:
 
     async def follow(self) -> None:
         """Watch the process until it ends, and record how."""
-        handle = self.record.handle
-        assert handle is not None  # noqa: S101 - whoever calls this has one
         self._say("Waiting for the server to answer")
         try:
-            watch = await self._watch(handle.identity)
+            watch = await self._watch()
         except ProcessGoneError:
-            await self._after_end(handle, witnessed=False)
+            await self._after_end(witnessed=False)
             return
         try:
             if await self._becomes_its_users(watch):
@@ -135,12 +130,12 @@ class Server:
             await watch.ended.wait()
         finally:
             watch.close()
-        await self._after_end(handle, witnessed=True)
+        await self._after_end(witnessed=True)
 
-    async def _watch(self, identity: ProcessIdentity) -> ProcessWatch:
+    async def _watch(self) -> Watch:
         while True:
             try:
-                return ProcessWatch(identity, self._wake.set)
+                return self._runner.watch(self.record, self._wake.set)
             except OSError as error:
                 log.error("server_not_watched", **self._names(), reason=str(error))
                 await asyncio.sleep(1)
@@ -150,7 +145,6 @@ class Server:
     async def _launch(self, spec: LaunchSpec, runners: list[Runner]) -> Launched:
         around, server_id = self._around, self.record.server_id
         self._say("Preparing")
-        await self._confine()
         await end_remains(around.sockets.path(server_id), server_id=server_id, uid=self.record.uid)
         try:
             listener = around.sockets.bind(server_id)
@@ -163,20 +157,14 @@ class Server:
             except (RefusedError, ChannelClosedError) as error:
                 raise LaunchError(f"its output cannot be kept: {error}") from error
             try:
-                # What a shell writes to /dev/stderr opens it anew, which takes the right to.
-                os.fchown(output, spec.uid, -1)
+                if os.geteuid() == 0:
+                    # What a shell writes to /dev/stderr opens it anew, which takes the right to.
+                    os.fchown(output, spec.uid, -1)
                 return await self._try_runners(
-                    runners, Launch(spec=spec, listener=listener.fileno(), log=output)
+                    runners, Launch(spec, listener.fileno(), output, self.record.limits)
                 )
             finally:
                 os.close(output)
-
-    async def _confine(self) -> None:
-        if (group := group_of(self.record)) is not None:
-            try:
-                await confine(group, self.record.limits)
-            except GroupError as error:
-                raise LaunchError(str(error)) from error
 
     async def _try_runners(self, runners: list[Runner], launch: Launch) -> Launched:
         reasons = []
@@ -184,6 +172,7 @@ class Server:
             self._say("Starting JupyterLab" if launch.spec.argv is None else "Starting the server")
             await self._change(runner=runner.name)
             try:
+                await runner.prepare(self.record)
                 return await runner.launch(launch)
             except RunnerUnavailableError as error:
                 reasons.append(str(error))
@@ -201,8 +190,9 @@ class Server:
         await self._change(
             handle=Handle(pid=launched.pid, start_ticks=launched.start_ticks, boot_id=boot_id()),
             started_at=self._around.clock.now(),
+            group=launched.group or self.record.group,
         )
-        await self._around.keeper.watch(launched.pid, launched.start_ticks)
+        await self._runner.adopt(self.record)
 
     async def _find(self, *, agent_holds_it: bool) -> Found | None:
         """Return the process that a start of unknown outcome led to, or None if there is none."""
@@ -225,7 +215,7 @@ class Server:
 
     # -- living
 
-    async def _becomes_its_users(self, watch: ProcessWatch) -> bool:
+    async def _becomes_its_users(self, watch: Watch) -> bool:
         """Wait until the process has dropped to its account; return whether it did.
 
         A process that is somebody else's is not signalled, whatever the record says of it.
@@ -242,7 +232,7 @@ class Server:
         self.unresolved = False
         return not watch.ended.is_set()
 
-    async def _accompany(self, watch: ProcessWatch) -> None:
+    async def _accompany(self, watch: Watch) -> None:
         """Return when the server has ended, is to be stopped, or has failed to become ready."""
         clock = self._around.clock
         if self.record.ready_at is None:
@@ -300,7 +290,7 @@ class Server:
         Raises:
             AgentError: If one cannot be; the message says why.
         """
-        await change_limits(self.record, group_of(self.record), limits)
+        await self._runner.change_limits(self.record, limits)
         log.info("limits_changed", **self._names(), limits=limits.model_dump(exclude_none=True))
         await self._change(limits=limits)
 
@@ -320,7 +310,7 @@ class Server:
 
     # -- ending
 
-    async def _end(self, watch: ProcessWatch) -> None:
+    async def _end(self, watch: Watch) -> None:
         stop = self.record.stop
         interrupt, terminate = (
             (stop.interrupt_seconds, stop.terminate_seconds) if stop else self._around.stop_times
@@ -328,38 +318,24 @@ class Server:
         self._say("Stopping")
         await end_process(watch, interrupt_seconds=interrupt, terminate_seconds=terminate)
 
-    async def _after_end(self, handle: Handle, *, witnessed: bool) -> None:
+    async def _after_end(self, *, witnessed: bool) -> None:
         await self.note_limits()  # the kernel's counters go away with the group
-        group = group_of(self.record)
         try:
-            if group is not None:
-                killed = await end_group(group)
-            else:
-                killed = await kill_tree(lambda: self._around.tree(self.record, witnessed))
+            killed = await self._runner.end(
+                self.record, lambda: self._around.tree(self.record, witnessed)
+            )
         except OSError as error:
             log.error("server_remains_unseen", **self._names(), reason=str(error))
         else:
             if killed:
                 log.info("server_remains_killed", **self._names(), count=killed)
-        exit_ = await self._exit_of(handle.identity)
+        exit_ = await self._runner.exit_of(self.record)
         if exit_ is None:
             await self._finish(Ending())
         else:
             at = datetime.fromtimestamp(exit_.at, UTC)
             await self._finish(Ending(code=exit_.code, signal=exit_.signal), at=at)
-        await self._tell_keeper(handle)
-
-    async def _exit_of(self, identity: ProcessIdentity) -> ProcessExit | None:
-        try:
-            return await self._around.keeper.exit_of(
-                identity.pid, identity.start_ticks, timeout_seconds=EXIT_SECONDS
-            )
-        except (ChannelClosedError, RefusedError):
-            return None
-
-    async def _tell_keeper(self, handle: Handle) -> None:
-        with contextlib.suppress(ChannelClosedError, RefusedError):
-            await self._around.keeper.forget_exit(handle.pid, handle.start_ticks)
+        await self._runner.forget(self.record)
 
     async def _finish(self, ending: Ending, *, at: datetime | None = None) -> None:
         """Record the end, then clean up behind the server."""

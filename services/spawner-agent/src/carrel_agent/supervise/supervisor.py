@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -43,7 +43,7 @@ from carrel_shared.clock import Clock
 from carrel_shared.failpoints import failpoint
 from carrel_shared.identity import boot_id
 from carrel_shared.tasks import TaskOwner
-from carrel_shared.wire.limits import LimitsChange, ServerUsage
+from carrel_shared.wire.limits import Limits, LimitsChange, ServerUsage
 from carrel_shared.wire.servers import ServerReport, ServerSpec, StopRequest
 
 log = structlog.get_logger(__name__)
@@ -57,7 +57,7 @@ class Supervisor:
 
     Args:
         keeper: Parent of every server.
-        runners: By name; `fork` and `exec`.
+        runners: By name. `default_runners` are tried where nobody chose one.
         python: Whose JupyterLab runs where a spec names no command.
         lang: Servers' locale.
         accounts: Which account runs whose servers.
@@ -73,6 +73,7 @@ class Supervisor:
         sockets: SocketDirectories,
         logs: ServerLogs,
         runners: dict[str, Runner],
+        default_runners: Sequence[str],
         clock: Clock,
         python: str,
         lang: str,
@@ -85,6 +86,7 @@ class Supervisor:
         self._sockets = sockets
         self._logs = logs
         self._runners = runners
+        self._default_runners = default_runners
         self._clock = clock
         self._python = python
         self._lang = lang
@@ -123,6 +125,10 @@ class Supervisor:
         here = boot_id()
         for record in self._journal.load(self._clock.now()):
             server = self._servers[record.server_id] = Server(record, self._around)
+            if record.exit is None and record.runner not in self._runners:
+                log.error("runner_missing", server_id=record.server_id, runner=record.runner)
+                server.unresolved = True  # unknown is not dead
+                continue
             match judge_adoption(record, here):
                 case Adoption.KEEP:
                     continue
@@ -132,8 +138,7 @@ class Supervisor:
                     server.unresolved = True
                     self._tasks.start(server.search(), name=f"server-{record.server_id}")
                 case Adoption.FOLLOW:
-                    assert record.handle is not None  # noqa: S101 - or it would be SEARCH
-                    await self._keeper.watch(record.handle.pid, record.handle.start_ticks)
+                    await self._runners[record.runner].adopt(record)
                     self._tasks.start(server.follow(), name=f"server-{record.server_id}")
         await self._tidy()
         self._tasks.start(self._watch_limits(), name="limits")
@@ -210,10 +215,9 @@ class Supervisor:
 
     async def _start_new(self, spec: ServerSpec) -> ServerReport:
         runners = self._choose_runners(spec)
-        if (refusal := self._groups.refusal(spec.limits)) and not spec.limits.advisory:
-            raise LimitUnenforceableError(refusal)
+        refuse_unenforceable(runners[0], spec.limits)
         account = await self._accounts.find(spec)
-        group = self._groups.group(spec.server_id)
+        group = runners[0].group(spec.server_id)
         try:
             port = self._port_of(spec)
             launch_spec = launch_spec_of(
@@ -240,7 +244,7 @@ class Supervisor:
                 any_answer=bool(spec.command),
                 boot_id=boot_id(),
                 limits=spec.limits,
-                group=group.place if group.directories else None,
+                group=group.place if group else None,
                 intent_ticks=ticks_since_boot(),
                 requested_at=now,
                 deadline_at=now + timedelta(seconds=spec.start_timeout_seconds),
@@ -275,10 +279,15 @@ class Supervisor:
         if spec.runner is not None:
             if spec.runner == "fork" and spec.command:
                 raise InvalidRequestError("the fork runner runs JupyterLab only, not a command")
+            if spec.runner not in self._runners:
+                known = ", ".join(sorted(self._runners))
+                raise InvalidRequestError(
+                    f"this host has no runner {spec.runner!r}; it has {known}"
+                )
             return [self._runners[spec.runner]]
         if spec.command:
-            return [self._runners["exec"]]
-        return [self._runners["fork"], self._runners["exec"]]
+            return [self._runners[self._default_runners[-1]]]
+        return [self._runners[name] for name in self._default_runners]
 
     async def stop(self, server_id: str, request: StopRequest) -> tuple[ServerReport, bool]:
         """Have a generation of a server ended; return its report and whether it had ended already.
@@ -324,8 +333,7 @@ class Supervisor:
                 raise GenerationStaleError(f"server {server_id}: a newer generation was started")
             if change.generation > server.record.generation or server.ended:
                 raise UnknownServerError(f"server {server_id} does not run here")
-            if (refusal := self._groups.refusal(change.limits)) and not change.limits.advisory:
-                raise LimitUnenforceableError(refusal)
+            refuse_unenforceable(self._runners[server.record.runner], change.limits)
             await server.change_limits(change.limits)
             return server.usage()
 
@@ -399,7 +407,8 @@ class Supervisor:
 
     def warm(self) -> None:
         """Get ready for a start that is likely to come."""
-        self._tasks.start(self._runners["fork"].warm(), name="warm")
+        for name in self._default_runners:
+            self._tasks.start(self._runners[name].warm(), name=f"warm-{name}")
 
     def _lock(self, server_id: str) -> asyncio.Lock:
         """Return what keeps a start and a forgetting of one server apart."""
@@ -434,6 +443,16 @@ class Supervisor:
             keeper=os.getppid() if alone else 0,
             spared=frozenset(spared),
         )
+
+
+def refuse_unenforceable(runner: Runner, limits: Limits) -> None:
+    """Refuse limits that would be none, unless they are only advice.
+
+    Raises:
+        LimitUnenforceableError: Saying which, and why.
+    """
+    if (refusal := runner.refusal(limits)) and not limits.advisory:
+        raise LimitUnenforceableError(refusal)
 
 
 def ticks_since_boot() -> int:

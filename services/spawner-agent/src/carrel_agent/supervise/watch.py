@@ -48,7 +48,7 @@ class ProcessWatch:
         self.ended.set()
         self._on_end()
 
-    def send(self, number: signal.Signals) -> None:
+    async def send(self, number: signal.Signals) -> None:
         """Signal the process; nothing happens if it has ended."""
         try:
             signal.pidfd_send_signal(self._descriptor, number)
