@@ -56,8 +56,8 @@ class Cost(NamedTuple):
     work: float
 
 
-def start_own(field: Field) -> Contender:
-    """Start the proxy in its own mode and give it its routes."""
+def start_own(field: Field) -> tuple[Contender, int]:
+    """Start the proxy in its own mode and give it its routes; return the port of its API too."""
     port, control = free_port(), free_port()
     settings = {
         "bind": f"127.0.0.1:{port}",
@@ -80,7 +80,7 @@ def start_own(field: Field) -> Contender:
         headers=service_headers(KEY),
         trust_env=False,
     ).raise_for_status()
-    return Contender("carrel", port, process)
+    return Contender("carrel", port, process), control
 
 
 def start_drop_in(field: Field) -> Contender:
@@ -88,7 +88,7 @@ def start_drop_in(field: Field) -> Contender:
 
 
 STARTS: dict[str, Callable[[Field], Contender]] = {
-    "carrel": start_own,
+    "carrel": lambda field: start_own(field)[0],
     "drop-in": start_drop_in,
     "nginx": Field.start_nginx,
 }
