@@ -1,5 +1,7 @@
 """`carrel-agent`, as an operator meets it."""
 
+import os
+import pwd
 import subprocess
 import sys
 import tomllib
@@ -75,3 +77,12 @@ def test_a_group_that_is_missing_is_a_wrong_setting(tmp_path: Path) -> None:
     assert done.returncode == 78
     assert "no-such-group" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_line_for_sudo_names_this_account_and_one_program() -> None:
+    done = run("sudoers", "%jupyter")
+    assert done.returncode == 0
+    name = pwd.getpwuid(os.getuid()).pw_name
+    assert done.stdout.startswith(f"{name} ALL=(%jupyter) NOPASSWD: {sys.executable} -I -S ")
+    assert done.stdout.count("sudo_helper.py") == 3
+    assert run("sudoers").returncode == 2

@@ -160,7 +160,7 @@ async def test_options_choose_the_profile(new_person: NewPerson, live: World) ->
     await bob.post("/users/bob/servers/a", json={"user_options": {"profile": "lab"}})
     await bob.post("/users/bob/servers/b", json={"user_options": {"profile": "no such"}})
     lab, plain = live.agent.specs
-    assert (lab.command, lab.runner, lab.listen) == (["/opt/lab"], "exec", "socket")
+    assert (lab.command, lab.runner, lab.listen) == (["/opt/lab"], None, "socket")
     assert lab.environment["KIND"] == "lab"
     assert (plain.command, plain.listen) == (None, "socket")
     assert "JUPYTERHUB_API_TOKEN" not in lab.environment | plain.environment

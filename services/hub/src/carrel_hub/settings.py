@@ -3,7 +3,7 @@
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -19,6 +19,7 @@ from carrel_hub.services.settings import ServiceSettings as ServiceEntry
 from carrel_hub.spawns.profiles import JUPYTERHUB, ProfileSettings
 from carrel_shared.fields import AddressText, BasePath, LogLevel, PeerName, ServiceKey
 from carrel_shared.settings import ServiceSettings
+from carrel_shared.wire.base import RunnerName
 
 _DOMAIN_URL = re.compile(
     r"https?://(?![0-9.]+[:/])[a-z0-9-]+(\.[a-z0-9-]+)+(:[0-9]{1,5})?/.*", re.IGNORECASE
@@ -112,7 +113,7 @@ class HubSettings(ServiceSettings):
     default_url: str = Field(
         default="/lab", pattern=r"^/", description="Where a browser lands on its server."
     )
-    runner: Literal["fork", "exec"] | None = Field(
+    runner: RunnerName | None = Field(
         default=None, description="How servers are run; the agent chooses without it."
     )
     environment: dict[str, str] = Field(

@@ -1,4 +1,4 @@
-"""`carrel-agent [--config FILE] serve | keeper | --generate-config | --version`."""
+"""`carrel-agent [--config FILE] serve | keeper | sudoers WHO | --generate-config | --version`."""
 
 import argparse
 import asyncio
@@ -23,6 +23,8 @@ def main() -> int:
         return 0
     if arguments.command == "keeper":
         return _keeper(arguments.config)
+    if arguments.command == "sudoers":
+        return _sudoers(arguments.accounts)
     return _serve(arguments.config)
 
 
@@ -38,12 +40,18 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("keeper", "serve"),
-        help="keeper: run the agent under its keeper (what you want); serve: the agent alone",
+        choices=("keeper", "serve", "sudoers"),
+        help="keeper: run the agent under its keeper (what you want); serve: the agent alone;"
+        " sudoers: print the line that lets this account start the servers of WHO by sudo",
+    )
+    parser.add_argument(
+        "accounts", nargs="?", metavar="WHO", help="an account, or a group with a %% before it"
     )
     arguments = parser.parse_args()
     if not arguments.generate_config and arguments.command is None:
-        parser.error("say what to do: keeper, serve, --generate-config or --version")
+        parser.error("say what to do: keeper, serve, sudoers, --generate-config or --version")
+    if (arguments.command == "sudoers") != (arguments.accounts is not None):
+        parser.error("sudoers, and nothing else, needs an account, or a group with a % before it")
     return arguments
 
 
@@ -53,6 +61,14 @@ def _keeper(config: Path | None) -> int:
     command = [sys.executable, "-I", "-S", main_file, *options]
     os.execv(sys.executable, command)  # noqa: S606 - this interpreter and a file of our own
     return EX_FAILURE
+
+
+def _sudoers(accounts: str) -> int:
+    from carrel_agent.runners.sudo import sudoers_line
+    from carrel_agent.supervise.accounts import account_name
+
+    print(sudoers_line(account_name(os.getuid()), accounts))
+    return 0
 
 
 def _serve(config: Path | None) -> int:

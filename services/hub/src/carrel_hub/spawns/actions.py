@@ -14,7 +14,7 @@ from carrel_hub.spawns.contract import contract_environment
 from carrel_hub.spawns.outcomes import Outcomes
 from carrel_hub.spawns.own_tokens import own_token
 from carrel_hub.spawns.placement import place
-from carrel_hub.spawns.profiles import JUPYTERHUB, PLAIN
+from carrel_hub.spawns.profiles import JUPYTERHUB, PLAIN, default_runner
 from carrel_hub.spawns.states import State, Step
 from carrel_hub.spawns.transitions import (
     WAITING,
@@ -138,7 +138,7 @@ class Actions:
             user=user.name,
             server_name=row.name,
             account=user.account or "",
-            runner="exec" if profile.command else settings.runner,
+            runner=profile.runner or default_runner(settings.runner, profile),
             command=profile.command,
             listen="port" if for_jupyterhub else "socket",
             base_url=prefix,

@@ -5,8 +5,11 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from carrel_hub.spawns.limits import LimitSettings
+from carrel_shared.wire.base import RunnerName
 
 DEFAULT = "default"
+FORK = "fork"
+"""The runner that runs JupyterLab only."""
 CARREL, JUPYTERHUB = "carrel", "jupyterhub"
 """How a server knows its visitors: by the proxy's word, or by asking the hub itself."""
 
@@ -30,6 +33,11 @@ class ProfileSettings(BaseModel):
         description="The most each of its servers may use: memory, cpu, processes, open_files. A"
         " host that cannot enforce one of them starts none, unless `advisory = true` is with them.",
     )
+    runner: RunnerName | None = Field(
+        default=None,
+        description="What runs its servers, of what their host offers: fork, exec, systemd, sudo,"
+        " or a runner of the host's own. Without it the host chooses.",
+    )
     contract: Literal["carrel", "jupyterhub"] = Field(
         default="carrel",
         description="`carrel`: the proxy lets in only who may, and the server listens on the socket"
@@ -46,6 +54,11 @@ class ProfileSettings(BaseModel):
 
 
 PLAIN = ProfileSettings()
+
+
+def default_runner(runner: str | None, profile: ProfileSettings) -> str | None:
+    """Return the runner of the settings, unless it cannot run what the profile says. Pure."""
+    return None if profile.command and runner == FORK else runner
 
 
 def chosen_profile(options: dict[str, Any], profiles: dict[str, ProfileSettings]) -> str:
