@@ -22,6 +22,7 @@ from carrel_agent.runners.base import (
     RunnerUnavailableError,
 )
 from carrel_agent.runners.fork import ForkRunner
+from carrel_agent.zygote.freshness import STALE
 from carrel_shared.clock import SystemClock
 from support.agent_host import AgentHost, has_ended, wait_for
 
@@ -138,6 +139,43 @@ async def _outcome(runner: ForkRunner, launch: Launch) -> object:
         return await runner.launch(launch)
     except (RunnerUnavailableError, LaunchUnclearError) as error:
         return error
+
+
+async def refuse_as_stale(zygotes: Zygotes) -> None:
+    message, descriptors = await zygotes.request()
+    for descriptor in descriptors:
+        os.close(descriptor)
+    send(zygotes.ends[-1], encode({"id": message["id"], "error": STALE}))
+
+
+async def test_a_zygote_of_other_packages_is_replaced(launch: Launch) -> None:
+    async with fork_runner() as (runner, zygotes), asyncio.TaskGroup() as group:
+        launching = group.create_task(runner.launch(launch))
+        await asyncio.sleep(0)
+        await refuse_as_stale(zygotes)
+        while len(zygotes.ends) < 2:  # noqa: ASYNC110 - the next one is this test as well
+            await asyncio.sleep(0.005)
+        message, descriptors = await zygotes.request()
+        for descriptor in descriptors:
+            os.close(descriptor)
+        send(zygotes.ends[-1], encode({"id": message["id"], "pid": 78, "start_ticks": 5}))
+        assert (await launching).pid == 78
+
+
+async def test_a_worn_zygote_is_replaced(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carrel_agent.runners.fork.RECYCLE_FORKS", 1)
+    async with fork_runner() as (runner, zygotes):
+        for pid in (70, 71):
+            async with asyncio.TaskGroup() as group:
+                launching = group.create_task(runner.launch(launch))
+                await asyncio.sleep(0)
+                message, descriptors = await zygotes.request()
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                answer = {"id": message["id"], "pid": pid, "start_ticks": 5}
+                send(zygotes.ends[-1], encode(answer))
+                assert (await launching).pid == pid
+        assert len(zygotes.ends) == 2
 
 
 async def test_an_unused_zygote_is_let_go_and_a_new_one_started_when_needed() -> None:

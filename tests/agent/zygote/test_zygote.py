@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 from carrel_agent.process.drop import ExitCode
 from carrel_agent.process.launch_spec import write_launch_spec
+from carrel_agent.zygote.freshness import STALE
 from support.launching import Launcher, build_spec, launcher
 
 
@@ -210,3 +212,26 @@ print(preload._import_all(["json", "rogue", "csv"], frozenset()))
         [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "frozenset({'rogue'})", done.stderr
+
+
+def test_it_forks_nothing_of_packages_that_have_changed(account: pwd.struct_passwd) -> None:
+    """An installer adds and removes entries of the directory that packages are in."""
+    site = Path(sysconfig.get_path("purelib"))
+    with launcher() as one:
+        one.start_zygote()
+        server = one.fork(build_spec(account))
+        server.wait_until_ready()
+        server.stop()
+        before = site.stat()
+        added = site / "carrel_test-1.0.dist-info"
+        added.mkdir()
+        try:
+            _, listener = one.prepare(build_spec(account, server_id="0123456789ff"))
+            with listener:
+                null = os.open("/dev/null", os.O_RDWR)
+                reply = one.ask_zygote({"op": "fork", "id": 9}, [null, listener.fileno(), null])
+                os.close(null)
+        finally:
+            added.rmdir()
+            os.utime(site, ns=(before.st_atime_ns, before.st_mtime_ns))  # for other zygotes
+        assert reply == {"id": 9, "error": STALE}

@@ -21,6 +21,7 @@ from carrel_agent.runners.base import (
 )
 from carrel_agent.runners.processes import ProcessRunner
 from carrel_agent.supervise.process_tree import signal_process
+from carrel_agent.zygote.freshness import STALE
 from carrel_shared.identity import ProcessIdentity, identify
 from carrel_shared.tasks import TaskOwner
 
@@ -29,8 +30,15 @@ log = structlog.get_logger(__name__)
 FORK_SECONDS = 60.0
 """How long a fork may take: the first waits until JupyterLab is imported."""
 QUICK_DEATH_SECONDS = 10.0
+RECYCLE_FORKS = 1000
+RECYCLE_SECONDS = 24 * 3600.0
+"""After so many forks, or so long, a new zygote takes the place of the old one."""
 PAUSE_SECONDS = 30.0
 """A zygote that died young is not started again for so long; servers are executed meanwhile."""
+
+
+class _StaleError(RunnerUnavailableError):
+    """The zygote is of packages that have changed since."""
 
 
 class ForkRunner(ProcessRunner):
@@ -50,11 +58,19 @@ class ForkRunner(ProcessRunner):
         self._not_before = 0.0
         self._used_at = 0.0
         self._in_use = 0
+        self._forks = 0
         self._starting = asyncio.Lock()
         self._tasks = TaskOwner()
 
     async def launch(self, launch: Launch) -> Launched:
-        """Have the zygote fork."""
+        """Have the zygote fork, a new one if packages have changed since it imported them."""
+        try:
+            return await self._fork(launch)
+        except _StaleError:
+            log.info("zygote_stale", pid=self._pid)
+            return await self._fork(launch)
+
+    async def _fork(self, launch: Launch) -> Launched:
         channel = await self._zygote()
         spec = write_launch_spec(launch.spec)
         self._in_use += 1
@@ -63,12 +79,16 @@ class ForkRunner(ProcessRunner):
                 {"op": "fork"}, (spec, launch.listener, launch.log), timeout_seconds=FORK_SECONDS
             )
         except RefusedError as error:
+            if str(error) == STALE:
+                await self._kill(channel)
+                raise _StaleError(f"the zygote refused: {error}") from error
             raise RunnerUnavailableError(f"the zygote refused: {error}") from error
         except ChannelClosedError as error:
             await self._kill(channel)
             raise LaunchUnclearError(f"the zygote is gone: {error}") from error
         finally:
             self._in_use -= 1
+            self._forks += 1
             self._used_at = self._clock.monotonic()
             os.close(spec)
         return Launched(int(reply.message["pid"]), int(reply.message["start_ticks"]))
@@ -91,7 +111,7 @@ class ForkRunner(ProcessRunner):
     async def _zygote(self) -> Channel:
         async with self._starting:
             self._used_at = self._clock.monotonic()
-            if self._channel is not None and not self._channel.closed:
+            if self._channel is not None and not self._channel.closed and not self._is_worn():
                 return self._channel
             if self._clock.monotonic() < self._not_before:
                 raise RunnerUnavailableError("the zygote died as soon as it was started")
@@ -101,10 +121,21 @@ class ForkRunner(ProcessRunner):
                 raise RunnerUnavailableError(f"the zygote could not be started: {error}") from error
             self._identity = identify(self._pid)
             self._started_at = self._clock.monotonic()
+            self._forks = 0
             self._channel = Channel(end, on_close=self._on_death)
             self._tasks.start(self._let_go_when_idle(self._channel), name="zygote-idle")
             log.info("zygote_started", pid=self._pid)
             return self._channel
+
+    def _is_worn(self) -> bool:
+        """Whether a new one is due: its children share addresses, hash seed and stack canary."""
+        age = self._clock.monotonic() - self._started_at
+        worn = self._forks >= RECYCLE_FORKS or age >= RECYCLE_SECONDS
+        if worn and not self._in_use:
+            log.info("zygote_recycled", pid=self._pid, forks=self._forks)
+            self._drop()
+            return True
+        return False
 
     def _on_death(self) -> None:
         lived = self._clock.monotonic() - self._started_at

@@ -23,7 +23,7 @@ def main() -> int:
 
     import socket
 
-    from carrel_agent.zygote import preload, serving, title
+    from carrel_agent.zygote import freshness, preload, serving, title
 
     try:
         channel = socket.socket(fileno=int(descriptor))
@@ -31,6 +31,7 @@ def main() -> int:
         print(f"zygote: {FD_VARIABLE}={descriptor}: {error.strerror}", file=sys.stderr)
         return 64
     skipped = frozenset(filter(None, os.environ.get(SKIP_VARIABLE, "").split(",")))
+    made_of = freshness.fingerprint()
     try:
         done = preload.preload(skipped)
     except ImportError as error:
@@ -44,7 +45,7 @@ def main() -> int:
         return _start_again_without(skipped | done.culprits)
     title.set_title("carrel-zygote")
     serving.say("zygote_ready", modules=len(sys.modules), preloaded=done.extra)
-    serving.serve(channel)
+    serving.serve(channel, made_of)
     return 0
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carrel_agent.zygote.child import run_child
+from carrel_agent.zygote.freshness import STALE, Fingerprint, fingerprint
 from carrel_shared.clock import SystemClock
 from carrel_shared.identity import read_stat
 
@@ -44,14 +45,21 @@ def say(event: str, **values: object) -> None:
     sys.stderr.flush()
 
 
-def serve(channel: socket.socket) -> None:
-    """Answer requests until nobody holds the other end any more."""
+def serve(channel: socket.socket, made_of: Fingerprint | None = None) -> None:
+    """Answer requests until nobody holds the other end any more.
+
+    Args:
+        channel: To the agent.
+        made_of: `freshness.fingerprint()` from before anything was imported; None to fork whatever
+            has become of it.
+    """
     while True:
         data, descriptors, whole = _receive(channel)
         if not data and not descriptors:
             return
         try:
-            reply = _answer(data, descriptors, whole)
+            stale = made_of is not None and fingerprint() != made_of
+            reply = _answer(data, descriptors, whole, stale=stale)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -75,7 +83,7 @@ def _receive(channel: socket.socket) -> tuple[bytes, list[int], bool]:
     return data, list(descriptors), whole
 
 
-def _answer(data: bytes, descriptors: list[int], whole: bool) -> dict[str, Any]:
+def _answer(data: bytes, descriptors: list[int], whole: bool, *, stale: bool) -> dict[str, Any]:
     number: object = None
     try:
         request = json.loads(data)
@@ -89,6 +97,8 @@ def _answer(data: bytes, descriptors: list[int], whole: bool) -> dict[str, Any]:
                 f"fork needs {len(DESCRIPTORS)} descriptors ({', '.join(DESCRIPTORS)});"
                 f" {len(descriptors)} came"
             )
+        if stale:
+            raise RequestError(STALE)
         pid, start_ticks = fork_server(ForkRequest(*descriptors))
     except OSError as error:
         return {"id": number, "error": f"cannot fork: {error.strerror}"}
