@@ -8,11 +8,13 @@ asked twice for one POST, or an answer was somebody else's.
 
 import argparse
 import asyncio
+import logging
 import secrets
 import sys
 import tempfile
 from pathlib import Path
 
+import structlog
 import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -40,6 +42,7 @@ def main() -> int:
     parser.add_argument("--attempts", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     whole = Race()
     for number, done in enumerate(range(0, options.attempts, AT_A_TIME)):
         asked = min(AT_A_TIME, options.attempts - done)
