@@ -27,7 +27,7 @@ async def live() -> AsyncIterator[World]:
         "slow_stop_seconds": 2,
         "api_url": "http://127.0.0.1:8000/hub/api",
         "profiles": {
-            "lab": {"command": ["/opt/lab"], "environment": {"KIND": "lab"}},
+            "lab": {"command": ["/opt/lab"], "environment": {"KIND": "lab"}, "csrf": "app"},
             "stock": {"command": ["/opt/stock", "--x"], "contract": "jupyterhub"},
         },
     }
@@ -164,7 +164,8 @@ async def test_options_choose_the_profile(new_person: NewPerson, live: World) ->
     assert lab.environment["KIND"] == "lab"
     assert (plain.command, plain.listen) == (None, "socket")
     assert "JUPYTERHUB_API_TOKEN" not in lab.environment | plain.environment
-    assert live.proxy.routes["/user/bob/a/"].access is not None
+    guards = [live.proxy.routes[f"/user/bob/{name}/"].access for name in "ab"]
+    assert [one.csrf for one in guards if one is not None] == ["app", "origin"]
 
 
 async def test_a_server_made_for_jupyterhub_gets_its_variables_and_a_token_of_its_own(

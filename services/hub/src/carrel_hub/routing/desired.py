@@ -44,6 +44,7 @@ def server_route(server: Server, user: str, places: Places) -> Route:
         server_id=server.id,
         client_id=server.client_id,
         secret=server.secret,
+        csrf="app" if server.csrf == "app" else "origin",
         origin=places.origin(user),
         hub_origin=places.hub_origin,
     )

@@ -46,6 +46,13 @@ class ProfileSettings(BaseModel):
         " JUPYTERHUB_SERVICE_URL names, and checks its visitors itself.",
     )
 
+    csrf: Literal["origin", "app"] = Field(
+        default="origin",
+        description="Who refuses what pages of other origins make the browsers of people who are"
+        " signed in send to it. `origin`: the proxy, all of it. `app`: the application alone, for"
+        " those that know other origins they trust (Jupyter's `allow_origin`).",
+    )
+
     @model_validator(mode="after")
     def _has_a_command(self) -> Self:
         if self.contract == JUPYTERHUB and self.command is None:

@@ -105,7 +105,8 @@ async def request_start(
     if display_name is not None:
         row.display_name = display_name
     row.profile = chosen_profile(row.user_options, hub.settings.profiles)
-    row.contract = hub.settings.profiles.get(row.profile, PLAIN).contract
+    profile = hub.settings.profiles.get(row.profile, PLAIN)
+    row.contract, row.csrf = profile.contract, profile.csrf
     row.remove_when_stopped = False
     begin_start(session, row, at=at, actor=actor)
     join(session, row, before, at=at, actor=actor)

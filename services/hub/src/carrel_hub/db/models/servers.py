@@ -21,6 +21,7 @@ class Server(SQLModel, table=True):
         generation: Counts starts. Commands and reports of a lower one are stale.
         contract: How the start under way or running was told to know its visitors
             (`carrel_hub.spawns.profiles`).
+        csrf: Likewise, who refuses what pages of other origins send to it.
         host: The agent that runs it, once placed.
         client_id: Its OAuth client, unique, and never derived from names by anybody else.
         secret: What the proxy shows the server; new for each generation.
@@ -47,6 +48,7 @@ class Server(SQLModel, table=True):
     remove_when_stopped: bool = False
     profile: str = Field(default="default", max_length=255)
     contract: str = Field(default="carrel", max_length=16)
+    csrf: str = Field(default="origin", max_length=8)
     runner: str | None = Field(default=None, max_length=32)
     host: str | None = Field(default=None, index=True, max_length=255)
     target: str = Field(default="stopped", index=True, max_length=16)
