@@ -36,7 +36,6 @@ def test_each_change_is_reported_and_forgetting_is_honoured(account: pwd.struct_
 
         started = host.started("good")
         server_id = started["server_id"]
-        latest(hub, server_id, "starting")
         latest(hub, server_id, "ready")
         hub.forget = [server_id]  # it lives: a hub that forgets too early changes nothing
         before = len(hub.reports)

@@ -1,14 +1,22 @@
 """Listing, making, changing and deleting users over the REST API."""
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
 from hub.users.conftest import NewPerson
 from hub.world import World
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+from sqlmodel.ext.asyncio.session import AsyncSession
 
+from carrel_hub.db.engine import Database
 from carrel_hub.db.models import Group, UserGroup
+from carrel_hub.users.last_used import LastUsed
 
 PAGED = {"Accept": "text/html, Application/jupyterhub-pagination+json"}
 
@@ -280,3 +288,45 @@ async def test_long_lists_take_few_queries_and_little_time(
         assert len((await root.get(f"/users?limit={limit}")).json()) == limit
         counts.append(len(queries))
     assert counts[0] == counts[1] <= 10
+
+
+async def test_reports_that_come_together_are_written_together(
+    new_person: NewPerson, live: World
+) -> None:
+    root = await new_person("root-of-hub", admin=True)
+    names = [f"p{n}" for n in range(30)]
+    await root.post("/users", json={"usernames": names})
+    sent = {"last_activity": "2024-01-02T03:04:05Z"}
+    before = live.hub.database.writes
+    replies = await asyncio.gather(*(root.post(f"/users/{n}/activity", json=sent) for n in names))
+    assert {reply.status_code for reply in replies} == {200}
+    assert live.hub.database.writes - before < 10
+    shown = (await root.get("/users?name_filter=p")).json()
+    assert {user["last_activity"] for user in shown} == {"2024-01-02T03:04:05Z"}
+    before = live.hub.database.writes
+    await root.post("/users/p1/activity", json=sent)
+    assert live.hub.database.writes == before, "nothing new is nothing to write"
+
+
+async def test_no_report_is_confirmed_that_was_not_written(world: World) -> None:
+    database, at = world.hub.database, world.clock.now()
+    alice = await world.ready("alice")
+    user = await world.user("alice")
+    assert user.id is not None
+    last_used = LastUsed()
+
+    async def fail(_self: Database) -> AsyncIterator[AsyncSession]:
+        raise OperationalError("", None, Exception("the disk is full"))
+        yield
+
+    later = at + timedelta(hours=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "write", asynccontextmanager(fail))
+        both = await asyncio.gather(
+            last_used.write(database, {user.id: later}, {}),
+            last_used.write(database, {}, {alice.id: later}),
+            return_exceptions=True,
+        )
+    assert [type(result) for result in both] == [OperationalError, OperationalError]
+    await last_used.write(database, {}, {alice.id: later})
+    assert (await world.row(alice)).last_activity == later

@@ -13,6 +13,7 @@ from carrel_hub.metrics.measures import Measures
 from carrel_hub.settings import HubSettings
 from carrel_hub.spawns.agents import AgentClients
 from carrel_hub.spawns.standing import WaitingLine
+from carrel_hub.users.last_used import LastUsed
 from carrel_shared.clock import Clock
 from carrel_shared.tasks import TaskOwner
 
@@ -107,6 +108,7 @@ class Hub:
     line: WaitingLine = field(default_factory=WaitingLine)
     measures: Measures = field(default_factory=Measures)
     token_uses: TokenUses = field(default_factory=TokenUses)
+    last_used: LastUsed = field(default_factory=LastUsed)
     known: Known[Any] = field(init=False)
     """Whose tokens and sessions are, for `auth.subjects`."""
 

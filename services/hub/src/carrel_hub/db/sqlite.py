@@ -41,6 +41,12 @@ class InlineDialect(SQLiteDialect_pysqlite):
         cursor.execute(statement, parameters)
         await_only(_at_once())  # the engine takes a statement that awaits nothing for a mistake
 
+    def do_executemany(
+        self, cursor: Any, statement: str, parameters: Any, context: Any = None
+    ) -> None:
+        cursor.executemany(statement, parameters)
+        await_only(_at_once())
+
 
 async def _at_once() -> None: ...
 

@@ -1,14 +1,12 @@
 """What proxies tell the hub: that their table does not fit, and which servers are in use."""
 
-from datetime import datetime
-
 from fastapi import APIRouter, Request, Response
-from sqlmodel import col, select
 
 from carrel_hub.context import ROUTES
-from carrel_hub.db.models import ProxyStatus, Server, User
+from carrel_hub.db.models import ProxyStatus
 from carrel_hub.deps import HubDep
 from carrel_hub.internal.callers import require_caller
+from carrel_hub.users.last_used import store_servers
 from carrel_shared.wire.access import ActivityReport, ResyncRequest
 
 router = APIRouter()
@@ -33,21 +31,6 @@ async def activity(name: str, body: ActivityReport, request: Request, hub: HubDe
     """Note when servers, and so their users, were last used. Times only move forward."""
     require_caller(request, f"proxy:{name}")
     now = hub.clock.now()
-    ids = list(body.servers)
-    async with hub.database.write() as session:
-        for start in range(0, len(ids), 500):
-            statement = (
-                select(Server, User)
-                .join(User, col(User.id) == col(Server.user_id))
-                .where(col(Server.id).in_(ids[start : start + 500]))
-            )
-            for server, user in (await session.exec(statement)).all():
-                seen = min(body.servers[server.id], now)
-                server.last_activity = _later(server.last_activity, seen)
-                user.last_activity = _later(user.last_activity, seen)
-                session.add_all([server, user])
+    seen = {server_id: min(at, now) for server_id, at in body.servers.items()}
+    await store_servers(hub.database, seen)
     return Response(status_code=204)
-
-
-def _later(known: datetime | None, seen: datetime) -> datetime:
-    return seen if known is None or seen > known else known

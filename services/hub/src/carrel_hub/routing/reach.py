@@ -14,11 +14,12 @@ async def reached_number(session: AsyncSession, proxies: Sequence[str]) -> int:
     With no proxy in contact that is the newest: whoever comes back is brought up to date before it
     is counted again, so waiting for it would help nobody.
     """
-    counter = (await session.exec(select(RouteCounter))).first()
+    counter = (await session.exec(select(RouteCounter.epoch, RouteCounter.number))).first()
     if counter is None:
         return 0
-    rows = (
-        await session.exec(select(ProxyStatus).where(col(ProxyStatus.name).in_(list(proxies))))
-    ).all()
-    behind = [row.number if row.epoch == counter.epoch else -1 for row in rows if not row.away]
-    return min([*behind, counter.number])
+    epoch, newest = counter
+    in_contact = select(ProxyStatus.epoch, ProxyStatus.number).where(
+        col(ProxyStatus.name).in_(list(proxies)), col(ProxyStatus.away).is_(False)
+    )
+    rows = (await session.exec(in_contact)).all()
+    return min([*(number if its == epoch else -1 for its, number in rows), newest])

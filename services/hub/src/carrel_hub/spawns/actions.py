@@ -48,7 +48,8 @@ class Actions:
         """Take one step for the server that `row` was read of."""
         match step:
             case Step.PLACE:
-                await self._place(row)
+                if (placed := await self._place(row)) is not None:
+                    await self._send(*placed)
             case Step.SEND | Step.ASK:
                 await self._send(row)
             case Step.PROMOTE:
@@ -68,7 +69,8 @@ class Actions:
                 pass
         await self._hub.wakeups.notify(row.id)
 
-    async def _place(self, row: Server) -> None:
+    async def _place(self, row: Server) -> tuple[Server, User] | None:
+        """Choose a host; return the row as it stands then, and whose it is."""
         failpoint("hub.spawn.requested")
         hub = self._hub
         async with hub.database.read() as session:
@@ -76,7 +78,7 @@ class Actions:
             hosts = (await session.exec(select(AgentHost))).all()
         if user is None:
             await self._rows.fail(row, "start_failed", "The user is gone.")
-            return
+            return None
         placement = place(
             user.account or "",
             hosts,
@@ -86,7 +88,7 @@ class Actions:
         )
         if placement.host is None:
             await self._rows.postpone(row, problem=placement.reason)
-            return
+            return None
         async with self._rows.same(row) as (session, current):
             if current is not None:
                 current.host = placement.host
@@ -102,12 +104,14 @@ class Actions:
                     data={"host": placement.host},
                 )
         failpoint("hub.spawn.placed")
+        return None if current is None else (current, user)
 
-    async def _send(self, row: Server) -> None:
+    async def _send(self, row: Server, user: User | None = None) -> None:
         hub = self._hub
         host = row.host or ""
-        async with hub.database.read() as session:
-            user = await session.get(User, row.user_id)
+        if user is None:
+            async with hub.database.read() as session:
+                user = await session.get(User, row.user_id)
         if user is None:
             await self._rows.fail(row, "start_failed", "The user is gone.")
             return

@@ -130,7 +130,10 @@ class Reconciler:
                     self._line = True
                     self._ring()
                 return True, None
-            reached = await reached_number(session, [peer.name for peer in hub.settings.proxies])
+            reached = 0
+            if row.route_number is not None:
+                names = [peer.name for peer in hub.settings.proxies]
+                reached = await reached_number(session, names)
         decision = decide(
             row,
             reachable=row.route_number is not None and row.route_number <= reached,

@@ -1,5 +1,7 @@
 """What agents report, brought into the rows. Reports may come late, twice, or out of order."""
 
+from collections.abc import Sequence
+
 import structlog
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -42,10 +44,12 @@ async def receive_report(hub: Hub, name: str, report: AgentReport) -> AgentRepor
             )
             changed += [SERVICES] if service_changed else []
         servers = [server for server in report.servers if server.server_id not in services]
-        rows = await _rows(session, name, [server.server_id for server in servers])
+        rows, unchanged = await _rows(session, name, servers)
         if fresh:
             for server in servers:
                 row = rows.get(server.server_id)
+                if row is None and server.server_id in unchanged:
+                    continue
                 if row is None:
                     await _note_stranger(session, hub, name, server)
                     continue
@@ -98,21 +102,37 @@ async def _note_host(session: AsyncSession, hub: Hub, name: str, report: AgentRe
     return True
 
 
-async def _rows(session: AsyncSession, name: str, ids: list[str]) -> dict[str, Server]:
-    rows = {
-        row.id: row
-        for row in (
-            await session.exec(
-                select(Server).where(Server.host == name, col(Server.state).not_in(ENDED))
-            )
-        ).all()
-    }
-    missing = [server_id for server_id in ids if server_id not in rows]
+async def _rows(
+    session: AsyncSession, name: str, reports: Sequence[ServerReport]
+) -> tuple[dict[str, Server], set[str]]:
+    """Return the rows that a report is about, and the ids of those it says nothing new of."""
+    here = select(Server.id, Server.state, Server.generation).where(
+        Server.host == name, col(Server.state).not_in(ENDED)
+    )
+    reported = {report.server_id: report for report in reports}
+    unchanged, wanted = set(), set(reported)
+    for server_id, state, generation in (await session.exec(here)).all():
+        report = reported.get(server_id)
+        if report is not None and state == State.READY and _is_no_news(report, generation):
+            unchanged.add(server_id)
+        else:
+            wanted.add(server_id)
+    rows: dict[str, Server] = {}
+    missing = sorted(wanted - unchanged)
     for start in range(0, len(missing), 500):
         part = missing[start : start + 500]
         for row in (await session.exec(select(Server).where(col(Server.id).in_(part)))).all():
             rows[row.id] = row
-    return rows
+    return rows, unchanged
+
+
+def _is_no_news(report: ServerReport, generation: int) -> bool:
+    """Whether a report says what is known already of a server that is ready."""
+    return (
+        report.state == ServerState.READY
+        and report.generation == generation
+        and not report.limit_events
+    )
 
 
 def _missing(

@@ -5,11 +5,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlmodel import col, or_, select, update
-from sqlmodel.ext.asyncio.session import AsyncSession
-
-from carrel_hub.db.models import Server, User
-from carrel_hub.errors import InvalidRequestError
+from carrel_hub.context import Hub
+from carrel_hub.errors import InvalidRequestError, NotFoundError
+from carrel_hub.users.shown import show_user
 
 AHEAD = timedelta(minutes=59)
 """A clock may be wrong by this much; more is no activity."""
@@ -45,35 +43,33 @@ def read_activity(body: Any, *, now: datetime) -> Activity:
     return Activity(user, found)
 
 
-async def store_activity(session: AsyncSession, user: User, activity: Activity) -> None:
+async def note_activity(hub: Hub, name: str, activity: Activity) -> None:
     """Remember it. Times only ever move forward.
 
     Raises:
+        NotFoundError: There is no such user.
         InvalidRequestError: The user has no such server.
     """
-    if activity.servers:
-        names = (await session.exec(select(Server.name).where(Server.user_id == user.id))).all()
-        unknown = activity.servers.keys() - set(names)
-        if unknown:
-            raise InvalidRequestError(f"{user.name} has no server {min(unknown)[:255]!r}")
-    if activity.user is not None:
-        stored = col(User.last_activity)
-        await session.exec(
-            update(User)
-            .where(col(User.id) == user.id, or_(stored.is_(None), stored < activity.user))
-            .values(last_activity=activity.user)
-        )
-    for name, at in activity.servers.items():
-        stored = col(Server.last_activity)
-        await session.exec(
-            update(Server)
-            .where(
-                col(Server.user_id) == user.id,
-                col(Server.name) == name,
-                or_(stored.is_(None), stored < at),
-            )
-            .values(last_activity=at)
-        )
+    shown = await show_user(hub.database, name, with_stopped=True)
+    if shown is None:
+        raise NotFoundError("")
+    servers = {row.name: row for row in shown.servers}
+    if unknown := activity.servers.keys() - servers.keys():
+        raise InvalidRequestError(f"{name} has no server {min(unknown)[:255]!r}")
+    news = {
+        servers[which].id: at
+        for which, at in activity.servers.items()
+        if _is_later(at, servers[which].last_activity)
+    }
+    users = {}
+    if activity.user is not None and _is_later(activity.user, shown.user.last_activity):
+        users[shown.user.id] = activity.user
+    if news or users:
+        await hub.last_used.write(hub.database, users, news)
+
+
+def _is_later(at: datetime, known: datetime | None) -> bool:
+    return known is None or at > known
 
 
 def _time(raw: Any, now: datetime) -> datetime:

@@ -11,7 +11,7 @@ from carrel_hub.errors import ConflictError, InvalidRequestError, NotFoundError
 from carrel_hub.rbac import Resource, Scope, authorise, extent, is_administrator
 from carrel_hub.users.access import refuse_new_admins, refuse_over_admins, refuse_to_raise
 from carrel_hub.users.accounts import find_user
-from carrel_hub.users.activity import read_activity, store_activity
+from carrel_hub.users.activity import note_activity, read_activity
 from carrel_hub.users.bodies import json_body, new_users, user_changes, wants_stopped
 from carrel_hub.users.changes import delete_user, rename_user, set_admin, stop_servers
 from carrel_hub.users.creation import create_users, existing_names, good_name
@@ -137,11 +137,7 @@ async def post_activity(name: str, request: Request, hub: HubDep, subject: Subje
     """Report that a user or a server was in use."""
     authorise(subject, Scope.USERS_ACTIVITY, Resource(name))
     activity = read_activity(json_body(await request.body()), now=hub.clock.now())
-    async with hub.database.write() as session:
-        user = await find_user(session, name)
-        if user is None:
-            raise NotFoundError("")
-        await store_activity(session, user, activity)
+    await note_activity(hub, name, activity)
     return Response(status_code=200, headers={"content-type": "text/plain"})
 
 

@@ -34,7 +34,8 @@ from carrel_hub.users.accounts import find_user
 from carrel_hub.users.bodies import json_body, server_changes, start_options, wants_removal
 from carrel_hub.users.models import server_model
 from carrel_hub.users.progress import check_progress, progress_stream
-from carrel_hub.users.waiting import wait_for_server
+from carrel_hub.users.shown import show_user
+from carrel_hub.users.waiting import Standing, wait_for_server
 
 router = APIRouter()
 
@@ -143,7 +144,7 @@ async def start_server(
     await hub.wakeups.notify(row.id)
     generation = row.generation
 
-    def settled(now: Server) -> bool:
+    def settled(now: Standing) -> bool:
         return now.generation != generation or now.state not in (State.QUEUED, State.STARTING)
 
     found = await wait_for_server(hub, row.id, settled, seconds=hub.settings.slow_spawn_seconds)
@@ -206,10 +207,14 @@ async def progress(
 
 async def _look_again(hub: Hub, name: str, server_name: str) -> None:
     """Ask the host of a server that is said to run whether it still does."""
+    shown = await show_user(hub.database, name)
+    said = {row.name: row.state for row in shown.servers} if shown is not None else {}
+    if said.get(server_name) != State.READY:
+        return
     async with hub.database.read() as session:
         user = await find_user(session, name)
         row = await find_server(session, user, server_name) if user is not None else None
-    if row is None or row.state != State.READY or row.host is None:
+    if row is None or row.host is None:
         return
     try:
         report = await hub.agents.server(row.host, row.id)

@@ -14,7 +14,7 @@ def held_capabilities() -> str:
 
     The bounding set is left out: it holds what an exec could gain, not what the process has.
     """
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as status:  # noqa: PTH123
         entries = (line.split(":", 1) for line in status if line.startswith(_SETS))
         return " ".join(f"{n}={v.strip()}" for n, v in entries if int(v, 16))
 

@@ -50,10 +50,14 @@ def _is_free(port: int) -> bool:
 def listener_uids(port: int) -> set[int]:
     """Return the accounts whose sockets listen on a port, on any address (proc_net(5))."""
     found: set[int] = set()
+    wanted = f":{port:04X}"
     for table in _TABLES:
         with contextlib.suppress(OSError):
-            for line in table.read_text(encoding="ascii").splitlines()[1:]:
+            text = table.read_bytes().decode("latin-1")
+            if f"{wanted} " not in text:  # busy hosts have thousands of lines
+                continue
+            for line in text.splitlines()[1:]:
                 fields = line.split()
-                if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                if fields[3] == _LISTENING and fields[1].endswith(wanted):
                     found.add(int(fields[7]))
     return found

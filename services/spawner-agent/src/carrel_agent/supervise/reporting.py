@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 LONGEST_WAIT = 5.0
 HEARTBEAT_SECONDS = 10.0
+PROGRESS_SECONDS = 0.4
+"""How long the hub may wait to hear how a start goes on; most are ready before."""
 QUIET_FAILURES = 3
 """The hub may be starting or restarting: only then is its absence worth a line."""
 
@@ -58,8 +60,8 @@ class Reporter:
         self._key = key
         self._instance = secrets.token_hex(8)
         self._sequence = 0
-        self._changed = asyncio.Event()
-        supervisor.on_change(self._changed.set)
+        self._changed, self._urgent = asyncio.Event(), asyncio.Event()
+        supervisor.on_change(self._note)
 
     def snapshot(self) -> AgentSnapshot:
         """Return all servers, for whoever asks instead of waiting to be told."""
@@ -72,6 +74,7 @@ class Reporter:
         heartbeat, failures = HEARTBEAT_SECONDS, 0
         while True:
             self._changed.clear()
+            self._urgent.clear()
             servers = self._supervisor.reports()
             try:
                 reply = await self._send(servers)
@@ -85,9 +88,14 @@ class Reporter:
                 log.info("hub_reached", after_failures=failures)
             heartbeat, failures = reply.heartbeat_seconds, 0
             await self._supervisor.forget_reported(servers, reply.forget)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(heartbeat):
-                    await self._changed.wait()
+            await _wait(self._changed, heartbeat)
+            if self._changed.is_set():
+                await _wait(self._urgent, PROGRESS_SECONDS)
+
+    def _note(self, at_once: bool) -> None:
+        self._changed.set()
+        if at_once:
+            self._urgent.set()
 
     async def _send(self, servers: list[ServerReport]) -> AgentReportReply:
         import httpx
@@ -118,3 +126,9 @@ class Reporter:
             raise OSError(str(error) or type(error).__name__) from error
         except ValidationError as error:
             raise HubRefusedError("the hub's answer is not what was agreed on") from error
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

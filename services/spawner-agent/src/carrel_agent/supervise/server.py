@@ -170,7 +170,7 @@ class Server:
         reasons = []
         for runner in runners:
             self._say("Starting JupyterLab" if launch.spec.argv is None else "Starting the server")
-            await self._change(runner=runner.name)
+            await self._change(at_once=False, runner=runner.name)
             try:
                 await runner.prepare(self.record)
                 return await runner.launch(launch)
@@ -188,6 +188,7 @@ class Server:
         """Journal which process it is, and have the keeper write down how it ends."""
         log.info("server_started", **self._names(), pid=launched.pid, runner=self.record.runner)
         await self._change(
+            at_once=False,
             handle=Handle(pid=launched.pid, start_ticks=launched.start_ticks, boot_id=boot_id()),
             started_at=self._around.clock.now(),
             group=launched.group or self.record.group,
@@ -200,7 +201,7 @@ class Server:
         def cannot_say() -> None:
             log.warning("server_unresolved", **self._names())
             self.unresolved = True
-            self._around.changed()
+            self._around.changed(True)
 
         found = await find_until_sure(
             self._around.sockets.path(self.record.server_id),
@@ -210,7 +211,7 @@ class Server:
         )
         if self.unresolved:
             self.unresolved = False
-            self._around.changed()
+            self._around.changed(True)
         return found
 
     # -- living
@@ -227,7 +228,7 @@ class Server:
             if late and not self.unresolved:
                 log.error("server_of_another_account", **self._names(), pid=pid, uid=uid)
                 self.unresolved = True
-                self._around.changed()
+                self._around.changed(True)
             await watch.wait_ended(0.5 if late else 0.005)
         self.unresolved = False
         return not watch.ended.is_set()
@@ -371,7 +372,7 @@ class Server:
         # Only now may it be started again: nothing of this start touches the next one's things.
         self.progress = ""
         self.record = ended
-        around.changed()
+        around.changed(True)
 
     async def record_reboot(self) -> None:
         """The machine was started anew: nothing of this server is left."""
@@ -393,11 +394,11 @@ class Server:
         async with self._saving:
             await self._around.journal.save(self.record)
 
-    async def _change(self, **fields: object) -> None:
+    async def _change(self, *, at_once: bool = True, **fields: object) -> None:
         """Change the record, make it durable, and have the hub told."""
         self.record = self.record.model_copy(update=fields)
         await self._journal(None)
-        self._around.changed()
+        self._around.changed(at_once)
 
     async def _journal(self, record: Record | None) -> None:
         """Make a record durable if that is possible: this one, or the one as it stands."""
@@ -411,7 +412,7 @@ class Server:
     def _say(self, progress: str) -> None:
         if self.record.ready_at is None or self.record.stop is not None:
             self.progress = progress
-            self._around.changed()
+            self._around.changed(self.record.stop is not None)
 
     def _names(self) -> dict[str, object]:
         return {"server_id": self.record.server_id, "generation": self.record.generation}

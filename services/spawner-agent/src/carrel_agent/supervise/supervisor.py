@@ -95,7 +95,7 @@ class Supervisor:
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks = TaskOwner()
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[bool], None]] = []
         self._around = Surroundings(
             keeper=keeper,
             journal=journal,
@@ -109,13 +109,13 @@ class Supervisor:
             tree=self._tree,
         )
 
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called after each change the hub should hear of."""
+    def on_change(self, listener: Callable[[bool], None]) -> None:
+        """Have `listener` called after each change, with whether the hub should hear at once."""
         self._listeners.append(listener)
 
-    def _changed(self) -> None:
+    def _changed(self, at_once: bool) -> None:
         for listener in self._listeners:
-            listener()
+            listener(at_once)
 
     # -- beginning and end of the agent
 
@@ -262,7 +262,7 @@ class Supervisor:
 
     def _run(self, server: Server, spec: LaunchSpec, runners: list[Runner]) -> None:
         self._tasks.start(server.start(spec, runners), name=f"server-{server.record.server_id}")
-        self._changed()
+        self._changed(False)  # whoever asked is answered by the same
 
     def _port_of(self, spec: ServerSpec) -> int:
         if spec.listen != "port":

@@ -21,7 +21,8 @@ class Surroundings:
     Attributes:
         runners: By name.
         stop_times: How long SIGINT and SIGTERM are given where nobody asked for the stop.
-        changed: Called after each change that the hub should hear of.
+        changed: Called after each change that the hub should hear of; with whether it should at
+            once, since what its users wait for may depend on it.
         groups: Makes control groups.
         tree: Which processes are a server's, as things stand; also whether its end was witnessed.
     """
@@ -33,6 +34,6 @@ class Surroundings:
     runners: dict[str, Runner]
     clock: Clock
     stop_times: tuple[float, float]
-    changed: Callable[[], None]
+    changed: Callable[[bool], None]
     groups: ControlGroups
     tree: Callable[[Record, bool], Tree]
