@@ -14,7 +14,6 @@ from carrel_proxy.core.head import RequestHead
 from carrel_proxy.core.sites import host_name
 from carrel_proxy.core.troubles import NOT_FOUND
 from carrel_proxy.core.websocket import Upgrade, requested_upgrade
-from carrel_shared.service_auth import clean_request_id
 
 if TYPE_CHECKING:
     from carrel_proxy.engine.client import ClientConnection
@@ -50,8 +49,6 @@ class ChpDispatcher:
         Raises:
             BadRequestError: If its path or its upgrade could be read in two ways.
         """
-        if client.trusted and (sent := head.special.get(b"x-request-id")) is not None:
-            client.request_id = clean_request_id(sent[0].decode("latin-1")).encode("ascii")
         websocket = b"upgrade" in head.special and requested_upgrade(head) is Upgrade.WEBSOCKET
         if head.target == CHP_HEALTH_PATH and (health := health_answer(head.target)) is not None:
             client.answer_at_once(head, body, health)

@@ -23,6 +23,7 @@ from carrel_proxy.engine.exchange import Exchange
 from carrel_proxy.engine.tunnel import Tunnel
 from carrel_proxy.engine.upstream import UpstreamConnection
 from carrel_proxy.errors import BadRequestError
+from carrel_shared.service_auth import clean_request_id
 
 if TYPE_CHECKING:
     from carrel_proxy.engine.edge import Edge
@@ -245,7 +246,11 @@ class ClientConnection(asyncio.Protocol):
             self._advance()
 
     def _dispatch(self, head: RequestHead, body: RequestBody | None, pending: bytes) -> None:
-        self.request_id = self.edge.next_request_id()
+        sent = head.special.get(b"x-request-id") if self.trusted else None
+        if sent is not None and len(sent) == 1:
+            self.request_id = clean_request_id(sent[0].decode("latin-1")).encode("ascii")
+        else:
+            self.request_id = self.edge.next_request_id()
         self.edge.dispatcher.dispatch(self, head, body, pending)
 
     def answer_at_once(self, head: RequestHead, body: RequestBody | None, answer: Answer) -> None:

@@ -38,7 +38,6 @@ from carrel_proxy.engine.exchange import Exchange
 from carrel_proxy.engine.relayed import RelayedExchange
 from carrel_proxy.engine.routes import LiveRoute
 from carrel_proxy.errors import ProxyError
-from carrel_shared.service_auth import clean_request_id
 from carrel_shared.tasks import TaskOwner
 
 if TYPE_CHECKING:
@@ -76,8 +75,6 @@ class Dispatcher:
         Raises:
             BadRequestError: If its path or its upgrade could be read in two ways.
         """
-        if client.trusted and (sent := head.value(b"x-request-id")) is not None:
-            client.request_id = clean_request_id(sent.decode("latin-1")).encode("ascii")
         websocket = b"upgrade" in head.special and requested_upgrade(head) is Upgrade.WEBSOCKET
         target = head.target
         path = target.partition(b"?")[0]

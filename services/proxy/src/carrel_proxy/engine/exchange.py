@@ -6,26 +6,15 @@ holds the other one back. There is one end: `_finish` when all went well, `fail`
 has been sent nothing, `_cut` after that.
 """
 
-from typing import TYPE_CHECKING
-
 import structlog
 
 from carrel_proxy.core.answers import Answer, Trouble, is_navigation, trouble_answer
-from carrel_proxy.core.body import RequestBody, ResponseBody
-from carrel_proxy.core.chunks import ChunkError
-from carrel_proxy.core.framing import Body, onward_framing, response_body
-from carrel_proxy.core.head import (
-    END,
-    RESPONSE_LIMITS,
-    RequestHead,
-    ResponseHead,
-    parse_response,
-)
-from carrel_proxy.core.headers import response_bytes, response_fields
+from carrel_proxy.core.framing import Body
+from carrel_proxy.core.head import ResponseHead
+from carrel_proxy.core.headers import response_bytes
 from carrel_proxy.core.troubles import GATEWAY_TIMEOUT, trouble_of
 from carrel_proxy.core.websocket import check_accepted
-from carrel_proxy.engine.deadlines import NEVER
-from carrel_proxy.engine.routes import LiveRoute
+from carrel_proxy.engine.response import DRAINING, PassesResponse
 from carrel_proxy.engine.upstream import Pool, UpstreamConnection
 from carrel_proxy.errors import (
     BadRequestError,
@@ -36,98 +25,18 @@ from carrel_proxy.errors import (
     WrongPeerError,
 )
 
-if TYPE_CHECKING:
-    from carrel_proxy.engine.client import ClientConnection
-
 log = structlog.get_logger(__name__)
 
 MOST_PENDING = 64 * 1024
 """Bytes of a body that wait in memory for a connection."""
-MOST_INTERIM = 10
-"""Interim responses to one request; more are a flood."""
-JOIN_UP_TO = 16 * 1024
-"""Up to this size, head and body are worth copying together into one write."""
-
-MOST_REMEMBERED = 2048
-"""Up to this size, a route's last response head is remembered."""
-
-DRAINING = b"x-carrel-draining"
-"""Set by a target that is ending, in all its responses."""
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 
 
-class Exchange:
-    """A request in progress.
+class Exchange(PassesResponse):
+    """A request in progress."""
 
-    Attributes:
-        body: The request's body; None without one.
-        keep_alive: After this response the client may send another request.
-        answered: The client has been sent the beginning of a final response.
-        over: Nothing more happens here.
-        reason: Why the proxy answered by itself, or `cut`; not set where neither happened.
-        began: When its head was there, by the loop's clock; 0 if nobody needs to know.
-        sent: Bytes of the response's body so far.
-    """
-
-    reason: str
-
-    __slots__ = (
-        "_held_back",
-        "_interim",
-        "_onward_kind",
-        "_partial",
-        "_pending",
-        "_request",
-        "_response",
-        "_reusable",
-        "_status",
-        "_tried",
-        "_upstream",
-        "answered",
-        "began",
-        "body",
-        "client",
-        "head",
-        "keep_alive",
-        "over",
-        "reason",
-        "route",
-        "sent",
-        "websocket",
-    )
-
-    def __init__(
-        self,
-        client: "ClientConnection",
-        head: RequestHead,
-        body: RequestBody | None,
-        route: LiveRoute,
-        *,
-        websocket: bool,
-        pending: bytes,
-    ) -> None:
-        self.client = client
-        self.head = head
-        self.body = body
-        self.route = route
-        self.websocket = websocket
-        self.keep_alive = False
-        self.answered = False
-        self.over = False
-        self.began = edge.time() if (edge := client.edge).timings > 0 else 0.0
-        self.sent = 0
-        self._pending = pending
-        self._upstream: UpstreamConnection | None = None
-        self._request = b""
-        self._tried = 0
-        self._partial = b""
-        self._response: ResponseBody | None = None
-        self._onward_kind = Body.NONE
-        self._reusable = False
-        self._interim = 0
-        self._status = 0
-        self._held_back = False
+    __slots__ = ()
 
     @property
     def received(self) -> int:
@@ -204,123 +113,7 @@ class Exchange:
             self.client.keep(body.surplus)
         self.client.waiting()
 
-    # --- the response ---
-
-    def upstream_data(self, data: bytes) -> None:
-        """Take what the target sent."""
-        if self.client.transport.is_closing():
-            self.client_gone()
-            return
-        try:
-            if self._response is None:
-                self._read_head(data)
-            else:
-                self._relay(self._response, b"", data)
-                if self.client.deadline is not NEVER and not self.over:
-                    self.client.flowing()
-        except (BadResponseError, ChunkError) as error:
-            self.route.note_trouble("bad_response", str(error))
-            self.fail(BadResponseError(str(error)))
-
-    def _read_head(self, data: bytes) -> None:
-        if self._partial:
-            data = self._partial + data
-            self._partial = b""
-        while True:
-            end = data.find(END)
-            if end < 0:
-                if len(data) > RESPONSE_LIMITS.head:
-                    raise BadResponseError("the response head is too large")
-                self._partial = data
-                return
-            if end > RESPONSE_LIMITS.head:
-                raise BadResponseError("the response head is too large")
-            head = self._response_head(data[: end + 4])
-            data = data[end + 4 :]
-            if head.status >= 200:
-                self._begin_response(head, data)
-                return
-            if head.status == 101:
-                self._switch(head, data)
-                return
-            self._pass_interim(head)
-            if not data:
-                return
-
-    def _response_head(self, data: bytes) -> ResponseHead:
-        """Read a head. A busy target repeats its heads for as long as `Date` stays the same."""
-        route = self.route
-        before = route.last_head
-        if before is not None and before[0] == data:
-            return before[1]
-        head = parse_response(data, response_fields(route.fence))
-        if route.fence is not None and b"set-cookie" in head.special:
-            route.note_cookies(head.special[b"set-cookie"])
-        route.last_head = (data, head) if len(data) <= MOST_REMEMBERED else None
-        return head
-
-    def _pass_interim(self, head: ResponseHead) -> None:
-        self._interim += 1
-        if self._interim > MOST_INTERIM:
-            raise BadResponseError("there are too many interim responses")
-        wanted = self.head.minor == 1 and (head.status != 100 or self.head.expects_continue)
-        if wanted:
-            self.client.transport.write(response_bytes(head, b"", self.route.fence))
-
-    def _begin_response(self, head: ResponseHead, data: bytes) -> None:
-        if self.route.several and self._passed_over(head):
-            return
-        kind = response_body(head, self.head.method)
-        self._status = head.status
-        if self.began:
-            self.client.edge.answer_began(self.began)
-        self.keep_alive = (
-            self.head.keep_alive
-            and (self.body is None or self.body.done)
-            and not self.websocket
-            and not self.client.edge.draining
-        )
-        framing, self._onward_kind = onward_framing(
-            head, kind, self.head.minor, keep_alive=self.keep_alive
-        )
-        if self._onward_kind is Body.UNTIL_CLOSE:
-            self.keep_alive = False
-        self._reusable = (
-            head.keep_alive and kind is not Body.UNTIL_CLOSE and DRAINING not in head.special
-        )
-        out = response_bytes(head, framing, self.route.fence)
-        self.client.flowing()
-        if kind is Body.NONE:
-            self.answered = True
-            if data:
-                self._reusable = False  # a body where none may be: nothing after it can be trusted
-            self.client.transport.write(out)
-            self._finish()
-        elif kind is Body.SIZED and len(data) == head.length and len(data) <= JOIN_UP_TO:
-            self.answered = True
-            self.sent = len(data)  # all of it came at once, as most do
-            self.client.transport.write(out + data)
-            self._finish()
-        else:
-            self._response = body = ResponseBody(kind, self._onward_kind, head.length or 0)
-            self._relay(body, out, data)
-
-    def _relay(self, body: ResponseBody, out: bytes, data: bytes) -> None:
-        """Pass on body data, with the head before it when it comes in one."""
-        data = body.feed(data) if data else b""
-        self.answered = True
-        self.sent += len(data)
-        transport = self.client.transport
-        if len(data) <= JOIN_UP_TO:
-            if out or data:
-                transport.write(out + data)
-        else:
-            if out:
-                transport.write(out)
-            transport.write(data)
-        if body.done:
-            self._reusable = self._reusable and body.clean
-            self._finish()
+    # --- other ends than a response ---
 
     def _switch(self, head: ResponseHead, data: bytes) -> None:
         upstream = self._upstream

@@ -66,8 +66,6 @@ class RelayDispatcher:
         Raises:
             BadRequestError: If its path or its upgrade could be read in two ways.
         """
-        if (sent := head.value(b"x-request-id")) is not None:
-            client.request_id = sent
         websocket = b"upgrade" in head.special and requested_upgrade(head) is Upgrade.WEBSOCKET
         route = self.routes.match(head.host, head.target.partition(b"?")[0])
         if route is None:

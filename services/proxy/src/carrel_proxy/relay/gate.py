@@ -57,9 +57,13 @@ class Gate(TlsListener):
 
 
 class FromEdge(ClientConnection):
-    """A connection of an edge's."""
+    """A connection of an edge's, whose word about its own clients counts."""
 
     __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.trusted = True
 
     def _turn_away(self, reason: str) -> None:
         """Hang up: an answer to a request that was not read would be taken for a server's."""
