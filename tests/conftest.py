@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from support.outcome import FAILED
+from support.postgres import Postgres, run_postgres
 
 # The same examples every time: a change is judged by what it changed. `--hypothesis-profile=search`
 # looks for new ones.
@@ -19,6 +20,13 @@ settings.load_profile("same")
 def anyio_backend() -> str:
     """asyncio is the only loop the services run on."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """One PostgreSQL server for all tests, started when the first asks for it."""
+    with run_postgres() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

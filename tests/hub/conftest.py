@@ -6,8 +6,6 @@ import pytest
 from hub import backends
 from hub.world import World, open_world
 
-from support.postgres import Postgres, run_postgres
-
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what depends on the database on both kinds."""
@@ -15,13 +13,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if backends.is_for_both(item.path, metafunc.function, metafunc.fixturenames):
         metafunc.fixturenames.insert(0, "backend")
         metafunc.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Postgres]:
-    """One PostgreSQL server for all tests, started when the first asks for it."""
-    with run_postgres() as server:
-        yield server
 
 
 @pytest.fixture

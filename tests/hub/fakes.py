@@ -211,14 +211,18 @@ class FakeProxy:
         app = FastAPI()
         app.put("/control/v1/table")(self._table)
         app.post("/control/v1/changes")(self._changes)
+        app.get("/control/v1/table")(self._get_table)
         app.get("/control/v1/status")(self._status)
         self.app = ServiceGate(app, keys={"hub": self.key}, service="proxy")
         self.switch = Switch(self.app)
 
     async def _table(self, table: RouteTable) -> Response:
+        if table.epoch == self.epoch and table.number < self.number:
+            return _json(self.status(), 409)
         self.tables += 1
         self.epoch, self.number = table.epoch, table.number
-        self.routes = {route.prefix: route for route in table.routes}
+        kept = {prefix: self.routes[prefix] for prefix in table.keep if prefix in self.routes}
+        self.routes = kept | {route.prefix: route for route in table.routes}
         return _json(self.status(), 200)
 
     async def _changes(self, body: RouteChanges) -> Response:
@@ -235,6 +239,11 @@ class FakeProxy:
                     self.revoked.append(revocation)
         self.number = body.number
         return _json(self.status(), 200)
+
+    async def _get_table(self) -> Response:
+        routes = list(self.routes.values())
+        table = RouteTable(epoch=self.epoch, number=self.number, routes=routes)
+        return JSONResponse(table.model_dump(mode="json"))
 
     async def _status(self) -> Response:
         self.greetings += 1

@@ -130,14 +130,18 @@ def make_settings(directory: Path, **changes: Any) -> HubSettings:
 
 @asynccontextmanager
 async def open_world(
-    *, clock: Clock | None = None, agent: FakeAgent | None = None, **changes: Any
+    *,
+    clock: Clock | None = None,
+    agent: FakeAgent | None = None,
+    proxy: FakeProxy | None = None,
+    **changes: Any,
 ) -> AsyncIterator[World]:
     """Make a world and take it apart again."""
     directory = Path(tempfile.mkdtemp(prefix="chub"))
     try:
         async with open_database(directory) as url:
             settings = make_settings(directory, database_url=url, **changes)
-            async with _open_world(settings, clock, agent) as world:
+            async with _open_world(settings, clock, agent, proxy) as world:
                 yield world
     finally:
         shutil.rmtree(directory)
@@ -145,10 +149,13 @@ async def open_world(
 
 @asynccontextmanager
 async def _open_world(
-    settings: HubSettings, clock: Clock | None, agent: FakeAgent | None
+    settings: HubSettings,
+    clock: Clock | None,
+    agent: FakeAgent | None,
+    proxy: FakeProxy | None,
 ) -> AsyncIterator[World]:
     database = Database(settings.effective_database_url)
-    agent, proxy = agent or FakeAgent(), FakeProxy()
+    agent, proxy = agent or FakeAgent(), proxy or FakeProxy()
     used = clock or ManualClock()
     clients = AgentClients(
         settings.agents,
@@ -157,7 +164,7 @@ async def _open_world(
     hub = Hub(settings, database, used, TaskOwner(), agents=clients)
     try:
         async with database.write() as session:
-            await ensure_counter(session, origin(settings))
+            await ensure_counter(session, origin(settings), at=used.now())
         pusher = Pusher(
             hub,
             settings.proxies[0],

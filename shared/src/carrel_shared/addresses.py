@@ -76,6 +76,18 @@ def parse_address(text: str) -> Address:
     return TcpAddress(host, int(port))
 
 
+def parse_addresses(text: str) -> list[Address]:
+    """Read one address or several, with commas between them.
+
+    Raises:
+        AddressError: If one is none, or is there twice.
+    """
+    found = [parse_address(part.strip()) for part in text.split(",")]
+    if len(set(found)) != len(found):
+        raise AddressError(f"{text!r}: an address is there twice")
+    return found
+
+
 def check_upstream_host(address: TcpAddress) -> None:
     """Refuse a host that no proxy sends anybody's requests to.
 

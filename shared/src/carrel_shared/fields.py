@@ -4,12 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, SecretStr, StringConstraints
 
-from carrel_shared.addresses import parse_address
+from carrel_shared.addresses import parse_address, parse_addresses
 from carrel_shared.service_auth import check_key
 
 
 def _check_address(value: str) -> str:
     parse_address(value)  # its error is a ValueError, which pydantic reports
+    return value
+
+
+def _check_addresses(value: str) -> str:
+    parse_addresses(value)
     return value
 
 
@@ -20,6 +25,9 @@ def _check_key(value: SecretStr) -> SecretStr:
 
 AddressText = Annotated[str, AfterValidator(_check_address)]
 """unix:/path, host:port or http://host:port."""
+
+AddressesText = Annotated[str, AfterValidator(_check_addresses)]
+"""One such address, or several with commas between them."""
 
 ServiceKey = Annotated[SecretStr, AfterValidator(_check_key)]
 """A key that two services share; an empty or short one is refused."""

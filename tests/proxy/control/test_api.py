@@ -90,6 +90,36 @@ async def test_changes_that_do_not_follow_are_answered_with_the_status(
     assert reply.json() == {"epoch": "e", "number": 1, "routes": 0}
 
 
+async def test_a_table_that_comes_late_is_answered_with_the_status(api: httpx.AsyncClient) -> None:
+    """As from a hub that was stopped while another one pushed."""
+    newer = table(plain_route("unix:/new", "/new/"), number=5)
+    status = (await api.put("/control/v1/table", content=newer)).json()
+    late = await api.put("/control/v1/table", content=table(number=4))
+    assert (late.status_code, late.json()) == (409, status)
+    same = await api.put("/control/v1/table", content=table(number=5))
+    other_lineage = await api.put("/control/v1/table", content=table(number=1, epoch="f"))
+    assert (same.status_code, other_lineage.status_code) == (200, 200)
+
+
+async def test_a_table_keeps_routes_that_it_names_and_does_not_have(
+    running: Running, api: httpx.AsyncClient
+) -> None:
+    """They stay as they are, secrets too."""
+    before = [
+        guarded_route("unix:/a", "/user/a/", "0" * 12),
+        guarded_route("unix:/b", "/user/b/", "1" * 12),
+        guarded_route("unix:/c", "/user/c/", "2" * 12),
+    ]
+    await api.put("/control/v1/table", content=table(*before, number=5))
+    changed = guarded_route("unix:/new", "/user/a/", "3" * 12)
+    after = RouteTable(
+        epoch="f", number=1, routes=[changed], keep=["/user/a/", "/user/b/", "/user/x/"]
+    )
+    reply = await api.put("/control/v1/table", content=after.model_dump_json())
+    assert reply.json() == {"epoch": "f", "number": 1, "routes": 2}
+    assert running.proxy.table.snapshot().routes == [changed, before[1]]
+
+
 async def test_nothing_follows_no_table(api: httpx.AsyncClient) -> None:
     reply = await api.post("/control/v1/changes", content=changes(base=0, number=1, epoch=""))
     assert reply.status_code == 409

@@ -2,6 +2,7 @@
 
 from carrel_hub.context import Hub
 from carrel_hub.events.retention import keep_pruning
+from carrel_hub.replicas.presence import join
 from carrel_hub.routing.changes import ensure_counter
 from carrel_hub.routing.desired import origin
 from carrel_hub.routing.push import Pusher
@@ -16,9 +17,15 @@ async def start_background(hub: Hub) -> None:
 
     Raises:
         StartupError: The settings do not fit what is there.
+        UnlikeReplicasError: Another hub on the database has other settings.
     """
+    await join(hub)
+    if not hub.database.is_sqlite:
+        from carrel_hub.replicas.beating import Beating
+
+        hub.tasks.start(Beating(hub).run(), name="heartbeat")
     async with hub.database.write() as session:
-        await ensure_counter(session, origin(hub.settings))
+        await ensure_counter(session, origin(hub.settings), at=hub.clock.now())
     await apply_settings(hub)
     for peer in hub.settings.proxies:
         hub.tasks.start(Pusher(hub, peer).run(), name=f"push-{peer.name}")

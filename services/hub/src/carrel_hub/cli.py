@@ -177,6 +177,7 @@ async def in_plain_words(work: Coroutine[Any, Any, None]) -> None:
     from carrel_hub.auth.signing import SigningKeyError
     from carrel_hub.db.expected import SchemaError
     from carrel_hub.db.faults import reason_of
+    from carrel_hub.replicas.presence import UnlikeReplicasError
     from carrel_hub.startup import StartupError
     from carrel_shared.addresses import AddressError
     from carrel_shared.service_auth import EmptyKeyError
@@ -185,7 +186,13 @@ async def in_plain_words(work: Coroutine[Any, Any, None]) -> None:
         await work
     except DBAPIError as error:
         raise CommandError(f"the database cannot be used: {reason_of(error)}") from error
-    except (SchemaError, SigningKeyError, EmptyKeyError, StartupError) as error:
+    except (
+        SchemaError,
+        SigningKeyError,
+        EmptyKeyError,
+        StartupError,
+        UnlikeReplicasError,
+    ) as error:
         raise CommandError(str(error), status=EXIT_CONFIG) from error
     except AddressError as error:
         raise CommandError(str(error)) from error

@@ -1,7 +1,7 @@
 """What every part of the hub is handed. Wiring only: no truth is kept here."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,13 +54,17 @@ class Watch:
 
 
 class Wakeups:
-    """Hints within this process that rows changed. A lost hint costs a moment, never correctness.
+    """Hints that rows changed, within this process and to other replicas.
+
+    A lost hint costs a moment, never correctness.
 
     Whoever waits opens a watch, reads the rows, waits for a hint with a time limit, reads again.
     """
 
     def __init__(self) -> None:
         self._watches: set[Watch] = set()
+        self.relay: Callable[[tuple[str, ...]], None] = lambda _: None
+        """Passes hints on to other replicas, where there can be any."""
         self.stopping = False
         """The process is about to end: streams finish, and nobody waits any longer."""
 
@@ -78,7 +82,8 @@ class Wakeups:
 
     async def notify(self, *server_ids: str) -> None:
         """Say that these servers (or something else, with no id) changed. Call after the commit."""
-        self._hint(server_ids)
+        self.hear(server_ids)
+        self.relay(server_ids)
 
     async def wait(self, seconds: float) -> None:
         """Return at the next hint of any kind, or after `seconds`."""
@@ -88,9 +93,10 @@ class Wakeups:
     def stop(self) -> None:
         """Wake everybody for the last time."""
         self.stopping = True
-        self._hint(())
+        self.hear(())
 
-    def _hint(self, server_ids: tuple[str, ...]) -> None:
+    def hear(self, server_ids: tuple[str, ...]) -> None:
+        """Wake those of this process who wait for these servers."""
         for watch in self._watches:
             watch.hint(server_ids)
 

@@ -1,5 +1,6 @@
 """A running hub: two listeners, the background tasks, and their orderly end."""
 
+import asyncio
 import gc
 import time
 
@@ -7,12 +8,13 @@ import structlog
 
 from carrel_hub import __version__
 from carrel_hub.app import create_internal_app, create_public_app
-from carrel_hub.auth.signing import signer_for
+from carrel_hub.auth.signing import set_signing_key, signer_for
 from carrel_hub.background import start_background
 from carrel_hub.context import Hub
 from carrel_hub.db.engine import Database
 from carrel_hub.db.expected import check_schema
 from carrel_hub.metrics.measures import Measures
+from carrel_hub.replicas.presence import leave
 from carrel_hub.settings import HubSettings
 from carrel_hub.spawns.agents import AgentClients
 from carrel_shared.addresses import bind_address, parse_address
@@ -21,6 +23,9 @@ from carrel_shared.serving import Listener, serve
 from carrel_shared.tasks import TaskOwner
 
 log = structlog.get_logger(__name__)
+
+LEAVE_SECONDS = 3.0
+"""How long the database may take to note that this replica is leaving."""
 
 GARBAGE = 20_000
 """How many objects more than went may have come before the collector looks; a few megabytes."""
@@ -39,6 +44,8 @@ async def serve_hub(settings: HubSettings) -> None:
         EmptyKeyError: No caller has a key.
     """
     began = time.monotonic()
+    if settings.signing_key is not None:
+        set_signing_key(settings.state_dir, settings.signing_key.get_secret_value())
     signer_for(settings.state_dir)
     database = Database(settings.effective_database_url)
     tasks = TaskOwner()
@@ -65,12 +72,19 @@ async def serve_hub(settings: HubSettings) -> None:
             measures.started(time.monotonic() - began)
             log.info("hub_started", version=__version__, listen=settings.listen)
 
+        leaving: list[asyncio.Task[None]] = []
+
+        def stopping() -> None:
+            hub.wakeups.stop()
+            leaving.append(tasks.start(leave(hub), name="leave"))
+
         await serve(
             listeners,
             on_started=started,
-            on_stopping=hub.wakeups.stop,
+            on_stopping=stopping,
             drain_seconds=settings.effective_drain_seconds,
         )
+        await asyncio.wait(leaving, timeout=LEAVE_SECONDS)
         log.info("hub_stopped")
     finally:
         hub.wakeups.stop()

@@ -17,6 +17,7 @@ from carrel_hub.rbac.roles import DEFAULT_SCOPES, USER, Role, RoleBook
 from carrel_hub.rbac.settings import CustomScopeName, CustomScopeSettings, RoleSettings
 from carrel_hub.services.settings import ServiceSettings as ServiceEntry
 from carrel_hub.spawns.profiles import JUPYTERHUB, ProfileSettings
+from carrel_shared.addresses import TcpAddress, check_upstream_host, parse_address
 from carrel_shared.fields import AddressText, BasePath, LogLevel, PeerName, ServiceKey
 from carrel_shared.settings import ServiceSettings
 from carrel_shared.wire.base import RunnerName
@@ -62,6 +63,11 @@ class HubSettings(ServiceSettings):
         description="Where proxies bring the public's requests: unix:/path or host:port. Forwarded"
         " headers are believed here, so nobody but proxies may reach it."
     )
+    advertise: AddressText | None = Field(
+        default=None,
+        description="Where proxies reach `listen`, if that is another address, such as"
+        " 10.0.0.5:8081 for a hub that listens on 0.0.0.0:8081. Each of several hubs has its own.",
+    )
     internal_listen: AddressText = Field(
         description="Where agents, proxies and the console call the hub: unix:/path or host:port."
     )
@@ -70,6 +76,11 @@ class HubSettings(ServiceSettings):
         default=None,
         description="The database: postgresql://USER:PASSWORD@HOST/NAME, or sqlite:////PATH."
         " Without it, SQLite in `state_dir`/hub.sqlite. See databases.md.",
+    )
+    signing_key: ServiceKey | None = Field(
+        default=None,
+        description="What cookies are signed by. Several hubs need the same. Without it, one that"
+        " is made at the first start and kept in `state_dir`/cookie.key.",
     )
     proxies: list[PeerSettings] = Field(default=[], description="The proxies that get the routes.")
     agents: list[PeerSettings] = Field(default=[], description="The hosts that run servers.")
@@ -214,6 +225,14 @@ class HubSettings(ServiceSettings):
     def hub_prefix(self) -> str:
         """The hub's own path: `{base}hub/`."""
         return f"{self.base_url}hub/"
+
+    @field_validator("advertise")
+    @classmethod
+    def _can_be_reached(cls, value: str | None) -> str | None:
+        address = parse_address(value) if value is not None else None
+        if isinstance(address, TcpAddress):
+            check_upstream_host(address)
+        return value
 
     @field_validator("database_url")
     @classmethod

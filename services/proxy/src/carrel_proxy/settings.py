@@ -10,7 +10,14 @@ from pydantic_settings import SettingsConfigDict
 from carrel_proxy.mutual_tls import FleetFiles
 from carrel_proxy.tls import CertificateFiles
 from carrel_shared.addresses import TcpAddress, UnixAddress, parse_address
-from carrel_shared.fields import AddressText, BasePath, LogLevel, PeerName, ServiceKey
+from carrel_shared.fields import (
+    AddressesText,
+    AddressText,
+    BasePath,
+    LogLevel,
+    PeerName,
+    ServiceKey,
+)
 from carrel_shared.settings import ServiceSettings
 
 _EDGES_OWN = (
@@ -87,10 +94,11 @@ class ProxySettings(ServiceSettings):
         default=None,
         description="What Prometheus shows as bearer token (`authorization: credentials`).",
     )
-    hub_url: AddressText | None = Field(
+    hub_url: AddressesText | None = Field(
         default=None,
         description="Where this proxy calls the hub, its `internal_listen`: unix:/path or"
-        " host:port. An edge needs it, a relay knows no hub.",
+        " host:port; of several hubs all of them, with commas between. An edge needs it, a relay"
+        " knows no hub.",
     )
     hub_key: ServiceKey | None = Field(
         default=None, description="What this proxy shows the hub. An edge needs it."

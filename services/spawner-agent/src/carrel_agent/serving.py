@@ -24,8 +24,9 @@ from carrel_agent.supervise.service_accounts import WithServices
 from carrel_agent.supervise.shared_account import SharedAccount
 from carrel_agent.supervise.sockets import SocketDirectories
 from carrel_agent.supervise.supervisor import Supervisor
-from carrel_shared.addresses import UnixAddress, bind_address, http_client, parse_address
+from carrel_shared.addresses import UnixAddress, bind_address, parse_address
 from carrel_shared.clock import SystemClock
+from carrel_shared.failover import service_client
 from carrel_shared.serving import Listener, serve
 from carrel_shared.tasks import TaskOwner
 
@@ -78,7 +79,7 @@ async def run(settings: AgentSettings, environ: Mapping[str, str]) -> None:
         stop_times=(settings.interrupt_seconds, settings.terminate_seconds),
     )
     tasks = TaskOwner()
-    async with http_client(parse_address(settings.hub_url)) as hub:
+    async with service_client(settings.hub_url) as hub:
         reporter = Reporter(
             supervisor,
             name=settings.name,

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from carrel_shared.addresses import MAX_UNIX_PATH
-from carrel_shared.fields import AddressText, LogLevel, PeerName, ServiceKey
+from carrel_shared.fields import AddressesText, AddressText, LogLevel, PeerName, ServiceKey
 from carrel_shared.settings import ServiceSettings
 from carrel_shared.wire.base import RunnerName
 
@@ -29,8 +29,9 @@ class AgentSettings(ServiceSettings):
         description="Where the hub calls the agent: unix:/path or host:port."
     )
     key: ServiceKey = Field(description="What the hub shows the agent.")
-    hub_url: AddressText = Field(
-        description="The hub's `internal_listen`, where the agent reports: unix:/path or host:port."
+    hub_url: AddressesText = Field(
+        description="The hub's `internal_listen`, where the agent reports: unix:/path or host:port;"
+        " of several hubs all of them, with commas between."
     )
     hub_key: ServiceKey = Field(description="What the agent shows the hub.")
     state_dir: Path = Field(

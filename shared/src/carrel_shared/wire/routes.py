@@ -117,7 +117,15 @@ Change = PutRoute | DeleteRoute | Revoke
 
 
 class RouteTable(WireRequest):
-    """The whole table as of `number`. Receiving it, a proxy rechecks every cached verdict."""
+    """The whole table as of `number`. Receiving it, a proxy rechecks every cached verdict.
+
+    One that is older than the proxy's of the same epoch came late, and is answered as one that does
+    not fit.
+
+    Attributes:
+        keep: Routes (host and prefix) that stay as the proxy has them where this table has none:
+            the hub does not know them and is not sure yet that nobody uses them.
+    """
 
     # What differs from route to route is not worth looking for among strings that were seen before.
     model_config = ConfigDict(cache_strings="keys")
@@ -125,6 +133,7 @@ class RouteTable(WireRequest):
     epoch: str
     number: int
     routes: Annotated[list[Route], FailFast()]  # one thing that is wrong is enough to be told
+    keep: list[str] = []
 
 
 class RouteChanges(WireRequest):

@@ -75,6 +75,21 @@ class Signer:
         return value
 
 
+def set_signing_key(state_dir: Path, text: str) -> None:
+    """Sign by a key from the settings from now on: `text` in any length, of high entropy.
+
+    Raises:
+        SigningKeyError: It cannot be written.
+    """
+    path = state_dir / KEY_FILE
+    key = hashlib.sha256(b"carrel signing key:" + text.encode()).digest()
+    try:
+        if not path.exists() or path.read_bytes() != key:
+            write_atomically(path, key, mode=0o600)
+    except OSError as error:
+        raise SigningKeyError(f"{path}: {error.strerror}") from error
+
+
 @functools.cache
 def signer_for(state_dir: Path) -> Signer:
     """Return the signer of a state directory, read once a process.

@@ -29,6 +29,7 @@ from carrel_hub.db.models import (
     LoginAttempt,
     OAuthCode,
     RouteCounter,
+    Server,
     SignInLink,
     Token,
 )
@@ -153,7 +154,8 @@ def _begin_anew(
         connection.execute(delete(model))
     if not keep_sessions:
         connection.execute(delete(Token).where(col(Token.session_hash).is_not(None)))
-    connection.execute(update(RouteCounter).values(epoch=new_epoch()))
+    connection.execute(update(RouteCounter).values(epoch=new_epoch(), begun_at=clock.now()))
+    connection.execute(update(Server).values(driver=""))
     connection.execute(
         Event.__table__.insert().values(  # type: ignore[attr-defined]
             at=clock.now(),

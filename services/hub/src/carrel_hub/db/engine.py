@@ -25,6 +25,9 @@ T = TypeVar("T")
 ROUTES_CHANGED = "routes_changed"
 """Set in `session.info` by a transaction that appends to the route log."""
 
+REPLICA = "replica"
+"""In `session.info`: who writes, and so drives what it changes the target of."""
+
 TOLD = "told"
 """Kind and data of each event of a transaction, in `session.info`."""
 
@@ -55,6 +58,8 @@ class Database:
         self._asking: InlineConnection | None = None
         self.writes = 0
         """How many transactions that may write this process has ended."""
+        self.replica = ""
+        """This process among the hubs on the database; `carrel_hub.replicas` gives it."""
         self._on_route_change: list[Callable[[], None]] = []
         self._on_events: list[Callable[[Told], None]] = []
 
@@ -71,7 +76,8 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """One transaction that may write: committed at the end, rolled back on an exception."""
-        async with AsyncSession(self._watched, expire_on_commit=False) as session:
+        info = {REPLICA: self.replica}
+        async with AsyncSession(self._watched, expire_on_commit=False, info=info) as session:
             try:
                 async with session.begin():
                     yield session

@@ -8,7 +8,9 @@ counter at 12 finds every change up to 12.
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
+import structlog
 from sqlalchemy import delete, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -16,6 +18,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from carrel_hub.db.engine import ROUTES_CHANGED
 from carrel_hub.db.models import RouteChange, RouteCounter, Server
 from carrel_shared.wire.routes import Change, Revocation, Revoke
+
+log = structlog.get_logger(__name__)
 
 KEPT_CHANGES = 2000
 """How many changes are kept. A proxy that is further behind is sent the whole table."""
@@ -36,21 +40,37 @@ def new_epoch() -> str:
     return secrets.token_hex(8)
 
 
-async def ensure_counter(session: AsyncSession, origin: str) -> Position:
+async def ensure_counter(
+    session: AsyncSession, origin: str, *, at: datetime | None = None
+) -> Position:
     """Make the counter if need be, and begin a new epoch when every route would look different.
 
     Args:
         origin: What all routes are built from (base URL, the hub's own address). Proxies that
             were pushed to under another one must be sent the whole table.
+        at: The time, for an epoch that begins now.
     """
     counter = await session.get(RouteCounter, 1)
     if counter is None:
-        counter = RouteCounter(id=1, epoch=new_epoch(), number=0, origin=origin)
+        counter = RouteCounter(id=1, epoch=new_epoch(), number=0, origin=origin, begun_at=at)
         session.add(counter)
     elif counter.origin != origin:
-        counter.epoch, counter.origin = new_epoch(), origin
+        counter.epoch, counter.origin, counter.begun_at = new_epoch(), origin, at
     await session.flush()
     return Position(counter.epoch, counter.number)
+
+
+async def begin_epoch_beyond(session: AsyncSession, number: int, *, at: datetime) -> None:
+    """Begin a new epoch when the log ends before a number that a proxy was given of it.
+
+    Numbers reach proxies after they were committed, so commits were lost: an older copy of the
+    database was put in place. The same numbers would mean other changes from here on.
+    """
+    counter = (await session.exec(select(RouteCounter))).first()
+    if counter is not None and counter.number < number:
+        log.warning("database_went_back", number=counter.number, known=number)
+        counter.epoch, counter.begun_at = new_epoch(), at
+        session.add(counter)
 
 
 async def position(session: AsyncSession) -> Position | None:

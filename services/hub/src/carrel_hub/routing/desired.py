@@ -1,6 +1,6 @@
 """What every proxy's table should hold, from rows. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from carrel_hub.db.models import Server, Service
 from carrel_hub.places import Places
@@ -12,20 +12,27 @@ from carrel_shared.addresses import TcpAddress, parse_address
 from carrel_shared.wire.routes import Access, Route
 
 
-def hub_routes(settings: HubSettings) -> list[Route]:
+def own_target(settings: HubSettings) -> str:
+    """Return where proxies reach this hub process."""
+    address = parse_address(settings.advertise or settings.listen)
+    return f"http://{address}" if isinstance(address, TcpAddress) else str(address)
+
+
+def hub_routes(settings: HubSettings, targets: Sequence[str] = ()) -> list[Route]:
     """Return the default routes: whatever belongs to nobody else is the hub's.
 
     With one domain per user that is so on all of their hosts too, where the hub has no pages and
     sends people to its own.
+
+    Args:
+        targets: Where proxies reach each replica; only this process without any.
     """
-    address = parse_address(settings.listen)
-    target = f"http://{address}" if isinstance(address, TcpAddress) else str(address)
+    to = list(targets) or [own_target(settings)]
     places = settings.places
     hosts = dict.fromkeys((places.hub_host, places.user_hosts))
-    routes = [Route(host=host, prefix=settings.base_url, targets=[target]) for host in hosts]
+    routes = [Route(host=host, prefix=settings.base_url, targets=to) for host in hosts]
     if places.api_host:
-        prefix = settings.hub_prefix
-        routes.append(Route(host=places.api_host, prefix=prefix, targets=[target]))
+        routes.append(Route(host=places.api_host, prefix=settings.hub_prefix, targets=to))
     return routes
 
 
@@ -80,15 +87,17 @@ def desired_routes(
     settings: HubSettings,
     servers: Iterable[tuple[Server, str]],
     services: Iterable[Service] = (),
+    hubs: Sequence[str] = (),
 ) -> list[Route]:
     """Return the whole table: the hub's own route, each service's, and each routed server's.
 
     Args:
         servers: Servers with their users' names. Those without a route number have no route.
         services: Those without a url have no route.
+        hubs: Where proxies reach each replica.
     """
     return [
-        *hub_routes(settings),
+        *hub_routes(settings, hubs),
         *(service_route(one, settings.places) for one in services if one.url is not None),
         *(
             server_route(server, user, settings.places)
@@ -99,7 +108,10 @@ def desired_routes(
 
 
 def origin(settings: HubSettings) -> str:
-    """Return what all routes are built from: when it changes, every proxy needs the whole table."""
+    """Return what all routes are built from: when it changes, every proxy needs the whole table.
+
+    The hubs' own addresses are not in it: they come and go with the replicas.
+    """
     places = settings.places
-    parts = (settings.base_url, settings.listen, places.hub_origin, places.api_host)
+    parts = (settings.base_url, places.hub_origin, places.api_host)
     return " ".join(filter(None, parts))

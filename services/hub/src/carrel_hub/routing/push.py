@@ -1,10 +1,11 @@
-"""Pushes the change log to the proxies. One loop for each, which alone writes that proxy's row.
+"""Pushes the change log to the proxies. One loop for each, of one replica at a time, which alone
+writes that proxy's row.
 
 What a proxy has acknowledged is in its row, so a new process goes on where the last one stopped.
 Whenever a proxy's answer does not fit, it is sent the whole table.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -17,8 +18,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import ROUTES, Hub
 from carrel_hub.db.models import ProxyStatus, RouteChange, Server, Service, User
-from carrel_hub.routing.changes import Position, ensure_counter, position
+from carrel_hub.replicas.leases import hold, still_holds
+from carrel_hub.replicas.presence import hub_targets
+from carrel_hub.routing.changes import Position, begin_epoch_beyond, ensure_counter, position
 from carrel_hub.routing.desired import desired_routes, origin
+from carrel_hub.routing.guard import note_kept, routes_to_keep
 from carrel_hub.routing.reach import reached_number
 from carrel_hub.settings import PeerSettings
 from carrel_hub.spawns.states import State
@@ -33,6 +37,9 @@ log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
 """How often a proxy is asked for its state when there is nothing to push."""
+
+DATABASE_SECONDS = 1.0
+"""How soon it is tried again when the database did not answer."""
 
 CALL_SECONDS = 5.0
 """A proxy that takes longer is away: nothing waits for it until it answers again."""
@@ -72,6 +79,7 @@ class Pusher:
     ) -> None:
         self._hub = hub
         self._peer = peer
+        self._lease = f"proxy:{peer.name}"
         self._client = connect(peer)
         self._failures = 0
         self._heard = float("-inf")
@@ -93,20 +101,28 @@ class Pusher:
     async def turn(self) -> float:
         """Bring the proxy up to date and return the seconds to rest."""
         try:
+            if not await hold(self._hub, self._lease):
+                return HEARTBEAT_SECONDS  # another replica pushes; its end wakes this one
+            if not await self._is_up_to_date():
+                return backoff_seconds(self._failures - 1, longest=HEARTBEAT_SECONDS)
+        except SQLAlchemyError as error:
+            log.error("push_failed", proxy=self._peer.name, reason=str(error)[:200])
+            return DATABASE_SECONDS
+        if self._failures:
+            log.info("proxy_back", proxy=self._peer.name)
+        self._failures = 0
+        return HEARTBEAT_SECONDS
+
+    async def _is_up_to_date(self) -> bool:
+        try:
             await self.bring_up_to_date()
         except ProxyAwayError as error:
             if self._failures == 0:
                 log.warning("proxy_away", proxy=self._peer.name, reason=str(error))
             self._failures += 1
             await self._note_away()
-            return backoff_seconds(self._failures - 1, longest=HEARTBEAT_SECONDS)
-        except SQLAlchemyError as error:
-            log.error("push_failed", proxy=self._peer.name, reason=str(error)[:200])
-            return HEARTBEAT_SECONDS
-        if self._failures:
-            log.info("proxy_back", proxy=self._peer.name)
-        self._failures = 0
-        return HEARTBEAT_SECONDS
+            return False
+        return True
 
     async def bring_up_to_date(self) -> None:
         """Push until the proxy's table is at the newest number. With nothing to push, say hello.
@@ -126,20 +142,27 @@ class Pusher:
             if known == newest:
                 if greeted or self._hub.clock.monotonic() - self._heard < HEARTBEAT_SECONDS * 0.9:
                     return
-                answer = await self._status()
+                if status is not None and status.kept and await self._keeps_too_much():
+                    answer = await self._push(None, newest, keeps=True)
+                else:
+                    answer = await self._status()
             elif known is None and not greeted:
                 answer = await self._status()
             else:
-                answer = await self._push(known, newest)
+                keeps = status is not None and bool(status.kept)
+                answer = await self._push(known, newest, keeps=keeps)
                 failpoint("hub.spawn.pushed")
             greeted, self._heard = True, self._hub.clock.monotonic()
             await self._store(answer, status)
+            if answer.epoch == newest.epoch and answer.number > newest.number:
+                async with self._hub.database.write() as session:
+                    await begin_epoch_beyond(session, answer.number, at=self._hub.clock.now())
             if (answer.epoch, answer.number) == (newest.epoch, newest.number):
                 # Changes that came meanwhile have left a hint, which ends the rest at once.
                 return
         raise ProxyAwayError("it takes what it is sent and does not get to its number")
 
-    async def _push(self, known: Position | None, newest: Position) -> TableStatus:
+    async def _push(self, known: Position | None, newest: Position, *, keeps: bool) -> TableStatus:
         behind = newest.number - known.number if known is not None else 0
         if known is not None and known.epoch == newest.epoch and 0 < behind <= MOST_CHANGES:
             payloads = await self._changes(known.number, newest.number)
@@ -158,6 +181,9 @@ class Pusher:
                     return answer
                 log.info("proxy_does_not_fit", proxy=self._peer.name, number=answer.number)
         table = await self._table()
+        if known is None or known.epoch not in ("", newest.epoch) or keeps:
+            table = table.model_copy(update={"keep": await self._to_keep(table)})
+            await self._note_kept(table.keep)
         # Thousands of routes are read in two thirds of the time without what goes without saying.
         body = table.model_dump(mode="json", exclude_defaults=True)
         answer, _ = await self._call("PUT", "/control/v1/table", body)
@@ -186,17 +212,44 @@ class Pusher:
             servers = (await session.exec(statement)).all()
             listening = select(Service).where(col(Service.url).is_not(None))
             services = (await session.exec(listening)).all()
+            hubs = await hub_targets(session)
         if newest is None:
             raise ProxyAwayError("there is no table yet")
         return RouteTable(
             epoch=newest.epoch,
             number=newest.number,
-            routes=desired_routes(self._hub.settings, servers, services),
+            routes=desired_routes(self._hub.settings, servers, services, hubs),
         )
+
+    async def _to_keep(self, table: RouteTable) -> list[str]:
+        """Return the routes that this database may have forgotten (`routing.guard`)."""
+        there = await self._proxys_table()
+        async with self._hub.database.read() as session:
+            return await routes_to_keep(session, self._hub, self._peer.name, table, there)
+
+    async def _note_kept(self, kept: Sequence[str]) -> None:
+        async with self._hub.database.write() as session:
+            if await still_holds(session, self._hub, self._lease):
+                await note_kept(session, self._peer.name, kept)
+
+    async def _keeps_too_much(self) -> bool:
+        table = await self._table()
+        kept = await self._to_keep(table)
+        async with self._hub.database.read() as session:
+            status = await session.get(ProxyStatus, self._peer.name)
+        return status is not None and status.kept != kept
+
+    async def _proxys_table(self) -> RouteTable:
+        reply = await self._request("GET", "/control/v1/table")
+        try:
+            return RouteTable.model_validate_json(reply.content)
+        except ValidationError as error:
+            raise ProxyAwayError("it answered something this hub cannot read") from error
 
     async def _ensure_counter(self) -> None:
         async with self._hub.database.write() as session:
-            await ensure_counter(session, origin(self._hub.settings))
+            at = self._hub.clock.now()
+            await ensure_counter(session, origin(self._hub.settings), at=at)
 
     async def _status(self) -> TableStatus:
         answer, _ = await self._call("GET", "/control/v1/status")
@@ -206,6 +259,15 @@ class Pusher:
         self, method: str, path: str, body: dict[str, Any] | None = None
     ) -> tuple[TableStatus, bool]:
         """Return the proxy's answer, and whether what was sent fitted its table."""
+        reply = await self._request(method, path, body)
+        try:
+            return TableStatus.model_validate_json(reply.content), reply.status_code == 200
+        except ValidationError as error:
+            raise ProxyAwayError("it answered something this hub cannot read") from error
+
+    async def _request(
+        self, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> httpx.Response:
         headers = service_headers(self._peer.key.get_secret_value())
         try:
             reply = await self._client.request(method, path, json=body, headers=headers)
@@ -213,10 +275,7 @@ class Pusher:
             raise ProxyAwayError(f"it does not answer ({type(error).__name__})") from error
         if reply.status_code not in (200, 409):
             raise ProxyAwayError(f"it answered {reply.status_code} to {method} {path}")
-        try:
-            return TableStatus.model_validate_json(reply.content), reply.status_code == 200
-        except ValidationError as error:
-            raise ProxyAwayError("it answered something this hub cannot read") from error
+        return reply
 
     async def _store(self, answer: TableStatus, status: ProxyStatus | None) -> None:
         """Note the acknowledgement, and call those servers ready that waited for it.
@@ -234,6 +293,8 @@ class Pusher:
         ):
             return
         async with hub.database.write() as session:
+            if not await still_holds(session, hub, self._lease):
+                return
             status = await session.get(ProxyStatus, self._peer.name)
             status = status or ProxyStatus(name=self._peer.name)
             status.epoch, status.number = answer.epoch, answer.number
@@ -250,6 +311,8 @@ class Pusher:
         if status is not None and status.away:
             return
         async with hub.database.write() as session:
+            if not await still_holds(session, hub, self._lease):
+                return
             status = await session.get(ProxyStatus, self._peer.name)
             status = status or ProxyStatus(name=self._peer.name)
             status.away = True

@@ -16,6 +16,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from carrel_hub.context import Hub
 from carrel_hub.db.models import ServiceRun
 from carrel_hub.errors import AgentRefusedError, AgentUnreachableError
+from carrel_hub.replicas import REPLICAS
+from carrel_hub.replicas.leases import hold
 from carrel_hub.services.launch import fingerprint, launch_spec
 from carrel_hub.services.managed import SERVICES
 from carrel_hub.services.runs import (
@@ -41,7 +43,7 @@ MOST_STEPS = 10
 
 
 class ServiceDriver:
-    """The one driver of services in this process.
+    """The one driver of services, of one replica at a time.
 
     Args:
         hub: Settings, database, clock, hints, agents.
@@ -56,10 +58,11 @@ class ServiceDriver:
 
     async def run(self) -> None:
         """Drive services until cancelled."""
-        with self._hub.wakeups.watch(SERVICES) as watch:
+        with self._hub.wakeups.watch(SERVICES, REPLICAS) as watch:
             while True:
                 try:
-                    soonest = await self.turn()
+                    mine = await hold(self._hub, SERVICES)
+                    soonest = await self.turn() if mine else SCAN_SECONDS
                 except (SQLAlchemyError, OSError) as error:
                     log.error("services_not_driven", reason=str(error)[:200])
                     soonest = SCAN_SECONDS

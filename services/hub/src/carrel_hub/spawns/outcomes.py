@@ -1,7 +1,7 @@
 """How the outcome of a step is written into a server's row.
 
-Every write checks that the row still is of the generation and state that the step was chosen for;
-if not, the outcome is left to whoever changed the row.
+Every write checks that the row still is of the generation and state that the step was chosen for,
+and nobody else drives it; if not, the outcome is left to whoever changed the row.
 """
 
 from collections.abc import AsyncIterator
@@ -34,9 +34,10 @@ class Outcomes:
         """A transaction with the row as it is now; None when it is not what the step was for."""
         async with self._hub.database.write() as session:
             current = await session.get(Server, row.id)
-            if current is not None and (current.generation, current.state) != (
+            if current is not None and (current.generation, current.state, current.fence) != (
                 row.generation,
                 row.state,
+                row.fence,
             ):
                 current = None
             yield session, current

@@ -1,4 +1,4 @@
-"""Drives every server from what is known to what is wanted, one idempotent step at a time.
+"""Drives servers from what is known to what is wanted, one idempotent step at a time.
 
 Nothing is remembered here that matters: each step reads the row, does one thing, and writes what
 came of it, provided the row still stands as it was read. A hub that is killed anywhere begins
@@ -13,8 +13,10 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, not_, select
 
-from carrel_hub.context import Hub
+from carrel_hub.context import ROUTES, Hub
 from carrel_hub.db.models import AgentHost, Server
+from carrel_hub.replicas import REPLICAS
+from carrel_hub.replicas.leases import take_over
 from carrel_hub.routing.reach import reached_number
 from carrel_hub.spawns.actions import Actions
 from carrel_hub.spawns.line import let_in
@@ -38,7 +40,7 @@ _STUMBLE_SECONDS = 3.0
 
 
 class Reconciler:
-    """The one driver of servers in this process.
+    """Drives the servers that this process drives, and takes over those that nobody does.
 
     Args:
         hub: Settings, database, clock, hints, agents.
@@ -65,18 +67,22 @@ class Reconciler:
                 next_scan = self._hub.clock.now()
                 while True:
                     now = self._hub.clock.now()
-                    ids = watch.take()
-                    if now >= next_scan:
-                        pending = await self._scan()
-                        ids |= pending - self._due.keys()
-                        wait = BUSY_SCAN_SECONDS if pending or self._line else SCAN_SECONDS
-                        next_scan = now + timedelta(seconds=wait)
-                    if self._line:
-                        admitted, waiting = await let_in(self._hub)
-                        self._line = waiting > 0
-                        ids.update(admitted)
+                    ids = watch.take() - {ROUTES}
+                    try:
+                        if now >= next_scan or REPLICAS in ids:
+                            pending = await self._scan()
+                            ids |= pending - self._due.keys()
+                            wait = BUSY_SCAN_SECONDS if pending or self._line else SCAN_SECONDS
+                            next_scan = now + timedelta(seconds=wait)
+                        if self._line:
+                            admitted, waiting = await let_in(self._hub)
+                            self._line = waiting > 0
+                            ids.update(admitted)
+                    except SQLAlchemyError as error:
+                        log.error("scan_failed", reason=str(error)[:200])
+                        next_scan = now + timedelta(seconds=BUSY_SCAN_SECONDS)
                     ids |= {key for key, at in self._due.items() if at <= now}
-                    for server_id in ids:
+                    for server_id in ids - {REPLICAS}:
                         self._drive_soon(tasks, server_id)
                     await watch.wait(self._seconds_until(next_scan))
         finally:
@@ -125,6 +131,8 @@ class Reconciler:
             row = await session.get(Server, server_id)
             if row is None or row.state not in PENDING:
                 return True, None
+            if row.driver != hub.database.replica:
+                return not await take_over(hub, [(row.id, row.driver)]), None
             if row.state == State.QUEUED and row.admitted_at is None:
                 if not self._line:
                     self._line = True
@@ -155,7 +163,9 @@ class Reconciler:
         async with hub.database.read() as session:
             pending = (
                 await session.exec(
-                    select(Server.id).where(col(Server.state).in_(PENDING), not_(waits()))
+                    select(Server.id, Server.driver).where(
+                        col(Server.state).in_(PENDING), not_(waits())
+                    )
                 )
             ).all()
             someone_waits = select(Server.id).where(waits()).limit(1)
@@ -180,7 +190,7 @@ class Reconciler:
         self._heard = heard
         if lost:
             await self._lose(list(lost))
-        return set(pending)
+        return await take_over(hub, pending)
 
     async def _lose(self, ids: list[str]) -> None:
         hub = self._hub

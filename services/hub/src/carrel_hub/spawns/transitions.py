@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from carrel_hub.db.engine import REPLICA
 from carrel_hub.db.models import Server, User
 from carrel_hub.events import HUB_ACTOR, record, server_subject
 from carrel_hub.places import Places
@@ -58,6 +59,7 @@ def tell(
 def begin_start(session: AsyncSession, row: Server, *, at: datetime, actor: str) -> None:
     """Want a server: a new generation with a new secret, not yet placed."""
     row.target, row.state = Target.RUNNING, State.QUEUED
+    drive_from_here(session, row)
     row.generation += 1
     row.secret = secrets.token_urlsafe(32)
     row.host = row.address = row.peer_uid = row.failure = None
@@ -69,9 +71,17 @@ def begin_start(session: AsyncSession, row: Server, *, at: datetime, actor: str)
     tell(session, row, "server.requested", at=at, actor=actor)
 
 
+def drive_from_here(session: AsyncSession, row: Server) -> None:
+    """Have this process take the server's steps."""
+    me = session.info.get(REPLICA, "")
+    if row.driver != me:
+        row.driver, row.fence = me, row.fence + 1
+
+
 def enter_start(session: AsyncSession, row: Server, *, at: datetime) -> None:
     """Let a start go ahead: from now on its time runs, and it counts as under way."""
     row.admitted_at, row.progress_message = at, "Server requested"
+    drive_from_here(session, row)
     row.attempts, row.next_attempt_at = 0, None
     session.add(row)
 
@@ -92,6 +102,7 @@ async def begin_stop(
         failure: Why it must end, when that is a failure; it then ends as `failed`.
     """
     row.target, row.state = Target.STOPPED, State.STOPPING
+    drive_from_here(session, row)
     row.stop_reason, row.stopping_since = reason, at
     if failure is not None:
         row.failure = failure.model_dump(mode="json")

@@ -18,6 +18,7 @@ from carrel_hub.deps import HubDep
 from carrel_hub.errors import InvalidRequestError
 from carrel_hub.events import HUB_ACTOR, record
 from carrel_hub.rbac import Scope, authorise
+from carrel_hub.replicas.presence import hub_targets
 from carrel_hub.routing.desired import hub_routes, service_route
 from carrel_hub.spawns.service import request_stop_all
 from carrel_hub.users.bodies import json_body
@@ -61,8 +62,9 @@ async def get_routes(request: Request, hub: HubDep, subject: SubjectDep) -> JSON
         rows = (await session.exec(statement)).all()
         listening = select(Service).where(col(Service.url).is_not(None))
         services = (await session.exec(listening)).all()
+        hubs = await hub_targets(session)
     routes = {}
-    for hub_route in hub_routes(settings):
+    for hub_route in hub_routes(settings, hubs):
         spec = f"{hub_route.host}{hub_route.prefix}"
         routes[spec] = _route(spec, hub_route.targets[0], {"hub": True})
     for service in services:

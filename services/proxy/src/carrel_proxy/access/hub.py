@@ -10,7 +10,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from carrel_proxy.errors import CodeRefusedError, HubAwayError
-from carrel_shared.addresses import http_client, parse_address
+from carrel_shared.failover import ONCE, service_client
 from carrel_shared.service_auth import service_headers
 from carrel_shared.wire.access import (
     ActivityReport,
@@ -39,7 +39,7 @@ class Hub:
     """The hub, as a proxy sees it.
 
     Args:
-        url: Its internal address.
+        url: Its internal address; several, with commas between them, where it runs several times.
         key: What this proxy shows it.
         name: This proxy's name.
         client: Takes the place of a connection to `url` in tests.
@@ -48,7 +48,7 @@ class Hub:
     def __init__(
         self, url: str, key: str, name: str, client: httpx.AsyncClient | None = None
     ) -> None:
-        self._client = client or http_client(parse_address(url), timeout_seconds=CALL_SECONDS)
+        self._client = client or service_client(url, timeout_seconds=CALL_SECONDS)
         self._key = key
         self._name = name
         self._slots = asyncio.Semaphore(MOST_AT_ONCE)
@@ -92,7 +92,8 @@ class Hub:
             CodeRefusedError: If the hub does not take it.
             HubAwayError: If there is no answer that could be used.
         """
-        reply = await self._post("/internal/v1/access/redeem", redemption, refusals=(400, 403))
+        path = "/internal/v1/access/redeem"
+        reply = await self._post(path, redemption, refusals=(400, 403), once=True)
         if reply.status_code != 200:
             raise CodeRefusedError("the hub did not redeem the code")
         return self._read(RedeemedToken, reply)
@@ -118,13 +119,16 @@ class Hub:
         await self._post(f"/internal/v1/proxies/{self._name}/activity", body)
 
     async def _post(
-        self, path: str, body: BaseModel, refusals: tuple[int, ...] = ()
+        self, path: str, body: BaseModel, refusals: tuple[int, ...] = (), *, once: bool = False
     ) -> httpx.Response:
         headers = service_headers(self._key) | {"Content-Type": "application/json"}
         try:
             async with self._slots:
                 reply = await self._client.post(
-                    path, content=body.model_dump_json(), headers=headers
+                    path,
+                    content=body.model_dump_json(),
+                    headers=headers,
+                    extensions={ONCE: True} if once else None,
                 )
         except httpx.HTTPError as error:
             raise HubAwayError(f"{type(error).__name__}: {error}") from error

@@ -68,7 +68,10 @@ def create_control_app(
     async def put_table(request: Request) -> Response:
         body = await _body(request)
         with large_heap_grows():
-            status = table.put(_parse(RouteTable, body), body)
+            wanted = _parse(RouteTable, body)
+            whole = table.with_kept(wanted)
+            body = body if whole is wanted else whole.model_dump_json().encode()
+            status = table.put(whole, body)
         await shared.tell_table(body)
         await saved.flush()
         return _json(status)
@@ -76,10 +79,7 @@ def create_control_app(
     async def post_changes(request: Request) -> Response:
         body = await _body(request)
         changes = _parse(RouteChanges, body)
-        try:
-            status = table.change(changes, body)
-        except TableMismatchError:
-            return _json(table.status, 409)
+        status = table.change(changes, body)
         await shared.tell_changes(changes, body)
         await saved.flush()
         return _json(status)
@@ -120,6 +120,9 @@ def create_control_app(
             {"status": status, "connections": await shared.connections(), "saved": saved.ok}
         )
 
+    async def does_not_fit(_request: Request, _error: Exception) -> Response:
+        return _json(table.status, 409)
+
     async def not_all_told(_request: Request, error: Exception) -> Response:
         return _error(503, "not_in_force", str(error))
 
@@ -144,6 +147,7 @@ def create_control_app(
             Endpoint(HEALTH_PATH, get_health),
         ],
         exception_handlers={
+            TableMismatchError: does_not_fit,
             CrewError: not_all_told,
             BadTargetError: bad_target,
             HTTPException: refused,

@@ -113,6 +113,25 @@ class Table:
         self.keep_whole(record or table.model_dump_json().encode())
         return self.status
 
+    def with_kept(self, table: RouteTable) -> RouteTable:
+        """Return a table with the routes of this one that it says to keep and does not have.
+
+        Raises:
+            TableMismatchError: This one is of the same lineage and further on: `table` came late.
+        """
+        if table.epoch == self._epoch and table.number < self._number:
+            raise TableMismatchError("this table is older than the one in force")
+        if not table.keep:
+            return table
+        there = {route_key(route) for route in table.routes}
+        kept = [
+            self._routes[key].wire
+            for key in dict.fromkeys(table.keep)
+            if key in self._routes and key not in there
+        ]
+        log.warning("routes_kept", count=len(kept))
+        return table.model_copy(update={"routes": [*table.routes, *kept], "keep": []})
+
     def restore(self, table: RouteTable) -> None:
         """Take up the table that was saved before a restart.
 

@@ -5,6 +5,7 @@ from carrel_hub.db.models.events import Event
 from carrel_hub.db.models.groups import Group, UserGroup
 from carrel_hub.db.models.identity import IdentityCounter
 from carrel_hub.db.models.oauth import OAuthCode
+from carrel_hub.db.models.replicas import Lease, Replica
 from carrel_hub.db.models.routing import ProxyStatus, RouteChange, RouteCounter
 from carrel_hub.db.models.servers import Server
 from carrel_hub.db.models.services import Service, ServiceRun
@@ -19,9 +20,11 @@ __all__ = [
     "Event",
     "Group",
     "IdentityCounter",
+    "Lease",
     "LoginAttempt",
     "OAuthCode",
     "ProxyStatus",
+    "Replica",
     "RouteChange",
     "RouteCounter",
     "Server",

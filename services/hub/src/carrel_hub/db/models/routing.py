@@ -15,6 +15,7 @@ class RouteCounter(SQLModel, table=True):
     Attributes:
         epoch: Names the lineage of the numbers; a new one makes every proxy take the whole table.
         origin: What all routes are built from; when it changes, so does the epoch.
+        begun_at: When the epoch began.
     """
 
     __tablename__ = "route_counter"
@@ -23,6 +24,7 @@ class RouteCounter(SQLModel, table=True):
     epoch: str = Field(max_length=32)
     number: int = 0
     origin: str = ""
+    begun_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class RouteChange(SQLModel, table=True):
@@ -40,6 +42,8 @@ class ProxyStatus(SQLModel, table=True):
     Attributes:
         away: It did not answer the last call. Nothing waits for a proxy that is away; when it is
             back it is brought up to date before anything else is sent.
+        kept: What this database does not know and the proxy goes on serving, because an epoch has
+            just begun and not every agent has reported yet (`carrel_hub.routing.guard`).
         seen_at: When it last answered; written with each change of the rest, and else now and then.
     """
 
@@ -49,4 +53,5 @@ class ProxyStatus(SQLModel, table=True):
     epoch: str = Field(default="", max_length=32)
     number: int = 0
     away: bool = False
+    kept: list[str] = Field(default_factory=list, sa_type=JSON)
     seen_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

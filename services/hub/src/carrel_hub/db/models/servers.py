@@ -35,6 +35,10 @@ class Server(SQLModel, table=True):
         request_id: The request that asked for the current target; the calls it leads to carry it.
         admitted_at: When the start was let in; None while it waits for its turn.
         stopping_since: When it was asked to end.
+        driver: The replica that takes its steps (`carrel_hub.replicas`); whoever changes what is
+            wanted drives from then on, and another one when that replica is gone.
+        fence: Grows each time another replica drives, so that a late write of the one before is
+            told.
         attempts: Tries of the current step, for back-off; `next_attempt_at` is when to try again.
     """
 
@@ -65,6 +69,8 @@ class Server(SQLModel, table=True):
     stop_reason: str = ""
     user_options: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     request_id: str | None = Field(default=None, max_length=64)
+    driver: str = Field(default="", max_length=16)
+    fence: int = 0
     attempts: int = 0
     next_attempt_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     created: datetime = Field(sa_type=UtcDateTime)

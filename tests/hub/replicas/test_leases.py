@@ -1,0 +1,170 @@
+"""What one replica does alone is taken over when it is gone; its late writes are not taken."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hub import backends
+from hub.world import World, open_world
+from sqlalchemy import func, update
+from sqlmodel import col, select
+
+from carrel_hub.context import ROUTES, Hub
+from carrel_hub.db.engine import Database
+from carrel_hub.db.models import Lease, Replica, Server
+from carrel_hub.replicas.beating import Beating
+from carrel_hub.replicas.leases import hold, take_over
+from carrel_hub.replicas.presence import (
+    UnlikeReplicasError,
+    forget_the_gone,
+    hub_targets,
+    join,
+    leave,
+)
+from carrel_hub.spawns.outcomes import Outcomes
+from carrel_hub.spawns.service import request_stop
+from carrel_shared.tasks import TaskOwner
+from support.postgres import Postgres
+
+
+@pytest.fixture
+async def world(postgres_server: Postgres) -> AsyncIterator[World]:
+    """One replica on PostgreSQL, with its neighbours."""
+    backends.postgres = postgres_server
+    try:
+        async with open_world() as made:
+            await join(made.hub)
+            yield made
+    finally:
+        backends.postgres = None
+
+
+@asynccontextmanager
+async def another(world: World, number: int = 2, **changes: object) -> AsyncIterator[Hub]:
+    """A further replica on the same database; it has not joined yet."""
+    listen = f"unix:{world.hub.settings.state_dir}/hub{number}.sock"
+    settings = world.hub.settings.model_copy(update={"listen": listen, **changes})
+    database = Database(settings.effective_database_url)
+    hub = Hub(settings, database, world.clock, TaskOwner(), agents=world.hub.agents)
+    try:
+        yield hub
+    finally:
+        hub.wakeups.stop()
+        await hub.tasks.close()
+        await database.close()
+
+
+async def silence(world: World, hub: Hub, seconds: int) -> None:
+    """Have a replica not been heard for so long."""
+    then = func.clock_timestamp() - timedelta(seconds=seconds)
+    async with world.hub.database.write() as session:
+        mine = col(Replica.id) == hub.database.replica
+        await session.exec(update(Replica).where(mine).values(seen_at=then))
+
+
+async def test_a_lease_changes_hands_when_its_holder_is_silent(world: World) -> None:
+    async with another(world) as other:
+        await join(other)
+        assert await hold(world.hub, "proxy:edge")
+        assert await hold(world.hub, "proxy:edge")
+        assert not await hold(other, "proxy:edge")
+        await silence(world, world.hub, 4)
+        assert await hold(other, "proxy:edge")
+        await join(world.hub)  # it is back, under another id
+        assert not await hold(world.hub, "proxy:edge")
+        async with world.hub.database.read() as session:
+            lease = (await session.exec(select(Lease))).one()
+        assert (lease.holder, lease.fence) == (other.database.replica, 2)
+        await leave(other)
+        assert await hold(world.hub, "proxy:edge")
+
+
+async def test_of_many_that_ask_at_once_one_holds_the_lease(world: World) -> None:
+    async with another(world) as other:
+        await join(other)
+        held = await asyncio.gather(*(hold(hub, "x") for hub in (world.hub, other) * 10))
+        assert sum(held) == 10
+
+
+async def test_a_server_is_driven_by_one_and_late_writes_of_the_last_are_not_taken(
+    world: World,
+) -> None:
+    async with another(world) as other:
+        await join(other)
+        row = await world.start("alice")
+        assert row.driver == world.hub.database.replica
+        assert await take_over(other, [(row.id, row.driver)]) == set()
+        await silence(world, world.hub, 4)
+        assert await take_over(other, [(row.id, row.driver)]) == {row.id}
+        taken = await world.row(row)
+        assert (taken.driver, taken.fence) == (other.database.replica, row.fence + 1)
+        async with Outcomes(world.hub).same(row) as (_, current):
+            assert current is None
+        async with Outcomes(other).same(taken) as (_, current):
+            assert current is not None
+        done, _ = await world.reconciler.step(row.id)
+        assert done
+        assert (await world.row(row)).host is None
+
+
+async def test_whoever_takes_a_request_drives(world: World) -> None:
+    async with another(world) as other:
+        await join(other)
+        row = await world.ready("alice")
+        async with other.database.write() as session:
+            current = await session.get_one(Server, row.id)
+            await request_stop(session, other, current, actor="user:alice", reason="enough")
+        assert (await world.row(row)).driver == other.database.replica
+
+
+async def test_proxies_know_every_replica(world: World) -> None:
+    await world.push()
+    async with another(world) as other, another(world, 3) as third:
+        for hub in (other, third):
+            await join(hub)
+        await world.push()
+        names = [Path(target).name for target in world.proxy.routes["/"].targets]
+        assert names == ["hub.sock", "hub2.sock", "hub3.sock"]
+        await leave(third)
+        await silence(world, other, 20)
+        await forget_the_gone(world.hub)
+        await world.push()
+        names = [Path(target).name for target in world.proxy.routes["/"].targets]
+        assert names == ["hub.sock"]
+        await leave(world.hub)  # the last one leaves its address
+        async with world.hub.database.read() as session:
+            assert len(await hub_targets(session)) == 1
+
+
+async def test_a_replica_with_other_settings_is_refused_by_name(world: World) -> None:
+    async with another(world, base_url="/other/") as other:
+        with pytest.raises(UnlikeReplicasError, match=r"another hub\.base_url"):
+            await join(other)
+        await leave(world.hub)
+        await silence(world, world.hub, 20)
+        await join(other)
+
+
+async def test_hints_reach_other_replicas_and_silence_is_noticed(world: World) -> None:
+    async with another(world) as other:
+        await join(other)
+        for hub in (world.hub, other):
+            hub.tasks.start(Beating(hub).run(), name="heartbeat")
+        with other.wakeups.watch("0123456789ab") as watch:
+            async with asyncio.timeout(60):
+                while not watch.take():
+                    await world.hub.wakeups.notify("0123456789ab")
+                    await watch.wait(0.1)
+        with other.wakeups.watch(ROUTES) as watch:
+            async with asyncio.timeout(60):
+                await world.ready("alice")
+                while ROUTES not in watch.take():
+                    await watch.wait(1)
+        before = other.database.replica
+        await silence(world, other, 20)
+        async with asyncio.timeout(60):
+            while other.database.replica == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
