@@ -12,6 +12,9 @@ from hub.world import World, open_world
 from sqlalchemy import func, update
 from sqlmodel import col, select
 
+from carrel_hub.backup.archive import BackupError
+from carrel_hub.backup.make import back_up
+from carrel_hub.backup.restore import inspect_backup, restore
 from carrel_hub.context import ROUTES, Hub
 from carrel_hub.db.engine import Database
 from carrel_hub.db.models import Lease, Replica, Server
@@ -146,6 +149,16 @@ async def test_a_replica_with_other_settings_is_refused_by_name(world: World) ->
         await leave(world.hub)
         await silence(world, world.hub, 20)
         await join(other)
+
+
+async def test_no_database_is_restored_below_a_running_hub(world: World, tmp_path: Path) -> None:
+    hub = world.hub
+    await back_up(hub.database, tmp_path, tmp_path / "backup", world.clock)
+    contents = inspect_backup(tmp_path / "backup")
+    with pytest.raises(BackupError, match=r"hub\.sock runs on this database; stop it first"):
+        await restore(hub.database, tmp_path, contents, world.clock, replace=True)
+    await silence(world, hub, 20)
+    await restore(hub.database, tmp_path, contents, world.clock, replace=True)
 
 
 async def test_hints_reach_other_replicas_and_silence_is_noticed(world: World) -> None:

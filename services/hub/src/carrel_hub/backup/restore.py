@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alembic import command
-from sqlalchemy import delete, func, inspect, select, update
+from sqlalchemy import ColumnElement, delete, func, inspect, literal_column, select, update
 from sqlalchemy.engine import Connection
 from sqlmodel import col
 
@@ -110,6 +110,12 @@ async def restore(
 
 def _make_room(connection: Connection, replace: bool) -> None:
     tables = tables_of(connection)
+    replicas = next((table for table in tables if table.name == "replicas"), None)
+    if replicas is not None and connection.dialect.name == "postgresql":
+        since: ColumnElement[object] = literal_column("clock_timestamp() - interval '10 seconds'")
+        seen = select(replicas.c.address).where(replicas.c.seen_at > since)
+        if (address := connection.scalar(seen.limit(1))) is not None:
+            raise BackupError(f"the hub at {address} runs on this database; stop it first")
     users = next((table for table in tables if table.name == "users"), None)
     if users is not None and not replace:
         known = connection.scalar(select(func.count()).select_from(users)) or 0
