@@ -20,7 +20,7 @@ from sqlmodel import col, select
 from starlette.types import ASGIApp
 
 from carrel_hub.auth.tokens import issue_token
-from carrel_hub.db.models import Event
+from carrel_hub.db.models import AgentHost, Event, HostAccount, User
 from carrel_hub.users import operate
 from carrel_hub.users.accounts import get_or_create_user
 from carrel_shared.service_auth import service_headers
@@ -328,6 +328,62 @@ async def _report(stage: Stage) -> httpx.Response:
     )
 
 
+async def _host(stage: Stage) -> str:
+    """Return the name of a new host, where somebody was once."""
+    world, name = stage.world, f"host{stage.made}"
+    stage.made += 1
+    async with world.hub.database.write() as session:
+        session.add(AgentHost(name=name, joined_at=world.clock.now()))
+        boss = (await session.exec(select(User).where(User.name == "boss"))).one()
+        assert boss.id is not None
+        session.add(
+            HostAccount(
+                user_id=boss.id,
+                host=name,
+                account="boss",
+                uid=1,
+                gid=1,
+                home="/",
+                used_at=world.clock.now(),
+            )
+        )
+    return name
+
+
+@changes("POST /hub/api/hosts/{name}/token")
+async def _host_token(stage: Stage) -> httpx.Response:
+    return await stage.call("POST", f"/hosts/{await _host(stage)}/token")
+
+
+@changes("POST /hub/api/hosts/{name}/drain")
+async def _drain_host(stage: Stage) -> httpx.Response:
+    name = await _host(stage)
+    await stage.call("DELETE", f"/hosts/{name}/drain")
+    return await stage.call("POST", f"/hosts/{name}/drain")
+
+
+@changes("DELETE /hub/api/hosts/{name}/drain")
+async def _take_host_in(stage: Stage) -> httpx.Response:
+    name = await _host(stage)
+    await stage.call("POST", f"/hosts/{name}/drain")
+    return await stage.call("DELETE", f"/hosts/{name}/drain")
+
+
+@changes("POST /hub/api/hosts/{name}/evacuate")
+async def _evacuate_host(stage: Stage) -> httpx.Response:
+    return await stage.call("POST", f"/hosts/{await _host(stage)}/evacuate")
+
+
+@changes("DELETE /hub/api/hosts/{name}")
+async def _remove_host(stage: Stage) -> httpx.Response:
+    return await stage.call("DELETE", f"/hosts/{await _host(stage)}")
+
+
+@changes("DELETE /hub/api/hosts/{name}/accounts/{user}")
+async def _forget_account(stage: Stage) -> httpx.Response:
+    return await stage.call("DELETE", f"/hosts/{await _host(stage)}/accounts/boss")
+
+
 @changes("POST /internal/v1/console/link")
 async def _link(stage: Stage) -> httpx.Response:
     return await stage.console("console/link", {"user": "boss"})
@@ -437,7 +493,11 @@ async def test_every_route_that_changes_something_leaves_an_event(
     monkeypatch.setattr(operate, "end_process", lambda: None)
     auth = {"authenticator": "dummy", "allow_all": True}
     async with open_world(
-        auth=auth, allow_named_servers=True, slow_spawn_seconds=0, slow_stop_seconds=0
+        auth=auth,
+        allow_named_servers=True,
+        slow_spawn_seconds=0,
+        slow_stop_seconds=0,
+        fleet_listen="0.0.0.0:1",
     ) as world:
         apps, public, internal = build_apps(world.hub, monkeypatch)
         found = {

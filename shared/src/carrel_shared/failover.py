@@ -4,7 +4,7 @@ Calls between services can be repeated, so one that was cut off is made again to
 The exception, a call that counts, says so: `extensions={ONCE: True}`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import httpx
 
@@ -40,17 +40,24 @@ def service_client(
     )
 
 
-class Failover(httpx.AsyncBaseTransport):
-    """Asks one address for as long as it answers, then the next."""
+def _plain(address: Address) -> httpx.AsyncBaseTransport:
+    path = address.path if isinstance(address, UnixAddress) else None
+    return httpx.AsyncHTTPTransport(uds=path, verify=False, trust_env=False)
 
-    def __init__(self, addresses: Sequence[Address]) -> None:
-        self._ways = [
-            (address, httpx.AsyncHTTPTransport(
-                uds=address.path if isinstance(address, UnixAddress) else None,
-                verify=False, trust_env=False,
-            ))
-            for address in addresses
-        ]  # fmt: skip
+
+class Failover(httpx.AsyncBaseTransport):
+    """Asks one address for as long as it answers, then the next.
+
+    Args:
+        connect: How one is reached.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        connect: Callable[[Address], httpx.AsyncBaseTransport] = _plain,
+    ) -> None:
+        self._ways = [(address, connect(address)) for address in addresses]
         self._first = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -74,7 +74,7 @@ class ServiceGate:
     Args:
         app: What is guarded.
         keys: Caller name (`hub`, `proxy:edge`, `agent:local`, `console`) to key. The name is left
-            in `scope["state"]["caller"]`.
+            in `scope["state"]["caller"]`. None for a gate whose `caller` looks elsewhere.
         service: This service's name, for the message to a caller with a newer wire version.
         open_paths: Exact paths that need no key (a health check).
 
@@ -86,16 +86,16 @@ class ServiceGate:
         self,
         app: ASGIApp,
         *,
-        keys: Mapping[str, str],
+        keys: Mapping[str, str] | None,
         service: str,
         open_paths: frozenset[str] = frozenset(),
     ) -> None:
-        if not keys:
+        if keys is not None and not keys:
             raise EmptyKeyError(f"{service}: no caller has a key, so nobody could ever call it")
-        for caller, key in keys.items():
+        for caller, key in (keys or {}).items():
             check_key(f"{service}: key of {caller}", key)
         self._app = app
-        self._keys = {caller: key.encode() for caller, key in keys.items()}
+        self._keys = {caller: key.encode() for caller, key in (keys or {}).items()}
         self._service = service
         self._open_paths = open_paths
 
@@ -113,9 +113,10 @@ class ServiceGate:
         state["request_id"] = request_id
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             if scope["path"] not in self._open_paths:
-                caller = self._caller(headers.get(b"authorization", b""))
+                caller = await self.caller(scope, headers.get(b"authorization", b""))
                 if caller is None:
-                    await _refuse(send, 401, "unauthorized", "a valid service key is needed")
+                    reason = state.get("refusal", "a valid service key is needed")
+                    await _refuse(send, 401, "unauthorized", reason)
                     return
                 if (problem := self._wire_problem(headers)) is not None:
                     await _refuse(send, 400, "wire_version", problem)
@@ -123,7 +124,13 @@ class ServiceGate:
                 state["caller"] = caller
             await self._app(scope, receive, send)
 
-    def _caller(self, authorization: bytes) -> str | None:
+    @staticmethod
+    def say_why(scope: Scope, reason: str) -> None:
+        """Have a caller that is refused told more than that."""
+        scope["state"]["refusal"] = reason
+
+    async def caller(self, _scope: Scope, authorization: bytes) -> str | None:
+        """Return the name of whoever shows this; None to refuse it."""
         scheme, _, sent = authorization.partition(b" ")
         found = None
         if scheme.lower() == b"bearer":

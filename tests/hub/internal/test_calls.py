@@ -69,7 +69,12 @@ async def test_a_report_is_taken_and_answered(world: World, caller: Call) -> Non
     body = world.agent.report().model_dump(mode="json")
     reply = await caller("agent").post("/internal/v1/agents/local/report", json=body)
     assert reply.status_code == 200
-    assert reply.json() == {"heartbeat_seconds": 10.0, "forget": []}
+    assert reply.json() == {
+        "heartbeat_seconds": 10.0,
+        "forget": [],
+        "repeat": [],
+        "trouble": "",
+    }
 
 
 async def test_a_body_that_cannot_be_read_names_the_place_and_not_the_value(caller: Call) -> None:

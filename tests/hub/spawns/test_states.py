@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from carrel_hub.db.models import AgentHost, Server
-from carrel_hub.spawns.placement import place
+from carrel_hub.db.models import Server
 from carrel_hub.spawns.states import Decision, State, Step, decide, may_start
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -70,26 +69,3 @@ def test_the_next_step(row: Server, reachable: bool, now: datetime, expected: De
 def test_only_what_has_ended_may_start() -> None:
     startable = {state for state in State if may_start(_row(state)) is None}
     assert startable == {State.STOPPED, State.FAILED}
-
-
-def _host(name: str, *, accounts: str = "any", free: int = 1, age: float = 0) -> AgentHost:
-    return AgentHost(
-        name=name, accounts=accounts, capacity={"memory_available": free}, seen_at=_after(-age)
-    )
-
-
-@pytest.mark.parametrize(
-    ("hosts", "host", "reason"),
-    [
-        ([_host("a", free=1), _host("b", free=2)], "b", ""),
-        ([_host("a", accounts="alice"), _host("b", accounts="bob", free=9)], "a", ""),
-        ([_host("a", age=40), _host("b", age=1)], "b", ""),
-        ([], None, "host a has not reported yet; host b has not reported yet"),
-        ([_host("a", age=40), _host("b", accounts="bob")], None, "not been heard for 40 seconds"),
-        ([_host("stranger")], None, "host a has not reported yet"),
-    ],
-)
-def test_placement(hosts: list[AgentHost], host: str | None, reason: str) -> None:
-    found = place("alice", hosts, ["a", "b"], now=NOW, silence=timedelta(seconds=35))
-    assert found.host == host
-    assert reason in found.reason

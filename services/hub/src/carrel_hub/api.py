@@ -6,6 +6,7 @@ from fastapi.responses import JSONResponse
 from carrel_hub import JUPYTERHUB_API_VERSION
 from carrel_hub.events.rest import router as events_router
 from carrel_hub.groups.rest import router as groups_router
+from carrel_hub.hosts.rest import router as hosts_router
 from carrel_hub.metrics.rest import router as metrics_router
 from carrel_hub.services.rest import router as services_router
 from carrel_hub.shares.received import router as shared_router
@@ -51,6 +52,7 @@ for router in (
     services_router,
     shares_router,
     shared_router,
+    hosts_router,
     operate_router,
     events_router,
     metrics_router,

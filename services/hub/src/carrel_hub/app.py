@@ -7,6 +7,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from carrel_hub.api import api_router, health_router
 from carrel_hub.context import Hub
 from carrel_hub.failures import contract_error, install_failures, internal_error
+from carrel_hub.hosts.gate import FleetGate
+from carrel_hub.internal.agents import fleet_router
 from carrel_hub.internal.agents import router as agents_router
 from carrel_hub.internal.console import router as console_router
 from carrel_hub.internal.proxies import router as proxies_router
@@ -67,6 +69,15 @@ def create_internal_app(hub: Hub) -> ASGIApp:
             open_paths=frozenset({INTERNAL_HEALTH}),
         )
     )
+
+
+def create_fleet_app(hub: Hub) -> ASGIApp:
+    """Return what hosts on other machines call, by their certificates and keys."""
+    app = _new_app(hub)
+    install_failures(app, internal_error)
+    app.include_router(fleet_router)
+    app.include_router(agents_router)
+    return RequestIdentity(FleetGate(app, hub))
 
 
 def caller_keys(settings: HubSettings) -> dict[str, str]:

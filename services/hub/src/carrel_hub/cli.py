@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
                 return run_database_command(arguments)
             case "token":
-                return _token(arguments.config, arguments.name, arguments.note)
+                return _token_for(arguments)
             case _:
                 parser.print_help(sys.stderr)
                 return EXIT_USAGE
@@ -65,8 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="run the hub")
     add_database_commands(commands)
-    token = commands.add_parser("token", help="make an API token for a user and print it")
-    token.add_argument("name", metavar="NAME", help="the user, who must have signed in before")
+    token = commands.add_parser(
+        "token", help="make an API token for a user, or a join token for a host, and print it"
+    )
+    token.add_argument(
+        "name",
+        nargs="+",
+        metavar="NAME",
+        help="the user, who must have signed in before; or `agent NAME`: a host that is to join",
+    )
     token.add_argument("--note", default="Made at the command line", help="what it is for")
     return parser
 
@@ -108,6 +115,18 @@ def load_hub_settings(config: Path | None) -> "HubSettings":
             status=EXIT_CONFIG,
         )
     return settings
+
+
+def _token_for(arguments: argparse.Namespace) -> int:
+    match arguments.name:
+        case [name]:
+            return _token(arguments.config, name, arguments.note)
+        case ["agent", name]:
+            from carrel_hub.cli_hosts import print_join_token
+
+            return print_join_token(arguments.config, name)
+        case _:
+            raise CommandError("say `token NAME` or `token agent NAME`", status=EXIT_USAGE)
 
 
 def _token(config: Path | None, name: str, note: str) -> int:
@@ -177,6 +196,7 @@ async def in_plain_words(work: Coroutine[Any, Any, None]) -> None:
     from carrel_hub.auth.signing import SigningKeyError
     from carrel_hub.db.expected import SchemaError
     from carrel_hub.db.faults import reason_of
+    from carrel_hub.hosts.authority import AuthorityError
     from carrel_hub.replicas.presence import UnlikeReplicasError
     from carrel_hub.startup import StartupError
     from carrel_shared.addresses import AddressError
@@ -191,6 +211,7 @@ async def in_plain_words(work: Coroutine[Any, Any, None]) -> None:
         SigningKeyError,
         EmptyKeyError,
         StartupError,
+        AuthorityError,
         UnlikeReplicasError,
     ) as error:
         raise CommandError(str(error), status=EXIT_CONFIG) from error

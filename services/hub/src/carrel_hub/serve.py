@@ -7,18 +7,21 @@ import time
 import structlog
 
 from carrel_hub import __version__
-from carrel_hub.app import create_internal_app, create_public_app
+from carrel_hub.app import create_fleet_app, create_internal_app, create_public_app
 from carrel_hub.auth.signing import set_signing_key, signer_for
 from carrel_hub.background import start_background
 from carrel_hub.context import Hub
 from carrel_hub.db.engine import Database
 from carrel_hub.db.expected import check_schema
+from carrel_hub.hosts.fleet import keep_certificates, own_files, renew_own
+from carrel_hub.hosts.peers import JoinedHosts
 from carrel_hub.metrics.measures import Measures
 from carrel_hub.replicas.presence import leave
 from carrel_hub.settings import HubSettings
 from carrel_hub.spawns.agents import AgentClients
 from carrel_shared.addresses import bind_address, parse_address
 from carrel_shared.clock import SystemClock
+from carrel_shared.fleet import RenewedContext, listener_options
 from carrel_shared.serving import Listener, serve
 from carrel_shared.tasks import TaskOwner
 
@@ -42,6 +45,7 @@ async def serve_hub(settings: HubSettings) -> None:
         SchemaError: The database is of another version.
         SigningKeyError: The cookie key cannot be used.
         EmptyKeyError: No caller has a key.
+        AuthorityError: The authority for other machines cannot be used.
     """
     began = time.monotonic()
     if settings.signing_key is not None:
@@ -49,7 +53,7 @@ async def serve_hub(settings: HubSettings) -> None:
     signer_for(settings.state_dir)
     database = Database(settings.effective_database_url)
     tasks = TaskOwner()
-    agents = AgentClients(settings.agents)
+    agents = AgentClients(settings.agents, joined=JoinedHosts(database, settings.state_dir).find)
     measures = Measures(settings.metrics_prefix)
     hub = Hub(settings, database, SystemClock(), tasks, agents=agents, measures=measures)
     try:
@@ -61,6 +65,8 @@ async def serve_hub(settings: HubSettings) -> None:
                 (create_public_app(hub), settings.listen, True),
             )
         ]
+        if settings.fleet_listen is not None:
+            listeners.append(open_to_fleet(hub, settings.fleet_listen))
         await start_background(hub)
 
         def started() -> None:
@@ -91,3 +97,18 @@ async def serve_hub(settings: HubSettings) -> None:
         await tasks.close()
         await agents.close()
         await database.close()
+
+
+def open_to_fleet(hub: Hub, address: str) -> Listener:
+    """Return the listener for other machines, whose certificate is kept renewed.
+
+    Raises:
+        AddressError: The address is taken.
+        AuthorityError: The authority cannot be used.
+    """
+    state_dir = hub.settings.state_dir
+    renew_own(state_dir, hub.clock)
+    renewed = RenewedContext(own_files(state_dir), everybody_has_one=False)
+    hub.tasks.start(keep_certificates(state_dir, hub.clock, renewed), name="certificates")
+    sockets = [bind_address(parse_address(address))]
+    return Listener(create_fleet_app(hub), sockets, listener_options(renewed))

@@ -3,7 +3,7 @@
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -70,6 +70,12 @@ class HubSettings(ServiceSettings):
     )
     internal_listen: AddressText = Field(
         description="Where agents, proxies and the console call the hub: unix:/path or host:port."
+    )
+    fleet_listen: AddressText | None = Field(
+        default=None,
+        description="Where hosts on other machines join and report, host:port; TLS under an"
+        " authority that the hub makes for itself in `state_dir`/fleet. Without it there are no"
+        " other machines. See agents.md.",
     )
     state_dir: Path = Field(description="Where the hub keeps its database and signing key.")
     database_url: SecretStr | None = Field(
@@ -167,6 +173,12 @@ class HubSettings(ServiceSettings):
         ge=0,
         description="How many starts may wait for their turn; more are refused for a while. 0 to"
         " have none wait, as with JupyterHub. Without it as many as there are.",
+    )
+    placement: Literal["spread", "pack"] = Field(
+        default="spread",
+        description="Which of several hosts with room gets a server, unless its owner was on one of"
+        " them before: the one with the fewest servers for each core (`spread`), or the one with"
+        " the most (`pack`).",
     )
     agent_silence_seconds: float = Field(
         default=35,

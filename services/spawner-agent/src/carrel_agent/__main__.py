@@ -1,4 +1,4 @@
-"""`carrel-agent [--config FILE] serve | keeper | sudoers WHO | --generate-config | --version`."""
+"""`carrel-agent [--config FILE] keeper | serve | join | leave | sudoers WHO | ...`."""
 
 import argparse
 import asyncio
@@ -14,6 +14,10 @@ EX_CONFIG = 78
 
 def main() -> int:
     """Do what the command line says; return the exit status."""
+    if sys.argv[1:2] in (["join"], ["leave"]):
+        from carrel_agent.fleet.cli import run_fleet_command
+
+        return run_fleet_command(sys.argv[1:])
     arguments = _parse()
     if arguments.generate_config:
         from carrel_agent.settings import AgentSettings
@@ -40,16 +44,19 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("keeper", "serve", "sudoers"),
-        help="keeper: run the agent under its keeper (what you want); serve: the agent alone;"
+        choices=("keeper", "serve", "join", "leave", "sudoers"),
+        help="keeper: run the agent under its keeper (what you want); serve: the agent alone; join,"
+        " leave: make this machine one of a hub's hosts, or take it away (see `join --help`);"
         " sudoers: print the line that lets this account start the servers of WHO by sudo",
     )
     parser.add_argument(
         "accounts", nargs="?", metavar="WHO", help="an account, or a group with a %% before it"
     )
     arguments = parser.parse_args()
+    if arguments.command in ("join", "leave"):
+        parser.error(f"{arguments.command} comes first on the command line")
     if not arguments.generate_config and arguments.command is None:
-        parser.error("say what to do: keeper, serve, sudoers, --generate-config or --version")
+        parser.error("say what to do: keeper, serve, join, leave, sudoers, or one of the options")
     if (arguments.command == "sudoers") != (arguments.accounts is not None):
         parser.error("sudoers, and nothing else, needs an account, or a group with a % before it")
     return arguments

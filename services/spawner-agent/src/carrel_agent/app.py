@@ -11,7 +11,8 @@ from carrel_agent.api.routes import router
 from carrel_agent.errors import AgentError
 from carrel_agent.supervise.reporting import Reporter
 from carrel_agent.supervise.supervisor import Supervisor
-from carrel_shared.service_auth import ServiceGate
+from carrel_shared.fleet import HUB_IDENTITY
+from carrel_shared.service_auth import Scope, ServiceGate
 from carrel_shared.wire.errors import ErrorBody
 
 log = structlog.get_logger(__name__)
@@ -19,11 +20,14 @@ log = structlog.get_logger(__name__)
 HEALTH_PATH = "/agent/v1/health"
 
 
-def create_app(supervisor: Supervisor, reporter: Reporter, *, hub_key: str) -> ServiceGate:
+def create_app(
+    supervisor: Supervisor, reporter: Reporter, *, hub_key: str, on_network: bool = False
+) -> ServiceGate:
     """Return the API, closed to everybody but the hub.
 
     Args:
         hub_key: What the hub shows.
+        on_network: It must show its certificate too.
 
     Raises:
         EmptyKeyError: If the key is no secret.
@@ -43,9 +47,18 @@ def create_app(supervisor: Supervisor, reporter: Reporter, *, hub_key: str) -> S
     app.state.supervisor = supervisor
     app.state.reporter = reporter
     app.include_router(router)
-    return ServiceGate(
-        app, keys={"hub": hub_key}, service="agent", open_paths=frozenset({HEALTH_PATH})
-    )
+    gate = HubGate if on_network else ServiceGate
+    return gate(app, keys={"hub": hub_key}, service="agent", open_paths=frozenset({HEALTH_PATH}))
+
+
+class HubGate(ServiceGate):
+    """On a network the hub shows its certificate too: a key that was stolen is not enough."""
+
+    async def caller(self, scope: Scope, authorization: bytes) -> str | None:
+        """Return `hub` for the hub alone."""
+        if scope.get("state", {}).get("identity") != HUB_IDENTITY:
+            return None
+        return await super().caller(scope, authorization)
 
 
 def _error(status: int, code: str, message: str) -> JSONResponse:

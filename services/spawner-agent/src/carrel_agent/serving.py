@@ -13,20 +13,27 @@ import structlog
 from carrel_agent.app import create_app
 from carrel_agent.cgroups.host import open_control_groups
 from carrel_agent.errors import SetupError
+from carrel_agent.fleet.connections import (
+    check_credentials,
+    hub_client,
+    relay_client,
+    renewal_of,
+)
 from carrel_agent.keeper.client import KeeperClient, inherited_socket
 from carrel_agent.runners.choice import open_runners
 from carrel_agent.settings import AgentSettings
 from carrel_agent.supervise.accounts import Accounts, UnixAccounts, account_name, group_id
+from carrel_agent.supervise.capacity import home_source
 from carrel_agent.supervise.journal import Journal
 from carrel_agent.supervise.logs import ServerLogs
-from carrel_agent.supervise.reporting import Reporter
+from carrel_agent.supervise.reporting import HostFacts, Reporter
 from carrel_agent.supervise.service_accounts import WithServices
 from carrel_agent.supervise.shared_account import SharedAccount
 from carrel_agent.supervise.sockets import SocketDirectories
 from carrel_agent.supervise.supervisor import Supervisor
 from carrel_shared.addresses import UnixAddress, bind_address, parse_address
 from carrel_shared.clock import SystemClock
-from carrel_shared.failover import service_client
+from carrel_shared.fleet import RenewedContext, listener_options
 from carrel_shared.serving import Listener, serve
 from carrel_shared.tasks import TaskOwner
 
@@ -50,6 +57,7 @@ async def run(settings: AgentSettings, environ: Mapping[str, str]) -> None:
         SetupError: If a setting turns out to be wrong on this host.
         OSError: If a directory cannot be used.
     """
+    check_credentials(settings)
     end = inherited_socket(environ)
     group = group_id(settings.socket_group)
     os.umask(0o077)
@@ -79,24 +87,38 @@ async def run(settings: AgentSettings, environ: Mapping[str, str]) -> None:
         stop_times=(settings.interrupt_seconds, settings.terminate_seconds),
     )
     tasks = TaskOwner()
-    async with service_client(settings.hub_url) as hub:
+    renewed = RenewedContext(settings.fleet) if settings.fleet is not None else None
+    async with hub_client(settings) as hub, relay_client(settings) as relay:
         reporter = Reporter(
             supervisor,
-            name=settings.name,
-            accounts=accounts.reported,
+            facts=HostFacts(
+                name=settings.name,
+                accounts=accounts.reported,
+                state_dir=settings.state_dir,
+                labels=settings.labels,
+                homes=home_source() if settings.homes is None else settings.homes,
+            ),
             hub=hub,
             key=settings.hub_key.get_secret_value(),
+            relay=relay,
         )
-        app = create_app(supervisor, reporter, hub_key=settings.key.get_secret_value())
+        app = create_app(
+            supervisor,
+            reporter,
+            hub_key=settings.key.get_secret_value(),
+            on_network=renewed is not None,
+        )
         address = parse_address(settings.listen)
         listener = bind_address(address)
         if isinstance(address, UnixAddress):
             _open_to_group(Path(address.path), group)
         await supervisor.recover()
         tasks.start(reporter.run(), name="reporter")
+        if renewed is not None:
+            tasks.start(renewal_of(settings, hub, renewed, group).run(), name="certificate")
         try:
             await serve(
-                [Listener(app, [listener])],
+                [Listener(app, [listener], listener_options(renewed) if renewed else {})],
                 on_started=lambda: log.info("agent_ready", listen=str(address)),
                 graceful_seconds=GRACEFUL_SECONDS,
             )

@@ -7,10 +7,12 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from carrel_shared.addresses import MAX_UNIX_PATH
+from carrel_shared.addresses import MAX_UNIX_PATH, TcpAddress, parse_addresses
 from carrel_shared.fields import AddressesText, AddressText, LogLevel, PeerName, ServiceKey
+from carrel_shared.fleet import FleetFiles
 from carrel_shared.settings import ServiceSettings
 from carrel_shared.wire.base import RunnerName
+from carrel_shared.wire.hosts import Labels
 
 _LONGEST_SOCKET = "s/0123456789ab/http.sock"
 
@@ -34,6 +36,39 @@ class AgentSettings(ServiceSettings):
         " of several hubs all of them, with commas between."
     )
     hub_key: ServiceKey = Field(description="What the agent shows the hub.")
+    fleet_ca: Path | None = Field(
+        default=None,
+        description="PEM file with the hub's authority, on another machine than the hub: then"
+        " `listen` and `hub_url` are host:port and speak TLS. The three fleet files belong"
+        " together; `carrel-agent join` writes them and the agent renews them.",
+    )
+    fleet_cert: Path | None = Field(
+        default=None,
+        description="PEM file with this host's certificate, which says URI:carrel://host/NAME.",
+    )
+    fleet_key: Path | None = Field(
+        default=None, description="PEM file with the key of fleet_cert; it may be the same file."
+    )
+    relay: AddressText | None = Field(
+        default=None,
+        description="Where this host's relay is told its routes, its `control_listen`. A host on"
+        " another machine than the proxies needs one.",
+    )
+    relay_key: ServiceKey | None = Field(
+        default=None, description="What the agent shows the relay, its `control_key`."
+    )
+    labels: Labels = Field(
+        default={},
+        description='What profiles may ask of a host, such as zone = "a": the hub places servers'
+        " by it.",
+    )
+    homes: str | None = Field(
+        default=None,
+        max_length=255,
+        description="What people's homes lie on, by a name of your choice, where several hosts have"
+        " the same ones: the hub then sees to it that everybody is the same uid on all of them."
+        " Without it the source of /home, where that is a network file system.",
+    )
     state_dir: Path = Field(
         description="Where the agent keeps its journal, and the keeper exits and servers' output."
     )
@@ -112,6 +147,26 @@ class AgentSettings(ServiceSettings):
     def starts_as_others(self) -> bool:
         """Whether servers may run as other accounts though the agent is not root."""
         return "sudo" in self.default_runners or "sudo" in self.runner_options
+
+    @model_validator(mode="after")
+    def _fleet_is_whole(self) -> Self:
+        files = (self.fleet_ca, self.fleet_cert, self.fleet_key)
+        if None in files and files != (None, None, None):
+            raise ValueError("fleet_ca, fleet_cert and fleet_key belong together: set all or none")
+        if (self.relay is None) != (self.relay_key is None):
+            raise ValueError("relay and relay_key belong together: set both or none")
+        for name in ("listen", "hub_url"):
+            addresses = parse_addresses(getattr(self, name))
+            if self.fleet_ca and not all(isinstance(one, TcpAddress) for one in addresses):
+                raise ValueError(f"{name}: with the fleet files this is host:port")
+        return self
+
+    @property
+    def fleet(self) -> FleetFiles | None:
+        """This host's credentials; None where agent and hub share a machine."""
+        if self.fleet_ca is None or self.fleet_cert is None or self.fleet_key is None:
+            return None
+        return FleetFiles(self.fleet_ca, self.fleet_cert, self.fleet_key)
 
     @model_validator(mode="after")
     def _shared_is_whole(self) -> Self:

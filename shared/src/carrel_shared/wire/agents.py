@@ -2,17 +2,33 @@
 
 from pydantic import Field
 
-from carrel_shared.wire.base import WireReply, WireRequest
+from carrel_shared.wire.base import Generation, ServerId, Timestamp, WireReply, WireRequest
+from carrel_shared.wire.hosts import Labels
 from carrel_shared.wire.servers import ServerReport
 
 
 class Capacity(WireRequest):
-    """What the host has, and how busy it is. Memory in bytes."""
+    """What the host has, and how busy it is. Memory and disk in bytes.
+
+    Attributes:
+        disk_total: Of the file system that the agent's state is on; `disk_available` likewise.
+        gpus: What each graphics processor found is called.
+    """
 
     cores: int
     memory_total: int
     memory_available: int
     load_1m: float
+    disk_total: int = 0
+    disk_available: int = 0
+    gpus: list[str] = Field(default_factory=list)
+
+
+class Running(WireRequest):
+    """A server of which nothing is new since the last report that was answered."""
+
+    server_id: ServerId
+    generation: Generation
 
 
 class AgentReport(WireRequest):
@@ -24,7 +40,12 @@ class AgentReport(WireRequest):
         boot_id: The kernel's, so that a reboot is told from a restart.
         sequence: Counts the reports of this instance. One that arrives late is ignored.
         accounts: `any` for an agent with root, else the one account it can run.
-        servers: Every server in the agent's journal, ended ones too until the hub forgets them.
+        servers: Servers in the agent's journal, ended ones too until the hub forgets them: all of
+            them at first, later those of which something is new.
+        unchanged: All others, so that each report has the full list of what runs.
+        at: The host's clock.
+        labels: What its operator says of it.
+        homes: What people's homes lie on there, by name, where several hosts share them.
     """
 
     instance: str
@@ -34,6 +55,10 @@ class AgentReport(WireRequest):
     accounts: str
     capacity: Capacity
     servers: list[ServerReport] = Field(default_factory=list)
+    unchanged: list[Running] = Field(default_factory=list)
+    at: Timestamp | None = None
+    labels: Labels = Field(default_factory=dict)
+    homes: str = Field(default="", max_length=255)
 
 
 class AgentReportReply(WireReply):
@@ -42,10 +67,14 @@ class AgentReportReply(WireReply):
     Attributes:
         heartbeat_seconds: How often to report when nothing changes.
         forget: Ended servers whose report the hub has stored. The agent may drop their journal.
+        repeat: Unchanged servers of which the hub wants a whole report all the same.
+        trouble: What is wrong with the host, in plain words, for its log.
     """
 
     heartbeat_seconds: float = 10
     forget: list[str] = Field(default_factory=list)
+    repeat: list[str] = Field(default_factory=list)
+    trouble: str = ""
 
 
 class AgentSnapshot(WireReply):

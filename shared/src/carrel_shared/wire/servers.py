@@ -49,6 +49,8 @@ class ServerSpec(WireRequest):
         default_url: Where a browser lands, below `base_url`.
         secret: What the proxy sends as `X-Carrel-Secret`. Random for each generation.
         limits: The most it may use. A start is refused where the host cannot enforce them.
+        uid: The uid that the account had at earlier starts there, or has on another host with the
+            same homes. A start as another one is refused.
         environment: Added to the account's own environment. Never holds a secret of another server.
         start_timeout_seconds: After this long without an answer the start has failed.
     """
@@ -69,6 +71,7 @@ class ServerSpec(WireRequest):
     default_url: str = "/lab"
     secret: str = Field(repr=False)
     limits: Limits = Field(default_factory=Limits)
+    uid: int | None = None
     environment: dict[str, str] = Field(default_factory=dict)
     start_timeout_seconds: float = Field(default=60, gt=0)
 
@@ -112,6 +115,15 @@ class ExitReport(WireReply):
     at: Timestamp
 
 
+class AccountFacts(WireReply):
+    """Who a server runs as on its host."""
+
+    account: str
+    uid: int
+    gid: int
+    home: str
+
+
 class ServerReport(WireReply):
     """What an agent knows of one server.
 
@@ -121,6 +133,7 @@ class ServerReport(WireReply):
         peer_uid: The uid a proxy must find at the other end of `target`.
         progress: The latest step of a start, for the progress page.
         limit_events: Which limits it met so far, and how often.
+        account: Who it runs as there; None of one that was started by an older agent.
     """
 
     server_id: ServerId
@@ -134,6 +147,7 @@ class ServerReport(WireReply):
     ready_at: Timestamp | None = None
     progress: str = ""
     limit_events: list[LimitEvent] = Field(default_factory=list)
+    account: AccountFacts | None = None
     exit: ExitReport | None = None
 
 

@@ -1,6 +1,7 @@
 """What every proxy's table should hold, from rows. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from carrel_hub.db.models import Server, Service
 from carrel_hub.places import Places
@@ -36,10 +37,14 @@ def hub_routes(settings: HubSettings, targets: Sequence[str] = ()) -> list[Route
     return routes
 
 
-def server_route(server: Server, user: str, places: Places) -> Route:
+def server_route(server: Server, user: str, places: Places, relay: str | None = None) -> Route:
     """Return the route of a server that answers.
 
     One that is made for JupyterHub checks its visitors itself.
+
+    Args:
+        relay: Where its host's relay is, on another machine than the proxies'. That one knows the
+            server's socket and checks who is behind it.
 
     Raises:
         ValueError: If it has no address.
@@ -58,8 +63,9 @@ def server_route(server: Server, user: str, places: Places) -> Route:
     return Route(
         host=places.host(user),
         prefix=places.prefix(user, server.name),
-        targets=[server.address],
-        peer_uid=server.peer_uid,
+        targets=[server.address if relay is None else relay],
+        peer_uid=server.peer_uid if relay is None else None,
+        host_id=server.host if relay is not None else None,
         access=None if checks_itself else access,
         stock_client_id=server.client_id if checks_itself else "",
         server=True,
@@ -88,6 +94,7 @@ def desired_routes(
     servers: Iterable[tuple[Server, str]],
     services: Iterable[Service] = (),
     hubs: Sequence[str] = (),
+    relays: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Route]:
     """Return the whole table: the hub's own route, each service's, and each routed server's.
 
@@ -95,12 +102,13 @@ def desired_routes(
         servers: Servers with their users' names. Those without a route number have no route.
         services: Those without a url have no route.
         hubs: Where proxies reach each replica.
+        relays: Of hosts on other machines.
     """
     return [
         *hub_routes(settings, hubs),
         *(service_route(one, settings.places) for one in services if one.url is not None),
         *(
-            server_route(server, user, settings.places)
+            server_route(server, user, settings.places, relays.get(server.host or ""))
             for server, user in servers
             if server.route_number is not None and server.address is not None
         ),

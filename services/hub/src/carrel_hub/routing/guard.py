@@ -15,6 +15,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
 from carrel_hub.db.models import AgentHost, ProxyStatus, RouteCounter, Server
+from carrel_hub.hosts.standing import known_names
 from carrel_hub.spawns.states import ENDED
 from carrel_shared.wire.routes import Route, RouteTable
 
@@ -67,7 +68,7 @@ async def agents_have_reported(session: AsyncSession, hub: Hub) -> bool:
     begun_at = (await session.exec(select(RouteCounter.begun_at))).first()
     if begun_at is None:
         return True
-    names = hub.agents.names
+    names = await known_names(session, hub.settings)
     heard = (
         select(func.count())
         .select_from(AgentHost)

@@ -18,6 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import ROUTES, Hub
 from carrel_hub.db.models import ProxyStatus, RouteChange, Server, Service, User
+from carrel_hub.hosts.standing import relays
 from carrel_hub.replicas.leases import hold, still_holds
 from carrel_hub.replicas.presence import hub_targets
 from carrel_hub.routing.changes import Position, begin_epoch_beyond, ensure_counter, position
@@ -213,12 +214,13 @@ class Pusher:
             listening = select(Service).where(col(Service.url).is_not(None))
             services = (await session.exec(listening)).all()
             hubs = await hub_targets(session)
+            elsewhere = await relays(session)
         if newest is None:
             raise ProxyAwayError("there is no table yet")
         return RouteTable(
             epoch=newest.epoch,
             number=newest.number,
-            routes=desired_routes(self._hub.settings, servers, services, hubs),
+            routes=desired_routes(self._hub.settings, servers, services, hubs, elsewhere),
         )
 
     async def _to_keep(self, table: RouteTable) -> list[str]:

@@ -10,6 +10,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import ServiceRun
 from carrel_hub.services.launch import fingerprint
 from carrel_hub.services.runs import RunState, apply_report, lose
+from carrel_shared.wire.agents import Running
 from carrel_shared.wire.servers import ServerReport, ServerState
 
 SERVICES = "services"
@@ -71,9 +72,17 @@ async def pids(session: AsyncSession, names: Iterable[str]) -> dict[str, int]:
 
 
 async def absorb_reports(
-    session: AsyncSession, hub: Hub, host: str, reports: Iterable[ServerReport]
+    session: AsyncSession,
+    hub: Hub,
+    host: str,
+    reports: Iterable[ServerReport],
+    unchanged: Iterable[Running] = (),
 ) -> tuple[set[str], list[str], bool]:
     """Bring services up to what their agent says.
+
+    Args:
+        unchanged: Of these nothing is new. One that is otherwise here is not among what is
+            returned, so that the agent is asked.
 
     Returns:
         Which of the reports were about services, which of these may be forgotten, and whether
@@ -95,7 +104,13 @@ async def absorb_reports(
         stored = run.generation > report.generation or run.state == RunState.STOPPED
         if report.state in _ENDED and stored:
             forget.append(run.id)
+    named = {one.server_id: one.generation for one in unchanged}
+    mine |= {
+        run.id
+        for run in known.values()
+        if run.state == RunState.READY and named.get(run.id) == run.generation
+    }
     for run in known.values():
-        if run.id not in mine:
+        if run.id not in mine and run.id not in named:
             changed |= lose(session, run, at=hub.clock.now())
     return mine, forget, changed

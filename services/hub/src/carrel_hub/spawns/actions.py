@@ -1,19 +1,19 @@
 """What each step of a server does: one call to an agent, or one change of the row."""
 
-from datetime import timedelta
-
 import structlog
-from sqlmodel import select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
-from carrel_hub.db.models import AgentHost, Server, User
+from carrel_hub.db.models import Server, User
 from carrel_hub.errors import AgentRefusedError, AgentUnreachableError
 from carrel_hub.events import HUB_ACTOR, agent_actor
+from carrel_hub.hosts.accounts import pinned_uid
 from carrel_hub.routing.reach import reached_number
 from carrel_hub.spawns.contract import contract_environment
+from carrel_hub.spawns.offers import needs_of, offers
 from carrel_hub.spawns.outcomes import Outcomes
 from carrel_hub.spawns.own_tokens import own_token
-from carrel_hub.spawns.placement import place
+from carrel_hub.spawns.placement import Needs, Placement, place
 from carrel_hub.spawns.profiles import JUPYTERHUB, PLAIN, default_runner
 from carrel_hub.spawns.states import State, Step
 from carrel_hub.spawns.transitions import (
@@ -72,51 +72,49 @@ class Actions:
     async def _place(self, row: Server) -> tuple[Server, User] | None:
         """Choose a host; return the row as it stands then, and whose it is."""
         failpoint("hub.spawn.requested")
-        hub = self._hub
-        async with hub.database.read() as session:
-            user = await session.get(User, row.user_id)
-            hosts = (await session.exec(select(AgentHost))).all()
-        if user is None:
-            await self._rows.fail(row, "start_failed", "The user is gone.")
-            return None
-        placement = place(
-            user.account or "",
-            hosts,
-            hub.agents.names,
-            now=self._rows.now(),
-            silence=timedelta(seconds=hub.settings.agent_silence_seconds),
-        )
+        hub, placement = self._hub, None
+        async with self._rows.same(row) as (session, current):
+            if current is None:
+                return None
+            user = await session.get_one(User, row.user_id)
+            needs = await needs_of(session, hub.settings, current, user)
+            there_are = await offers(session, hub.settings, self._rows.now())
+            placement = place(needs, there_are, hub.settings.placement)
+            if placement.host is not None:
+                self._go_to(session, current, needs, placement)
         if placement.host is None:
             await self._rows.postpone(row, problem=placement.reason)
             return None
-        async with self._rows.same(row) as (session, current):
-            if current is not None:
-                current.host = placement.host
-                current.attempts, current.next_attempt_at = 0, None
-                current.progress = 10
-                current.progress_message = f"Asking host {placement.host} to start the server"
-                session.add(current)
-                tell(
-                    session,
-                    current,
-                    "server.placed",
-                    at=self._rows.now(),
-                    data={"host": placement.host},
-                )
         failpoint("hub.spawn.placed")
-        return None if current is None else (current, user)
+        return current, user
+
+    def _go_to(
+        self, session: AsyncSession, row: Server, needs: Needs, placement: Placement
+    ) -> None:
+        row.host = placement.host
+        row.reserved_memory, row.reserved_cores = needs.memory, needs.cores
+        row.reserved_gpus = needs.gpus
+        row.attempts, row.next_attempt_at = 0, None
+        row.progress = 10
+        row.progress_message = f"Asking host {placement.host} to start the server"
+        session.add(row)
+        data: dict[str, object] = {"host": placement.host, "reason": placement.reason}
+        if placement.refused:
+            data["refused"] = dict(placement.refused)
+        tell(session, row, "server.placed", at=self._rows.now(), data=data)
 
     async def _send(self, row: Server, user: User | None = None) -> None:
         hub = self._hub
         host = row.host or ""
-        if user is None:
-            async with hub.database.read() as session:
+        async with hub.database.read() as session:
+            if user is None:
                 user = await session.get(User, row.user_id)
+            uid = await pinned_uid(session, user, host) if user is not None else None
         if user is None:
             await self._rows.fail(row, "start_failed", "The user is gone.")
             return
         try:
-            report = await hub.agents.start_server(host, self._spec(row, user))
+            report = await hub.agents.start_server(host, self._spec(row, user, uid))
         except AgentUnreachableError as error:
             log.warning("agent_unreachable", agent=host, server_id=row.id, reason=error.message)
             await self._rows.postpone(row, problem=error.message)
@@ -127,7 +125,7 @@ class Actions:
         failpoint("hub.spawn.sent")
         await self._rows.absorb(row, report)
 
-    def _spec(self, row: Server, user: User) -> ServerSpec:
+    def _spec(self, row: Server, user: User, uid: int | None = None) -> ServerSpec:
         settings = self._hub.settings
         places = settings.places
         prefix = places.prefix(user.name, row.name)
@@ -150,6 +148,7 @@ class Actions:
             default_url=profile.default_url or settings.default_url,
             secret=row.secret,
             limits=profile.limits.for_agent(),
+            uid=uid,
             environment={
                 "JUPYTERHUB_USER": user.name,
                 "JUPYTERHUB_SERVER_NAME": row.name,
@@ -157,6 +156,7 @@ class Actions:
                 "JUPYTERHUB_HOST": places.hub_origin,
                 "JUPYTERHUB_SERVICE_PREFIX": prefix,
                 **profile.limits.variables(),
+                **profile.guarantee.variables(),
                 **contract,
                 **settings.environment,
                 **profile.environment,

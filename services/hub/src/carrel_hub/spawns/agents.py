@@ -1,6 +1,7 @@
 """Calls to the agents. Where an agent is, and its key, come from the settings, never from it."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx
@@ -26,27 +27,44 @@ def _connect(peer: PeerSettings) -> httpx.AsyncClient:
     return http_client(parse_address(peer.url), timeout_seconds=CALL_SECONDS)
 
 
+@dataclass(frozen=True, slots=True)
+class JoinedAgent:
+    """An agent on another machine.
+
+    Attributes:
+        which: What changes when it has joined again, so that nothing old is used.
+        key: What the hub shows it.
+        connect: How it is reached.
+    """
+
+    which: tuple[str, int, str, int]
+    key: str
+    connect: Callable[[], httpx.AsyncClient]
+
+
+async def _nobody_joined(_name: str) -> JoinedAgent | None:
+    return None
+
+
 class AgentClients:
-    """One connection pool for each configured agent, opened when first used.
+    """One connection pool for each agent, opened when first used.
 
     Args:
         peers: The configured agents.
         connect: How a client is made; tests put an application in place of a network.
+        joined: Looks up the agents that have joined.
     """
 
     def __init__(
         self,
         peers: Sequence[PeerSettings] = (),
         connect: Callable[[PeerSettings], httpx.AsyncClient] = _connect,
+        joined: Callable[[str], Awaitable[JoinedAgent | None]] = _nobody_joined,
     ) -> None:
         self._peers = {peer.name: peer for peer in peers}
         self._connect = connect
-        self._clients: dict[str, httpx.AsyncClient] = {}
-
-    @property
-    def names(self) -> list[str]:
-        """The configured agents, in the order of the settings."""
-        return list(self._peers)
+        self._joined = joined
+        self._clients: dict[str, tuple[object, httpx.AsyncClient]] = {}
 
     async def start_server(self, host: str, spec: ServerSpec) -> ServerReport:
         """Ask for one generation of a server. Asking again is harmless and answers how it stands.
@@ -93,7 +111,7 @@ class AgentClients:
         Raises:
             AgentUnreachableError: The agent is away, or goes away meanwhile.
         """
-        client, headers = self._client(host)
+        client, headers = await self._client(host)
         path = f"/agent/v1/servers/{server_id}/log/stream?lines={lines}"
         waits = httpx.Timeout(CALL_SECONDS, read=None)
         try:
@@ -105,9 +123,9 @@ class AgentClients:
         except httpx.HTTPError as error:
             raise _away(host, error) from error
 
-    async def warm(self) -> None:
-        """Hint to every agent that a start is likely soon. Nothing depends on it."""
-        for name in self._peers:
+    async def warm(self, names: Iterable[str]) -> None:
+        """Hint to agents that a start is likely soon. Nothing depends on it."""
+        for name in names:
             try:
                 await self._call("POST", name, "/agent/v1/warm")
             except (AgentUnreachableError, AgentRefusedError) as error:
@@ -115,25 +133,39 @@ class AgentClients:
 
     async def close(self) -> None:
         """Close every connection."""
-        for client in self._clients.values():
+        for _, client in self._clients.values():
             await client.aclose()
         self._clients.clear()
 
-    def _client(self, host: str) -> tuple[httpx.AsyncClient, dict[str, str]]:
+    async def _client(self, host: str) -> tuple[httpx.AsyncClient, dict[str, str]]:
         """Return the connections to an agent, and what to show it."""
-        peer = self._peers.get(host)
-        if peer is None:
+        if (peer := self._peers.get(host)) is not None:
+            key = peer.key.get_secret_value()
+            return await self._opened(host, None, lambda: self._connect(peer)), service_headers(key)
+        found = await self._joined(host)
+        if found is None:
             raise AgentUnreachableError(
-                f"the host {host!r} is not among the agents in the hub's settings"
+                f"the host {host!r} is neither in the hub's settings nor has it joined"
             )
-        if (client := self._clients.get(host)) is None:
-            client = self._clients[host] = self._connect(peer)
-        return client, service_headers(peer.key.get_secret_value())
+        client = await self._opened(host, found.which, found.connect)
+        return client, service_headers(found.key)
+
+    async def _opened(
+        self, host: str, which: object, connect: Callable[[], httpx.AsyncClient]
+    ) -> httpx.AsyncClient:
+        known = self._clients.get(host)
+        if known is not None and known[0] == which:
+            return known[1]
+        client = connect()
+        self._clients[host] = (which, client)
+        if known is not None:
+            await known[1].aclose()
+        return client
 
     async def _call(
         self, method: str, host: str, path: str, body: BaseModel | None = None
     ) -> httpx.Response | None:
-        client, headers = self._client(host)
+        client, headers = await self._client(host)
         content = None
         if body is not None:
             content = body.model_dump_json().encode()

@@ -63,6 +63,22 @@ class LimitSettings(BaseModel):
         return {name: str(value) for name, value in found.items() if value is not None}
 
 
+class GuaranteeSettings(BaseModel):
+    """What is kept free for one server, on the host it is placed on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    memory: Annotated[int | None, BeforeValidator(size_in_bytes)] = Field(
+        default=None, ge=1, description='Memory: bytes, or a size such as "2G".'
+    )
+    cpu: float | None = Field(default=None, gt=0, description="Processor time, in cores.")
+
+    def variables(self) -> dict[str, str]:
+        """Return what programs made for JupyterHub look for."""
+        found = {"MEM_GUARANTEE": self.memory, "CPU_GUARANTEE": self.cpu}
+        return {name: str(value) for name, value in found.items() if value is not None}
+
+
 def limits_of_body(body: Any) -> LimitSettings:
     """Return the limits in a body of the API.
 

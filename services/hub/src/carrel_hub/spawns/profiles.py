@@ -4,8 +4,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from carrel_hub.spawns.limits import LimitSettings
+from carrel_hub.spawns.limits import GuaranteeSettings, LimitSettings
 from carrel_shared.wire.base import RunnerName
+from carrel_shared.wire.hosts import Labels
 
 DEFAULT = "default"
 FORK = "fork"
@@ -37,6 +38,17 @@ class ProfileSettings(BaseModel):
         default=None,
         description="What runs its servers, of what their host offers: fork, exec, systemd, sudo,"
         " or a runner of the host's own. Without it the host chooses.",
+    )
+    guarantee: GuaranteeSettings = Field(
+        default=GuaranteeSettings(),
+        description="What is kept free for each of its servers on the host it is placed on: memory,"
+        " cpu.",
+    )
+    gpus: int = Field(
+        default=0, ge=0, description="How many GPUs of a host each of its servers takes up."
+    )
+    labels: Labels = Field(
+        default={}, description='Labels a host must have to run its servers, such as zone = "a".'
     )
     contract: Literal["carrel", "jupyterhub"] = Field(
         default="carrel",

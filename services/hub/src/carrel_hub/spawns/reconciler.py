@@ -14,7 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, not_, select
 
 from carrel_hub.context import ROUTES, Hub
-from carrel_hub.db.models import AgentHost, Server
+from carrel_hub.db.models import Server
+from carrel_hub.hosts.standing import is_heard, known_hosts
 from carrel_hub.replicas import REPLICAS
 from carrel_hub.replicas.leases import take_over
 from carrel_hub.routing.reach import reached_number
@@ -170,19 +171,14 @@ class Reconciler:
             ).all()
             someone_waits = select(Server.id).where(waits()).limit(1)
             self._line = (await session.exec(someone_waits)).first() is not None
-            hosts = (await session.exec(select(AgentHost))).all()
-            heard = [
-                host.name
-                for host in sorted(hosts, key=lambda host: host.name)
-                if host.name in hub.agents.names
-                and host.seen_at is not None
-                and now - host.seen_at <= silence
-            ]
+            hosts = await known_hosts(session, hub.settings)
+            names = sorted(host.name for host in hosts)
+            heard = sorted(host.name for host in hosts if is_heard(host, now=now, silence=silence))
             if now - self._started_at <= silence:
                 # The hub was away itself: every agent has its time before it is called silent.
-                heard = sorted(hub.agents.names)
+                heard = names
             lost: Sequence[str] = ()
-            if heard != self._heard or len(heard) < len(hub.agents.names):
+            if heard != self._heard or len(heard) < len(names):
                 statement = select(Server.id).where(
                     Server.state == State.READY, col(Server.host).not_in(heard)
                 )

@@ -7,19 +7,20 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
-from carrel_hub.db.models import AgentHost, Event, Server
-from carrel_hub.errors import ConflictError
+from carrel_hub.db.models import Event, Server
 from carrel_hub.events import agent_actor, record, server_subject
+from carrel_hub.hosts.heartbeat import ImpostorError, note_host, note_refusal
 from carrel_hub.services.managed import SERVICES, absorb_reports
 from carrel_hub.spawns.states import ENDED, State
 from carrel_hub.spawns.transitions import apply_report, lose_sight
 from carrel_shared.failpoints import failpoint
-from carrel_shared.wire.agents import AgentReport, AgentReportReply
+from carrel_shared.wire.agents import AgentReport, AgentReportReply, Running
 from carrel_shared.wire.servers import ServerReport, ServerState
 
 log = structlog.get_logger(__name__)
 
-HEARTBEAT_SECONDS = 10.0
+HEARTBEATS = 3.5
+"""How many of its heartbeats a host may miss before it counts as silent."""
 
 _ENDED_REPORTS = (ServerState.STOPPED, ServerState.FAILED)
 
@@ -31,24 +32,34 @@ async def receive_report(hub: Hub, name: str, report: AgentReport) -> AgentRepor
         name: The agent, as its key says.
 
     Raises:
-        ConflictError: Another agent process reports under this name.
+        ImpostorError: Another machine or agent process reports under this name.
     """
+    try:
+        return await _take(hub, name, report)
+    except ImpostorError as error:
+        await note_refusal(hub, name, error.message)
+        raise
+
+
+async def _take(hub: Hub, name: str, report: AgentReport) -> AgentReportReply:
     changed: list[str] = []
     routed = False
+    told = [one.server_id for one in report.servers]
+    told += [one.server_id for one in report.unchanged]
     async with hub.database.write() as session:
-        fresh = await _note_host(session, hub, name, report)
+        host = await note_host(session, hub, name, report)
         services, forget = set[str](), list[str]()
-        if fresh:
+        if host is not None:
             services, forget, service_changed = await absorb_reports(
-                session, hub, name, report.servers
+                session, hub, name, report.servers, report.unchanged
             )
             changed += [SERVICES] if service_changed else []
         servers = [server for server in report.servers if server.server_id not in services]
-        rows, unchanged = await _rows(session, name, servers)
-        if fresh:
+        rows, quiet = await _rows(session, name, servers, report.unchanged)
+        if host is not None:
             for server in servers:
                 row = rows.get(server.server_id)
-                if row is None and server.server_id in unchanged:
+                if row is None and server.server_id in quiet:
                     continue
                 if row is None:
                     await _note_stranger(session, hub, name, server)
@@ -65,7 +76,7 @@ async def receive_report(hub: Hub, name: str, report: AgentReport) -> AgentRepor
                 ):
                     changed.append(row.id)
                 routed = routed or (not had_route and row.route_number is not None)
-            changed += _missing(session, hub, name, rows, report)
+            changed += _missing(session, hub, name, rows, set(told))
         forget += [
             server.server_id
             for server in servers
@@ -75,44 +86,34 @@ async def receive_report(hub: Hub, name: str, report: AgentReport) -> AgentRepor
         failpoint("hub.spawn.routed")
     if changed:
         await hub.wakeups.notify(*changed)
-    return AgentReportReply(heartbeat_seconds=HEARTBEAT_SECONDS, forget=forget)
-
-
-async def _note_host(session: AsyncSession, hub: Hub, name: str, report: AgentReport) -> bool:
-    """Store what the report says of the host; return whether the report is newer than the last."""
-    host = await session.get(AgentHost, name)
-    if host is None:
-        host = AgentHost(name=name)
-    if report.instance == host.previous_instance:
-        raise ConflictError(
-            f"another agent reports as {name!r} since: two agents must not share one name and key;"
-            " stop this one, or give it its own"
-        )
-    if report.instance == host.instance:
-        if report.sequence <= host.sequence:
-            log.info("late_report_ignored", agent=name, sequence=report.sequence)
-            return False
-    else:
-        log.info("agent_instance", agent=name, version=report.version)
-        host.previous_instance, host.instance = host.instance, report.instance
-    host.sequence, host.boot_id, host.version = report.sequence, report.boot_id, report.version
-    host.accounts, host.capacity = report.accounts, report.capacity.model_dump()
-    host.seen_at = hub.clock.now()
-    session.add(host)
-    return True
+    return AgentReportReply(
+        heartbeat_seconds=hub.settings.agent_silence_seconds / HEARTBEATS,
+        forget=forget,
+        repeat=[
+            one.server_id
+            for one in report.unchanged
+            if one.server_id not in services and one.server_id not in quiet
+        ],
+        trouble=host.trouble if host is not None else "",
+    )
 
 
 async def _rows(
-    session: AsyncSession, name: str, reports: Sequence[ServerReport]
+    session: AsyncSession, name: str, reports: Sequence[ServerReport], brief: Sequence[Running]
 ) -> tuple[dict[str, Server], set[str]]:
     """Return the rows that a report is about, and the ids of those it says nothing new of."""
     here = select(Server.id, Server.state, Server.generation).where(
         Server.host == name, col(Server.state).not_in(ENDED)
     )
     reported = {report.server_id: report for report in reports}
+    named = {one.server_id: one.generation for one in brief}
     unchanged, wanted = set(), set(reported)
     for server_id, state, generation in (await session.exec(here)).all():
         report = reported.get(server_id)
+        if server_id in named:
+            if named[server_id] == generation and state in (State.READY, State.STOPPING):
+                unchanged.add(server_id)
+            continue  # what is otherwise here is asked for
         if report is not None and state == State.READY and _is_no_news(report, generation):
             unchanged.add(server_id)
         else:
@@ -136,10 +137,9 @@ def _is_no_news(report: ServerReport, generation: int) -> bool:
 
 
 def _missing(
-    session: AsyncSession, hub: Hub, name: str, rows: dict[str, Server], report: AgentReport
+    session: AsyncSession, hub: Hub, name: str, rows: dict[str, Server], known: set[str]
 ) -> list[str]:
     """Mark servers unknown that should run here and that the agent does not know."""
-    known = {server.server_id for server in report.servers}
     lost = []
     for row in rows.values():
         if row.id not in known and row.host == name and row.state == State.READY:

@@ -12,6 +12,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import AgentHost, Server, Token, User
 from carrel_hub.errors import ConflictError, InvalidRequestError, TooManyRequestsError
 from carrel_hub.events import HUB_ACTOR
+from carrel_hub.hosts.standing import known_names
 from carrel_hub.routing.changes import revoke
 from carrel_hub.spawns.line import find_room, join
 from carrel_hub.spawns.naming import good_server_name
@@ -166,15 +167,16 @@ async def can_have_servers(session: AsyncSession, hub: Hub, user: User) -> bool:
 
 async def _every_host_was_heard(session: AsyncSession, hub: Hub) -> bool:
     """Whether each host has ever said whose servers it runs. A new one may yet run anybody's."""
-    names = hub.agents.names
+    names = await known_names(session, hub.settings)
     statement = select(func.count()).select_from(AgentHost).where(col(AgentHost.name).in_(names))
     return (await session.exec(statement)).one() == len(names)
 
 
 async def shares_accounts(session: AsyncSession, hub: Hub) -> bool:
     """Whether some host runs everybody's servers as one account of its own."""
+    names = await known_names(session, hub.settings)
     statement = select(AgentHost.name).where(
-        AgentHost.accounts == SHARED, col(AgentHost.name).in_(hub.agents.names)
+        AgentHost.accounts == SHARED, col(AgentHost.name).in_(names)
     )
     return (await session.exec(statement.limit(1))).first() is not None
 

@@ -11,8 +11,10 @@ import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.db.engine import REPLICA
-from carrel_hub.db.models import Server, User
+from carrel_hub.db.models import AgentHost, Server, User
 from carrel_hub.events import HUB_ACTOR, record, server_subject
+from carrel_hub.hosts.accounts import pin
+from carrel_hub.hosts.standing import relay_of
 from carrel_hub.places import Places
 from carrel_hub.routing.changes import append_change
 from carrel_hub.routing.desired import server_route
@@ -245,6 +247,16 @@ async def apply_report(
         return True
     if row.state == State.STOPPING or report.state == ServerState.STOPPING:
         return False
+    if row.state in (State.QUEUED, State.STARTING) and report.account is not None:
+        problem = await pin(session, row, host, report.account, at=at)
+        if problem is not None:
+            failure = ExitReport(
+                cause="account_changed", summary=f"It was ended: {problem}.", at=at
+            )
+            await begin_stop(
+                session, row, places, at=at, actor=HUB_ACTOR, reason=problem, failure=failure
+            )
+            return True
     if report.state == ServerState.STARTING:
         return _note_starting(session, row, report, at=at, actor=actor)
     return await _note_ready(session, row, report, places, at=at, actor=actor)
@@ -340,7 +352,10 @@ async def _note_ready(
     row.attempts, row.next_attempt_at = 0, None
     session.add(row)
     tell(session, row, "server.answers", at=at, actor=actor)
-    route = server_route(row, await owner_name(session, row), places)
+    relay = None
+    if row.host is not None and (found := await session.get(AgentHost, row.host)) is not None:
+        relay = relay_of(found)
+    route = server_route(row, await owner_name(session, row), places, relay)
     row.route_number = await append_change(session, PutRoute(route=route))
     session.add(row)
     return True

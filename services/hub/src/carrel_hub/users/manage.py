@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from carrel_hub.auth.subjects import Subject, current_subject
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import ConflictError, InvalidRequestError, NotFoundError
+from carrel_hub.hosts.standing import known_names
 from carrel_hub.rbac import Resource, Scope, authorise, extent, is_administrator
 from carrel_hub.users.access import refuse_new_admins, refuse_over_admins, refuse_to_raise
 from carrel_hub.users.accounts import find_user
@@ -152,7 +153,7 @@ async def _create(
         users = await create_users(
             session,
             new,
-            configured=[peer.name for peer in hub.settings.agents],
+            configured=await known_names(session, hub.settings),
             admin=admin,
             at=hub.clock.now(),
             actor=subject.actor,

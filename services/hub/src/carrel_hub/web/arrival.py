@@ -10,6 +10,7 @@ from carrel_hub.auth.sessions import NewSession, end_session, remember
 from carrel_hub.auth.subjects import Subject, hub_signer
 from carrel_hub.context import Hub
 from carrel_hub.db.models import User
+from carrel_hub.hosts.standing import known_names
 from carrel_hub.spawns.service import can_have_servers, find_server
 from carrel_hub.spawns.states import State
 from carrel_hub.web.page_route import redirect
@@ -63,5 +64,11 @@ async def arrive(request: Request, before: Subject, user: User, session: NewSess
     bound_to = xsrf.binding(request, session.row.secret_hash)
     jar.set_xsrf(response, xsrf.token_for(request, signer, bound_to).value, max_age=None)
     if user.account:
-        hub.tasks.start(hub.agents.warm(), name="warm-hint")
+        hub.tasks.start(_warm(hub), name="warm-hint")
     return response
+
+
+async def _warm(hub: Hub) -> None:
+    async with hub.database.read() as session:
+        names = await known_names(session, hub.settings)
+    await hub.agents.warm(names)

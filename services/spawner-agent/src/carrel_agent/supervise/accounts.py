@@ -14,6 +14,8 @@ from carrel_shared.wire.servers import ServerSpec
 OVERFLOW_UID = 65534
 """`nobody`: what files of unmapped users seem to belong to. Nothing may run as it."""
 LOOKUP_SECONDS = 10.0
+SHARED = "shared-insecure"
+"""What a host reports that runs everybody's servers as one account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,23 @@ def check_account(entry: pwd.struct_passwd, name: str, *, own_uid: int, min_uid:
         raise AccountRefusedError(
             f"{name!r} has uid {entry.pw_uid} and is an account of the system (people's begin at"
             f" min_uid = {min_uid})"
+        )
+
+
+def check_uid(account: Account, expected: int | None) -> None:
+    """Refuse an account that has become somebody else, as after an account was made anew.
+
+    Args:
+        expected: Its uid at earlier starts here, or on a host with the same homes.
+
+    Raises:
+        AccountRefusedError: Saying both.
+    """
+    if expected is not None and account.uid != expected:
+        raise AccountRefusedError(
+            f"{account.name!r} has uid {account.uid} on this host, and its earlier servers, here or"
+            f" on a host with the same homes, had {expected}: the files there are not its own any"
+            " more. Give it that uid, or have an administrator forget the old one"
         )
 
 

@@ -45,7 +45,7 @@ class Record(BaseModel):
         port: The loopback port it listens on instead; 0 for none. The socket is then held, and
             not used.
         listens: False for what is ready as soon as it runs.
-        home: Of its account.
+        gid: Of its account, where that is its user's own; `home` likewise.
         command: What is run, for people; never with a secret in it.
         any_answer: Ready is any answer, not only 200: it runs a command of its profile's own.
         boot_id: The boot it was started in.
@@ -69,6 +69,7 @@ class Record(BaseModel):
     server_name: str = ""
     account: str
     uid: int
+    gid: int | None = None
     runner: str
     socket: str
     port: int = 0

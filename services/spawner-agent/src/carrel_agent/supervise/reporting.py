@@ -3,18 +3,23 @@
 import asyncio
 import contextlib
 import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 from pydantic import ValidationError
 
 from carrel_agent import __version__
+from carrel_agent.fleet.relay import RelayRoutes
 from carrel_agent.supervise.capacity import read_capacity
 from carrel_agent.supervise.supervisor import Supervisor
 from carrel_shared.backoff import backoff_seconds
+from carrel_shared.clock import SystemClock
 from carrel_shared.identity import boot_id
 from carrel_shared.service_auth import new_request_id, service_headers
-from carrel_shared.wire.agents import AgentReport, AgentReportReply, AgentSnapshot
+from carrel_shared.wire.agents import AgentReport, AgentReportReply, AgentSnapshot, Running
+from carrel_shared.wire.errors import ErrorBody
 from carrel_shared.wire.servers import ServerReport
 
 if TYPE_CHECKING:
@@ -34,32 +39,58 @@ class HubRefusedError(Exception):
     """The hub answered with an error."""
 
 
+class NotThisHostError(HubRefusedError):
+    """The hub does not take this agent for the host it says it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What stays the same of this host while the agent runs.
+
+    Attributes:
+        name: The host's, as the hub knows it.
+        accounts: `any`, or the one account this agent can run.
+        homes: What people's homes lie on, where several hosts share them.
+    """
+
+    name: str
+    accounts: str
+    state_dir: Path
+    labels: dict[str, str] = field(default_factory=dict)
+    homes: str = ""
+
+
 class Reporter:
     """Sends reports, one at a time; changes meanwhile go into the next.
 
+    Each has the whole list of what runs, and whole reports of those servers alone of which
+    something is new since the last one that the hub answered.
+
     Args:
-        name: The agent's, as the hub knows it.
-        accounts: `any`, or the one account this agent can run.
+        facts: What is told of the host.
         hub: Client of the hub's internal address.
         key: What the agent shows the hub.
+        relay: Told first; None where proxies reach servers directly.
     """
 
     def __init__(
         self,
         supervisor: Supervisor,
         *,
-        name: str,
-        accounts: str,
+        facts: HostFacts,
         hub: "httpx.AsyncClient",
         key: str,
+        relay: RelayRoutes | None = None,
     ) -> None:
         self._supervisor = supervisor
-        self._name = name
-        self._accounts = accounts
+        self._facts = facts
+        self._relay = relay
         self._hub = hub
         self._key = key
         self._instance = secrets.token_hex(8)
         self._sequence = 0
+        self._answered: dict[str, ServerReport] = {}
+        self._trouble = ""
         self._changed, self._urgent = asyncio.Event(), asyncio.Event()
         supervisor.on_change(self._note)
 
@@ -75,19 +106,29 @@ class Reporter:
         while True:
             self._changed.clear()
             self._urgent.clear()
-            servers = self._supervisor.reports()
+            servers = await self._reports()
             try:
                 reply = await self._send(servers)
             except (HubRefusedError, OSError) as error:
                 failures += 1
-                if failures == QUIET_FAILURES:
+                if failures == QUIET_FAILURES or (
+                    isinstance(error, NotThisHostError) and str(error) != self._trouble
+                ):
                     log.warning("hub_unreachable", reason=str(error))
+                self._note_trouble(str(error) if isinstance(error, NotThisHostError) else "")
+                self._answered = {}
                 await asyncio.sleep(backoff_seconds(failures - 1, longest=LONGEST_WAIT))
                 continue
             if failures >= QUIET_FAILURES:
                 log.info("hub_reached", after_failures=failures)
             heartbeat, failures = reply.heartbeat_seconds, 0
+            self._note_trouble(reply.trouble)
+            self._answered = {
+                one.server_id: one for one in servers if one.server_id not in reply.repeat
+            }
             await self._supervisor.forget_reported(servers, reply.forget)
+            if reply.repeat:
+                continue
             await _wait(self._changed, heartbeat)
             if self._changed.is_set():
                 await _wait(self._urgent, PROGRESS_SECONDS)
@@ -97,28 +138,48 @@ class Reporter:
         if at_once:
             self._urgent.set()
 
+    async def _reports(self) -> list[ServerReport]:
+        reports = self._supervisor.reports()
+        if self._relay is None:
+            return reports
+        return await self._relay.follow(reports, self._supervisor.prefixes())
+
+    def _note_trouble(self, trouble: str) -> None:
+        if trouble and trouble != self._trouble:
+            log.error("host_in_trouble", reason=trouble)
+        self._trouble = trouble
+
     async def _send(self, servers: list[ServerReport]) -> AgentReportReply:
         import httpx
 
         self._sequence += 1
+        facts = self._facts
+        news = [one for one in servers if self._answered.get(one.server_id) != one]
+        rest = [one for one in servers if self._answered.get(one.server_id) == one]
         report = AgentReport(
             instance=self._instance,
             boot_id=boot_id(),
             sequence=self._sequence,
             version=__version__,
-            accounts=self._accounts,
-            capacity=read_capacity(),
-            servers=servers,
+            accounts=facts.accounts,
+            capacity=read_capacity(facts.state_dir),
+            servers=news,
+            unchanged=[Running(server_id=one.server_id, generation=one.generation) for one in rest],
+            at=SystemClock().now(),
+            labels=facts.labels,
+            homes=facts.homes,
         )
         try:
             reply = await self._hub.post(
-                f"/internal/v1/agents/{self._name}/report",
+                f"/internal/v1/agents/{facts.name}/report",
                 content=report.model_dump_json(),
                 headers={
                     **service_headers(self._key, new_request_id()),
                     "Content-Type": "application/json",
                 },
             )
+            if reply.status_code in (401, 403, 409):
+                raise NotThisHostError(_said(reply))
             if reply.status_code != 200:
                 raise HubRefusedError(f"the hub answered {reply.status_code}: {reply.text[:300]}")
             return AgentReportReply.model_validate_json(reply.content)
@@ -132,3 +193,10 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
+
+
+def _said(reply: "httpx.Response") -> str:
+    try:
+        return ErrorBody.model_validate_json(reply.content).message
+    except ValidationError:
+        return f"the hub answered {reply.status_code}"

@@ -3,7 +3,7 @@
 from enum import Enum, auto
 
 from carrel_agent.supervise.record import Record
-from carrel_shared.wire.servers import ServerReport, ServerState
+from carrel_shared.wire.servers import AccountFacts, ServerReport, ServerState
 
 
 class StartVerdict(Enum):
@@ -72,7 +72,14 @@ def report_of(record: Record, *, progress: str = "", unresolved: bool = False) -
         progress=progress,
         limit_events=list(record.limit_events),
         exit=record.exit,
+        account=_account(record),
     )
+
+
+def _account(record: Record) -> AccountFacts | None:
+    if record.gid is None:
+        return None
+    return AccountFacts(account=record.account, uid=record.uid, gid=record.gid, home=record.home)
 
 
 def _target(record: Record) -> str:

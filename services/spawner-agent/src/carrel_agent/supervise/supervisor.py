@@ -20,7 +20,7 @@ from carrel_agent.errors import (
 from carrel_agent.keeper.client import KeeperClient
 from carrel_agent.process.launch_spec import LaunchSpec
 from carrel_agent.runners.base import Runner
-from carrel_agent.supervise.accounts import Accounts
+from carrel_agent.supervise.accounts import SHARED, Accounts, check_uid
 from carrel_agent.supervise.follow import follow
 from carrel_agent.supervise.journal import Journal, JournalError
 from carrel_agent.supervise.launching import LaunchError, launch_spec_of, shown_command
@@ -180,6 +180,10 @@ class Supervisor:
         """Return what is known of every server the hub has not had the end of."""
         return [s.report for s in self._servers.values() if not s.record.forgotten]
 
+    def prefixes(self) -> dict[str, str]:
+        """Return the path of every server that has not ended, by its id."""
+        return {i: one.record.base_url for i, one in self._servers.items() if not one.ended}
+
     def report(self, server_id: str) -> ServerReport:
         """Return what is known of one server.
 
@@ -217,6 +221,7 @@ class Supervisor:
         runners = self._choose_runners(spec)
         refuse_unenforceable(runners[0], spec.limits)
         account = await self._accounts.find(spec)
+        check_uid(account, spec.uid)
         group = runners[0].group(spec.server_id)
         try:
             port = self._port_of(spec)
@@ -234,6 +239,7 @@ class Supervisor:
                 server_name=spec.server_name,
                 account=account.name,
                 uid=account.uid,
+                gid=account.gid if self._accounts.reported != SHARED else None,
                 runner=runners[0].name,
                 socket=str(self._sockets.path(spec.server_id)),
                 port=port,

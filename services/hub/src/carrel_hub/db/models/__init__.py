@@ -1,6 +1,6 @@
 """Every table, imported in one place so that metadata is whole."""
 
-from carrel_hub.db.models.agents import AgentHost
+from carrel_hub.db.models.agents import AgentHost, HostAccount, JoinToken
 from carrel_hub.db.models.events import Event
 from carrel_hub.db.models.groups import Group, UserGroup
 from carrel_hub.db.models.identity import IdentityCounter
@@ -19,7 +19,9 @@ __all__ = [
     "BrowserSession",
     "Event",
     "Group",
+    "HostAccount",
     "IdentityCounter",
+    "JoinToken",
     "Lease",
     "LoginAttempt",
     "OAuthCode",

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from carrel_hub.db.types import UtcDateTime
@@ -39,6 +39,8 @@ class Server(SQLModel, table=True):
             wanted drives from then on, and another one when that replica is gone.
         fence: Grows each time another replica drives, so that a late write of the one before is
             told.
+        reserved_memory: What its host keeps free for it while it is not stopped, in bytes;
+            `reserved_cores` and `reserved_gpus` likewise.
         attempts: Tries of the current step, for back-off; `next_attempt_at` is when to try again.
     """
 
@@ -80,3 +82,6 @@ class Server(SQLModel, table=True):
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     ready_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     last_activity: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    reserved_memory: int = Field(default=0, sa_type=BigInteger)
+    reserved_cores: float = 0.0
+    reserved_gpus: int = 0

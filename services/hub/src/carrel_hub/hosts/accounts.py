@@ -1,0 +1,81 @@
+"""Who people are on each host: pinned at their first start, so that nobody becomes somebody else.
+
+A uid that changed would hand somebody's files to another; one that differs between hosts with the
+same homes would lock people out of their own.
+"""
+
+from datetime import datetime
+
+from sqlmodel import col, delete, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from carrel_hub.db.models import AgentHost, HostAccount, Server, User
+from carrel_shared.wire.servers import AccountFacts
+
+
+async def pinned_uid(session: AsyncSession, user: User, host_name: str) -> int | None:
+    """Return the uid a user's servers must have on a host; None where that is not known yet."""
+    pin = await session.get(HostAccount, (user.id, host_name))
+    if pin is not None:
+        return pin.uid if pin.account == user.account else None
+    elsewhere = await _same_homes(session, user.id, host_name)
+    return elsewhere.uid if elsewhere and elsewhere.account == user.account else None
+
+
+async def pin(
+    session: AsyncSession, row: Server, host_name: str, facts: AccountFacts, *, at: datetime
+) -> str | None:
+    """Note who a server runs as; return what is wrong with that, if something is."""
+    known = await session.get(HostAccount, (row.user_id, host_name))
+    if known is not None and known.account == facts.account and known.uid != facts.uid:
+        return (
+            f"the account {facts.account!r} was uid {known.uid} on host {host_name} and is"
+            f" {facts.uid} now, so its files would be somebody else's; set it back, or have an"
+            " administrator forget the old one"
+        )
+    other = await _same_homes(session, row.user_id, host_name)
+    if other is not None and other.account == facts.account and other.uid != facts.uid:
+        return (
+            f"the account {facts.account!r} is uid {facts.uid} on host {host_name} and"
+            f" {other.uid} on host {other.host}, and both have the same homes; make them equal"
+        )
+    known = known or HostAccount(
+        user_id=row.user_id, host=host_name, account="", uid=0, gid=0, home="", used_at=at
+    )
+    known.account, known.uid, known.gid = facts.account, facts.uid, facts.gid
+    known.home, known.used_at = facts.home, at
+    session.add(known)
+    return None
+
+
+async def forget_pin(session: AsyncSession, user: User, host_name: str) -> bool:
+    """Let the next start on a host say anew who somebody is there; return whether it was known."""
+    known = await session.get(HostAccount, (user.id, host_name))
+    if known is None:
+        return False
+    await session.exec(
+        delete(HostAccount).where(
+            col(HostAccount.user_id) == user.id, col(HostAccount.host) == host_name
+        )
+    )
+    return True
+
+
+async def _same_homes(
+    session: AsyncSession, user_id: int | None, host_name: str
+) -> HostAccount | None:
+    host = await session.get(AgentHost, host_name)
+    if host is None or not host.homes:
+        return None
+    statement = (
+        select(HostAccount)
+        .join(AgentHost, col(AgentHost.name) == col(HostAccount.host))
+        .where(
+            HostAccount.user_id == user_id,
+            HostAccount.host != host_name,
+            AgentHost.homes == host.homes,
+        )
+        .order_by(col(HostAccount.used_at).desc())
+        .limit(1)
+    )
+    return (await session.exec(statement)).first()

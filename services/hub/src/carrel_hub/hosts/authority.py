@@ -1,0 +1,197 @@
+"""The hub's own certificate authority: made on first need, known to every host by its fingerprint.
+
+It lives in `STATE/fleet`, for the hub alone to read, and is part of every backup: without it hosts
+that have joined would have to join anew.
+"""
+
+import fcntl
+import os
+import secrets
+import stat
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from carrel_hub.auth.signing import KEY_BYTES, Signer
+from carrel_hub.errors import InvalidRequestError
+from carrel_shared.files import write_atomically
+from carrel_shared.fleet import EDGE_IDENTITY, HUB_IDENTITY, HUB_NAME, host_identity, host_name
+
+CERTIFICATE_DAYS = 7.0
+"""How long hosts', hubs' and edges' certificates are good; each is renewed at half its life."""
+
+_AUTHORITY_DAYS = 3650
+_BACKDATED = timedelta(minutes=5)
+"""Clocks differ a little; a certificate is good at once on all of them."""
+
+
+class AuthorityError(Exception):
+    """The authority's files cannot be used; the message says why and what to do."""
+
+
+class Authority:
+    """Signs certificates, and derives the keys that hub and hosts show each other.
+
+    Attributes:
+        certificate: Of the authority itself, as PEM.
+    """
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, pem: bytes, keys: Signer) -> None:
+        self._key = key
+        self._keys = keys
+        self._x509 = x509.load_pem_x509_certificate(pem)
+        self.certificate = pem.decode("ascii")
+
+    @classmethod
+    def open(cls, directory: Path, now: datetime) -> "Authority":
+        """Read the authority of a directory, making it the first time.
+
+        Raises:
+            AuthorityError: It cannot be read or written, is damaged, or others can read it.
+        """
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(directory / "authority.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not (directory / "ca.pem").exists():
+                    _make(directory, now)
+            finally:
+                os.close(lock)
+            return cls(*_read(directory))
+        except OSError as error:
+            raise AuthorityError(f"{directory}: {error.strerror}") from error
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the certificate, by which a host that joins knows it."""
+        return self._x509.fingerprint(hashes.SHA256()).hex()
+
+    def hub_key(self, host: str, number: int) -> str:
+        """Return what the hub shows the agent of a host, with its credentials of this number."""
+        return self._keys.mac("hub to agent", host, str(number))
+
+    def agent_key(self, host: str, number: int) -> str:
+        """Return what that agent shows the hub."""
+        return self._keys.mac("agent to hub", host, str(number))
+
+    def sign_host(self, request: str, host: str, now: datetime) -> str:
+        """Return a host's certificate for its signing request. The request says nothing but a key.
+
+        Raises:
+            InvalidRequestError: It is no such request, or its key is of another kind.
+        """
+        try:
+            asked = x509.load_pem_x509_csr(request.encode())
+            key = asked.public_key()
+            if not isinstance(key, ec.EllipticCurvePublicKey) or not asked.is_signature_valid:
+                raise ValueError("not a P-256 key")
+        except (ValueError, InvalidSignature) as error:
+            raise InvalidRequestError(f"the signing request cannot be used: {error}") from error
+        return self._sign(key, host, (host_identity(host),), (host_name(host),), now).decode()
+
+    def sign_own(self, directory: Path, name: str, now: datetime) -> None:
+        """Write `NAME.pem` and `NAME.key`, for `hub` or `edge`, with a new key.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        uri, names = {"hub": (HUB_IDENTITY, (HUB_NAME,)), "edge": (EDGE_IDENTITY, ())}[name]
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._sign(key.public_key(), name, (uri,), names, now)
+        # One file for both, so that nobody ever reads a key and another one's certificate.
+        write_atomically(directory / f"{name}.pem", certificate + _private(key), mode=0o600)
+
+    def _sign(
+        self,
+        key: ec.EllipticCurvePublicKey,
+        name: str,
+        uris: tuple[str, ...],
+        hosts: tuple[str, ...],
+        now: datetime,
+    ) -> bytes:
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
+        names += [x509.DNSName(host) for host in hosts]
+        both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(_named(name))
+            .issuer_name(self._x509.subject)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _BACKDATED)
+            .not_valid_after(now + timedelta(days=CERTIFICATE_DAYS))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
+            .add_extension(x509.SubjectAlternativeName(names), False)
+            .add_extension(x509.ExtendedKeyUsage(both), False)
+            .sign(self._key, hashes.SHA256())
+        )
+        return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def past_half_life(pem: bytes, now: datetime) -> bool:
+    """Whether a certificate is to be renewed."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return now > begins + (ends - begins) / 2 or now < begins
+
+
+def _make(directory: Path, now: datetime) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = _named(f"Carrel {secrets.token_hex(4)}")
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATED)
+        .not_valid_after(now + timedelta(days=_AUTHORITY_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .sign(key, hashes.SHA256())
+    )
+    write_atomically(directory / "ca.key", _private(key), mode=0o600)
+    write_atomically(directory / "hosts.key", secrets.token_bytes(KEY_BYTES), mode=0o600)
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    write_atomically(directory / "ca.pem", pem, mode=0o600)  # last: with it the others are there
+
+
+def _read(directory: Path) -> tuple[ec.EllipticCurvePrivateKey, bytes, Signer]:
+    for name in ("ca.key", "hosts.key"):
+        status = (directory / name).stat()
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+            raise AuthorityError(
+                f"{directory / name}: others may have read this key; remove {directory} and have"
+                " every host join anew"
+            )
+    try:
+        raw = (directory / "ca.key").read_bytes()
+        key = serialization.load_pem_private_key(raw, password=None)
+        pem = (directory / "ca.pem").read_bytes()
+        mine = x509.load_pem_x509_certificate(pem).public_key() == key.public_key()
+        signer = Signer((directory / "hosts.key").read_bytes())
+    except Exception as error:
+        raise AuthorityError(
+            f"{directory}: damaged ({error}); restore it from a backup, or remove it and have every"
+            " host join anew"
+        ) from error
+    if not mine or not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise AuthorityError(f"{directory}: ca.key is not the key of ca.pem; restore a backup")
+    return key, pem, signer
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

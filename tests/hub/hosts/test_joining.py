@@ -1,0 +1,224 @@
+"""How machines become hosts, and each way in which that goes wrong, loudly."""
+
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from hub.hosts.conftest import NewMachine, Token, signing_request
+from hub.world import World
+from sqlmodel import col, select
+
+from carrel_hub.db.models import AgentHost, Event, JoinToken
+from carrel_hub.hosts.fleet import authority_of
+from carrel_hub.hosts.standing import Standing, standing_of
+from carrel_shared.fleet import host_identity, host_name
+
+SILENCE = timedelta(seconds=35)
+
+
+async def host(world: World, name: str) -> AgentHost:
+    async with world.hub.database.read() as session:
+        return await session.get_one(AgentHost, name)
+
+
+async def kinds(world: World, name: str) -> list[str]:
+    async with world.hub.database.read() as session:
+        statement = select(Event.kind).where(Event.subject == f"agent:{name}")
+        return list((await session.exec(statement.order_by(col(Event.id)))).all())
+
+
+async def test_a_token_is_exchanged_for_credentials_that_say_which_host_it_is(
+    world: World, machine: NewMachine, token: Token
+) -> None:
+    one, text = machine(), await token("rack-1")
+    reply = await one.join(text)
+    assert reply.status_code == 200
+    given = reply.json()
+    authority = authority_of(world.hub.settings.state_dir)
+    assert text.endswith(f".{authority.fingerprint}")
+    assert given["authority"] == authority.certificate
+    certificate = x509.load_pem_x509_certificate(given["certificate"].encode())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    assert uris == [host_identity("rack-1")]
+    assert names.get_values_for_type(x509.DNSName) == [host_name("rack-1")]
+    certificate.verify_directly_issued_by(
+        x509.load_pem_x509_certificate(given["authority"].encode())
+    )
+    assert len({given["hub_key"], given["agent_key"]}) == 2
+    now = world.clock.now()
+    assert standing_of(await host(world, "rack-1"), now=now, silence=SILENCE) is Standing.JOINING
+    assert (await one.report()).status_code == 200
+    row = await host(world, "rack-1")
+    assert standing_of(row, now=now, silence=SILENCE) is Standing.READY
+    assert row.capacity["memory_available"] == 6 << 30
+    world.clock.advance(36)
+    now = world.clock.now()
+    assert standing_of(row, now=now, silence=SILENCE) is Standing.UNREACHABLE
+    assert await kinds(world, "rack-1") == ["host.token_created", "host.joined", "host.ready"]
+
+
+async def test_a_token_is_good_once_for_a_while_and_kept_as_a_hash(
+    world: World, machine: NewMachine, token: Token
+) -> None:
+    text = await token("rack-1")
+    async with world.hub.database.read() as session:
+        [row] = (await session.exec(select(JoinToken))).all()
+    assert row.token_hash not in text
+    assert (await machine().join("x" * 43)).status_code == 403
+    assert (await machine().join(text)).status_code == 200
+    again = await machine().join(text)
+    assert again.status_code == 403
+    assert "was used, has expired" in again.json()["message"]
+    late = await token("rack-2")
+    world.clock.advance(3601)
+    assert (await machine().join(late)).status_code == 403
+    old, _new = await token("rack-3"), await token("rack-3")
+    assert (await machine().join(old)).status_code == 403, "a newer one makes it void"
+
+
+async def test_one_hosts_credentials_open_nothing_of_anothers(
+    machine: NewMachine, token: Token
+) -> None:
+    one, two = machine(), machine(boot_id="boot-2")
+    await one.join(await token("rack-1"))
+    await two.join(await token("rack-2"))
+    assert (await one.report()).status_code == 200
+    assert (await one.report(as_host="rack-2")).status_code == 403, "renamed by hand"
+    path = "/internal/v1/agents/rack-1/report"
+    assert (await one.call("POST", path, {}, shows=host_identity("rack-2"))).status_code == 401
+    assert (await one.call("POST", path, {}, shows="")).status_code == 401, "a key alone"
+    assert (
+        await machine().call("POST", path, {}, shows=host_identity("rack-1"))
+    ).status_code == 401
+    assert (await one.call("POST", "/internal/v1/access/verdict", {})).status_code == 404
+
+
+async def test_joining_again_makes_earlier_credentials_void(
+    world: World, machine: NewMachine, token: Token
+) -> None:
+    one = machine()
+    await one.join(await token("rack-1"))
+    await one.report()
+    old = machine(credentials=one.credentials, sequence=one.sequence)
+    assert (await one.join(await token("rack-1"))).status_code == 200
+    assert (await one.report()).status_code == 200
+    refused = await old.report()
+    assert refused.status_code == 401
+    assert "join anew" in refused.json()["message"]
+    assert "had before" in (await host(world, "rack-1")).trouble
+    await old.report()
+    found = await kinds(world, "rack-1")
+    assert found.count("host.refused") == 1, "told once, not at each try"
+    assert "host.joined_again" in found
+
+
+async def test_a_name_in_use_and_a_machine_that_is_a_host_already_are_refused(
+    machine: NewMachine, token: Token
+) -> None:
+    one = machine()
+    await one.join(await token("rack-1"))
+    await one.report()
+    other = await machine(boot_id="boot-2").join(await token("rack-1"))
+    assert (other.status_code, other.json()["code"]) == (409, "conflict")
+    assert "is another machine, at 192.0.2.7, and runs" in other.json()["message"]
+    twice = await machine().join(await token("rack-2"))
+    assert twice.status_code == 409
+    assert "this machine is the hub's host rack-1 already" in twice.json()["message"]
+
+
+async def test_copied_credentials_are_refused_as_long_as_the_original_runs(
+    world: World, machine: NewMachine, token: Token
+) -> None:
+    one = machine()
+    await one.join(await token("rack-1"))
+    await one.report()
+    clone = machine(credentials=one.credentials, boot_id="boot-2", instance="two")
+    refused = await clone.report()
+    assert (refused.status_code, refused.json()["code"]) == (409, "two_agents")
+    assert "these credentials were copied" in refused.json()["message"]
+    assert "copied" in (await host(world, "rack-1")).trouble
+    assert (await one.report()).status_code == 200, "the original goes on"
+    await clone.report()
+    assert (await kinds(world, "rack-1")).count("host.refused") == 1
+    world.clock.advance(61)
+    await one.report()
+    assert (await host(world, "rack-1")).trouble == ""
+
+
+async def test_a_clone_on_one_kernel_is_found_when_the_first_is_heard_again(
+    machine: NewMachine, token: Token
+) -> None:
+    one = machine()
+    await one.join(await token("rack-1"))
+    await one.report()
+    clone = machine(credentials=one.credentials, instance="two")
+    assert (await clone.report()).status_code == 200, "as after a restart of the agent"
+    refused = await one.report()
+    assert refused.status_code == 409
+    assert "two agents must not share one name and key" in refused.json()["message"]
+
+
+async def test_a_rebooted_host_is_taken_in_once_its_former_self_is_silent(
+    world: World, machine: NewMachine, token: Token
+) -> None:
+    one = machine()
+    await one.join(await token("rack-1"))
+    await one.report()
+    rebooted = machine(credentials=one.credentials, boot_id="boot-9", instance="two")
+    assert (await rebooted.report()).status_code == 409
+    world.clock.advance(36)
+    assert (await rebooted.report()).status_code == 200
+
+
+async def test_a_clock_that_is_off_keeps_a_host_out_and_servers_from_it(
+    world: World, machine: NewMachine, token: Token
+) -> None:
+    one, text = machine(), await token("rack-1")
+    late = (world.clock.now() - timedelta(seconds=90)).isoformat()
+    refused = await one.join(text, at=late)
+    assert refused.status_code == 409
+    assert "90 seconds behind the hub's" in refused.json()["message"]
+    assert (await one.join(text)).status_code == 200, "the token was not used up"
+    reply = await one.report(at=late)
+    assert reply.json()["trouble"] == "its clock is 90 seconds behind the hub's"
+    await one.report(at=late)
+    row = await world.drive(await world.start())
+    assert row.host is None
+    assert "takes no servers: its clock is 90 seconds behind" in row.progress_message
+    assert (await kinds(world, "rack-1")).count("host.clock_off") == 1
+    await one.report()
+    assert (await host(world, "rack-1")).trouble == ""
+
+
+async def test_certificates_are_renewed_and_a_host_leaves(
+    world: World, machine: NewMachine, token: Token
+) -> None:
+    one = machine()
+    await one.join(await token("rack-1"))
+    await one.report()
+    path = "/internal/v1/agents/rack-1"
+    renewed = await one.call("POST", f"{path}/certificate", {"request": signing_request()})
+    assert renewed.status_code == 200
+    assert renewed.json()["certificate"] != one.credentials["certificate"]
+    bad = await one.call("POST", f"{path}/certificate", {"request": "nonsense"})
+    assert bad.status_code == 400
+    assert (await one.call("POST", f"{path}/leave")).status_code == 204
+    gone = await one.report()
+    assert gone.status_code == 401
+    assert "the host was removed" in gone.json()["message"]
+    row = await host(world, "rack-1")
+    now = world.clock.now()
+    assert standing_of(row, now=now, silence=SILENCE) is Standing.GONE
+
+
+async def test_whoever_joins_can_check_the_hub_first(world: World, machine: NewMachine) -> None:
+    shown = await machine().call("GET", "/internal/v1/fleet/authority")
+    assert shown.text == authority_of(world.hub.settings.state_dir).certificate
+
+
+@pytest.mark.parametrize("address", ["", "a b", "169.254.1.1", "0.0.0.0", "x/y", "::"])
+async def test_an_address_nobody_should_call_is_refused(
+    machine: NewMachine, token: Token, address: str
+) -> None:
+    assert (await machine().join(await token("rack-1"), address=address)).status_code == 400

@@ -1,0 +1,136 @@
+"""Several hosts for real: joined, filled evenly, reached by TLS, cut off and back, copied, left."""
+
+import os
+import pwd
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from support.accounts import Account
+from support.fleet import Fleet, Host, fleet, wait_for
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or any(shutil.which(one) is None for one in ("ip", "nsenter", "unshare")),
+        reason="needs root and the packages iproute2 and util-linux",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Fleet]:
+    with fleet() as made:
+        for host in made.hosts:
+            joined = host.join("--label", f"rack={host.number}")
+            assert joined.returncode == 0, joined.stderr
+            assert f"this host is {host.name}" in joined.stderr
+            host.start()
+        for host in made.hosts:
+            _until_ready(made, host)
+        yield made
+
+
+def _until_ready(made: Fleet, host: Host) -> None:
+    wait_for(f"{host.name} to be ready", lambda: _state(made, host) == "ready")
+
+
+def _until_served(made: Fleet, person: Account) -> None:
+    wait_for(f"{person.name}'s server", lambda: made.server(person).get("state") == "ready")
+
+
+def _state(made: Fleet, host: Host) -> str:
+    return str(made.shown(host.name).get("state"))
+
+
+def test_servers_are_spread_and_reached_by_tls(hosts: Fleet) -> None:
+    for person in hosts.people:
+        hosts.console("link", {"user": person.name, "account": person.name})
+        status, reply = hosts.api("POST", f"/users/{person.name}/server")
+        assert status in (201, 202), reply
+    places = set()
+    for person in hosts.people:
+        _until_served(hosts, person)
+        places.add(hosts.server(person)["host"])
+        status, who = hosts.visit(person)
+        assert (status, who["uid"]) == (200, pwd.getpwnam(person.name).pw_uid)
+    assert places == {"rack-1", "rack-2", "rack-3"}
+    assert hosts.shown("rack-2")["labels"] == {"rack": "2"}
+
+
+def test_a_host_that_is_cut_off_is_unreachable_and_its_server_unknown_not_dead(
+    hosts: Fleet,
+) -> None:
+    [person] = [one for one in hosts.people if hosts.server(one)["host"] == "rack-2"]
+    others = [one for one in hosts.people if one != person]
+    before = hosts.visit(person)[1]["pid"]
+    rack = hosts.hosts[1]
+    rack.cut()
+    try:
+        wait_for("rack-2 to be missed", lambda: _state(hosts, rack) == "unreachable")
+        wait_for("its server to be unknown", lambda: hosts.server(person)["state"] == "unknown")
+        assert hosts.visit(person)[0] == 503
+        for other in others:
+            assert hosts.visit(other)[0] == 200, "the others go on"
+    finally:
+        rack.mend()
+    wait_for("rack-2 to be back", lambda: _state(hosts, rack) == "ready")
+    wait_for("its server to be back", lambda: hosts.server(person)["state"] == "ready")
+    status, who = hosts.visit(person)
+    assert (status, who["pid"]) == (200, before), "it was running all the time"
+
+
+def test_an_agent_that_is_replaced_under_running_servers_changes_nothing(hosts: Fleet) -> None:
+    [person] = [one for one in hosts.people if hosts.server(one)["host"] == "rack-1"]
+    rack = hosts.hosts[0]
+    before = hosts.visit(person)[1]["pid"]
+    rack.stop()
+    rack.start()
+    wait_for("its relay", lambda: hosts.visit(person)[0] == 200)
+    assert hosts.visit(person)[1]["pid"] == before
+    wait_for("rack-1 to be ready", lambda: _state(hosts, rack) == "ready")
+    assert hosts.server(person)["state"] == "ready"
+
+
+def test_a_copy_of_a_host_is_refused_and_everybody_hears_of_it(hosts: Fleet) -> None:
+    """The copy of rack-3 runs on rack-1, whose own agent rests meanwhile."""
+    original, copy = hosts.hosts[2], hosts.hosts[0]
+    copy.stop()
+    kept = hosts.base / "kept"
+    own = hosts.base / copy.name
+    for part in ("etc", "state/fleet"):
+        shutil.copytree(own / part, kept / part)
+        shutil.rmtree(own / part)
+        shutil.copytree(hosts.base / original.name / part, own / part)
+    settings = own / "etc/agent.toml"  # the hub has another address on this wire
+    settings.write_text(settings.read_text().replace(original.hub_address, copy.hub_address))
+    copy.start_agent()
+    try:
+        wait_for("the trouble", lambda: "copied" in hosts.shown("rack-3")["trouble"])
+        wait_for("the copy to say so", lambda: "these credentials were copied" in copy.log)
+        assert _state(hosts, original) == "ready"
+    finally:
+        copy.stop()
+        for part in ("etc", "state/fleet"):
+            shutil.rmtree(own / part)
+            shutil.copytree(kept / part, own / part)
+        os.chown(own / "etc/relay.toml", 0, pwd.getpwnam(hosts.relay_account.name).pw_gid)
+
+
+def test_a_host_leaves_when_nothing_runs_there_any_more(hosts: Fleet) -> None:
+    rack = hosts.hosts[2]
+    [person] = [one for one in hosts.people if hosts.server(one).get("host") == "rack-3"]
+    again = rack.carrel_agent("join", f"https://{rack.hub_address}:8444", "x.y")
+    assert again.returncode == 1
+    assert "this host has joined already" in again.stderr
+    refused = rack.carrel_agent("leave")
+    assert refused.returncode == 1
+    assert "evacuate it first" in refused.stderr
+    assert hosts.api("POST", "/hosts/rack-3/evacuate")[0] == 202
+    wait_for("its server to end", lambda: not hosts.server(person))
+    left = rack.carrel_agent("leave")
+    assert left.returncode == 0, left.stderr
+    assert _state(hosts, rack) == "gone"
+    assert not (hosts.base / "rack-3/etc/agent.toml").exists()
+    wait_for("its agent to be refused", lambda: "join anew" in rack.log)
