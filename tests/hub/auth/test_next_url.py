@@ -1,4 +1,4 @@
-"""`next` never leads away from the hub."""
+"""ADV-01, ADV-06, ADV-11: `next` never leads away from the hub."""
 
 import json
 import shutil

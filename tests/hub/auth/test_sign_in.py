@@ -90,6 +90,7 @@ async def test_who_is_not_allowed_is_told_after_the_password_was_right(site: Sit
 
 
 async def test_a_disabled_user_is_kept_out_and_loses_what_is_open(site: Site) -> None:
+    """ADV-18."""
     site.pam.passwords["alice"] = GOOD["password"]
     browser = await site.signed_in("alice")
     assert (await browser.get("/hub/home")).status_code == 200
@@ -142,6 +143,7 @@ async def test_the_form_without_its_token_signs_nobody_in(site: Site) -> None:
 
 
 async def test_a_token_of_another_browser_signs_nobody_in(site: Site) -> None:
+    """ADV-04."""
     site.pam.passwords["alice"] = GOOD["password"]
     attacker, victim = site.browser("203.0.113.9"), site.browser()
     stolen = (await attacker.get("/hub/login")).cookies["_xsrf"]

@@ -107,7 +107,7 @@ FETCHES = [
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 async def test_nothing_is_changed_without_the_pages_token(site: Site, method: str) -> None:
-    """The sign-in alone is not enough, however the browser says the request came about."""
+    """ADV-02, ADV-07: the sign-in alone is not enough, however the request came about."""
     browser = await site.signed_in("alice")
     other = await site.signed_in("bob")
     mine = browser.client.cookies["_xsrf"]
@@ -128,6 +128,7 @@ async def test_nothing_is_changed_without_the_pages_token(site: Site, method: st
 
 
 async def test_a_neighbours_cookie_does_not_make_its_token_good(site: Site) -> None:
+    """ADV-04."""
     browser, other = await site.signed_in("alice"), await site.signed_in("bob")
     stolen = other.client.cookies["_xsrf"]
     browser.client.cookies.set("_xsrf", stolen, domain="hub.test", path="/hub/api")

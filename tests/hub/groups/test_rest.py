@@ -84,6 +84,7 @@ async def test_properties_are_replaced_as_a_whole(new_person: NewPerson) -> None
 
 
 async def test_a_right_to_one_group_is_none_to_others(new_person: NewPerson) -> None:
+    """ADV-10."""
     root = await new_person("root-of-hub", admin=True)
     await root.post("/groups", json={"groups": ["lab", "other"]})
     held = ["groups!group=lab", "admin:groups!group=mine"]

@@ -160,6 +160,7 @@ async def test_a_list_shows_whom_the_scope_is_for_and_no_more(
 async def test_a_filtered_scope_makes_no_users_but_the_one_it_names(
     new_person: NewPerson,
 ) -> None:
+    """ADV-10."""
     limited = await new_person("root-of-hub", admin=True, scopes=["admin:users!user=bob"])
     assert (await limited.post("/users", json={"usernames": ["bob"]})).status_code == 403
     assert (await limited.post("/users/carol")).status_code == 404
@@ -170,6 +171,7 @@ async def test_a_filtered_scope_makes_no_users_but_the_one_it_names(
 async def test_nobody_makes_or_touches_an_administrator_but_an_administrator(
     new_person: NewPerson, live: World
 ) -> None:
+    """ADV-05."""
     await new_person("boss", admin=True)
     most = ["admin:users", "admin:servers", "admin:groups", "tokens", "shares", "proxy"]
     helper = await new_person("root-of-hub", admin=True, scopes=most)

@@ -111,6 +111,7 @@ async def every_page(site: Site, browser: Browser, name: str) -> list[httpx.Resp
             f"spawn/{escaped}x",
             f"spawn/{escaped}/named",
             f"sign-in/{escaped}",
+            f"accept-share?code={escaped}&next={next_}",
             f"history/{escaped}",
             "audit",
             "audit?limit=1&actor=" + next_,
@@ -124,6 +125,7 @@ async def every_page(site: Site, browser: Browser, name: str) -> list[httpx.Resp
 
 
 async def test_every_page_is_closed_and_shows_hostile_names_as_text() -> None:
+    """ADV-09, ADV-15."""
     async with open_site(
         auth={"allow_all": True, "allowed_users": [CANARY.replace("/", "")]}
     ) as site:
@@ -189,6 +191,7 @@ async def test_what_breaks_becomes_a_page_without_its_cause(
 
 
 async def test_static_files_are_kept_for_ever_under_their_hash(site: Site) -> None:
+    """ADV-16 too: nothing beside them is reached."""
     browser = site.browser()
     page = await browser.get("/hub/login")
     found = set(re.findall(r'(?:href|src)="(/hub/static/[^"]+)"', page.text))
@@ -211,6 +214,7 @@ async def test_static_files_are_kept_for_ever_under_their_hash(site: Site) -> No
 
 
 def test_no_template_switches_escaping_off() -> None:
+    """ADV-09."""
     for path in (HERE / "templates").iterdir():
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\|\s*safe|autoescape|Markup|\son\w+=|style=", text), path.name

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG = 0, 1, 2, 78
 """78 is EX_CONFIG (sysexits.h): starting again cannot help before something is changed."""
 
+EVENTS_A_SECOND = 200
+"""How often one event is logged at most: guesses at passwords are no reason to fill a disk."""
+
 
 class CommandError(Exception):
     """A command cannot do what it was asked; the message is for the person who asked."""
@@ -169,7 +172,12 @@ def _serve(config: Path | None) -> int:
     from carrel_hub.serve import serve_hub
     from carrel_shared.logging import configure_logging
 
-    configure_logging("hub", level=settings.log_level, json_lines=settings.log_json)
+    configure_logging(
+        "hub",
+        level=settings.log_level,
+        json_lines=settings.log_json,
+        most_a_second=EVENTS_A_SECOND,
+    )
     with ExitStack() as stack:
         lock_sqlite(stack, settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -26,7 +26,7 @@ from carrel_hub.rbac.resolve import (
     token_scopes,
 )
 from carrel_hub.rbac.roles import Role, RoleBook
-from carrel_hub.rbac.scopes import Scope, expand, is_scope
+from carrel_hub.rbac.scopes import Scope, expand, is_about, is_scope
 
 __all__ = [
     "NO_MEMBERS",
@@ -45,6 +45,7 @@ __all__ = [
     "extent",
     "identify_scopes",
     "intersect",
+    "is_about",
     "is_administrator",
     "is_scope",
     "is_within",

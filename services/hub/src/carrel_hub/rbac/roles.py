@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from carrel_hub.rbac.custom import CustomScope, is_custom_name, with_subscopes
-from carrel_hub.rbac.scopes import ADMIN_SCOPES, Scope, is_scope
+from carrel_hub.rbac.scopes import ADMIN_SCOPES, Scope, is_about, is_scope
 
 USER, ADMIN, SERVER, TOKEN = "user", "admin", "server", "token"
 
@@ -89,6 +89,10 @@ class RoleBook:
             role for role in self._given if name in role.users or not role.groups.isdisjoint(groups)
         ]
         return [scope for role in (self._roles[USER], *held) for scope in role.scopes]
+
+    def speaks_of(self, name: str) -> bool:
+        """Whether a role holds something over a user of this name, who may not exist yet."""
+        return any(is_about(text, name) for role in self._given for text in role.scopes)
 
     def granted_by_name(self, name: str) -> list[str]:
         """Return what the roles hold that name this user: what a name alone brings."""

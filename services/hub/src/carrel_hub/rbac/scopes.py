@@ -168,6 +168,12 @@ def is_scope(text: str) -> bool:
     return kind in FILTERS and bool(value) == bool(equals) and name not in _METASCOPES
 
 
+def is_about(text: str, user: str) -> bool:
+    """Whether a scope is filtered to that user, or to a server of theirs."""
+    kind, _, value = text.partition("!")[2].partition("=")
+    return value == user if kind == "user" else kind == "server" and value.startswith(f"{user}/")
+
+
 _METASCOPES = (Scope.SELF, Scope.INHERIT)
 
 

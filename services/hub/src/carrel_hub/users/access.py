@@ -4,7 +4,15 @@ from collections.abc import Iterable
 
 from carrel_hub.db.models import User
 from carrel_hub.errors import ForbiddenError
-from carrel_hub.rbac import Actor, authorise_any, expand, is_administrator, is_within, resolve
+from carrel_hub.rbac import (
+    Actor,
+    RoleBook,
+    authorise_any,
+    expand,
+    is_administrator,
+    is_within,
+    resolve,
+)
 
 require_any = authorise_any
 
@@ -47,4 +55,19 @@ def refuse_to_raise(actor: Actor, granted: Iterable[str], name: str) -> None:
         raise ForbiddenError(
             f"That would give {name} rights you do not have, by a role in the hub's settings or by"
             " what is shared with a group"
+        )
+
+
+def refuse_spoken_name(actor: Actor, book: RoleBook, name: str) -> None:
+    """Refuse to let anybody but an administrator give somebody a name that roles speak of.
+
+    Whoever has such a role would have it over somebody else from then on.
+
+    Raises:
+        ForbiddenError: `name` is one, and `actor` is no administrator.
+    """
+    if book.speaks_of(name) and not is_administrator(actor):
+        raise ForbiddenError(
+            f"A role in the hub's settings is about {name}; only an administrator may give"
+            " somebody that name"
         )

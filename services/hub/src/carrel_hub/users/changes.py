@@ -1,5 +1,8 @@
 """Changing and deleting users, with what follows from it everywhere."""
 
+import json
+
+from sqlalchemy import String, cast
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -7,6 +10,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import BrowserSession, OAuthCode, Server, SignInLink, Token, User
 from carrel_hub.errors import InvalidRequestError
 from carrel_hub.events import record, user_actor
+from carrel_hub.rbac import is_about
 from carrel_hub.routing.changes import revoke
 from carrel_hub.spawns.service import request_stop
 from carrel_hub.spawns.states import ENDED
@@ -41,6 +45,7 @@ async def rename_user(
     old, user.name = user.name, name
     session.add(user)
     await session.flush()
+    await _end_tokens_about(session, name)
     if not keep_access:
         await forget_access(session, user)
     record(
@@ -52,6 +57,16 @@ async def rename_user(
         message=f"{old} is now called {name}",
     )
     await revoke(session, Revocation(user=old))
+
+
+async def _end_tokens_about(session: AsyncSession, name: str) -> None:
+    """End tokens that are about somebody of a name nobody had: they were made for another."""
+    written = json.dumps(f"={name}")[1:-1]
+    found = select(Token).where(cast(col(Token.scopes), String).contains(written, autoescape=True))
+    for token in (await session.exec(found)).all():
+        if any(is_about(text, name) for text in token.scopes):
+            await session.delete(token)
+            await revoke(session, Revocation(token_hash=token.token_hash))
 
 
 async def set_admin(

@@ -10,7 +10,12 @@ from carrel_hub.deps import HubDep
 from carrel_hub.errors import ConflictError, InvalidRequestError, NotFoundError
 from carrel_hub.hosts.standing import known_names
 from carrel_hub.rbac import Resource, Scope, authorise, extent, is_administrator
-from carrel_hub.users.access import refuse_new_admins, refuse_over_admins, refuse_to_raise
+from carrel_hub.users.access import (
+    refuse_new_admins,
+    refuse_over_admins,
+    refuse_spoken_name,
+    refuse_to_raise,
+)
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.activity import note_activity, read_activity
 from carrel_hub.users.bodies import json_body, new_users, user_changes, wants_stopped
@@ -100,6 +105,7 @@ async def patch_user(name: str, request: Request, hub: HubDep, subject: SubjectD
             refuse_new_admins(subject)
         if body.name is not None and (good := good_name(body.name, hub.settings.auth)) != user.name:
             refuse_to_raise(subject, hub.settings.role_book.granted_by_name(good), good)
+            refuse_spoken_name(subject, hub.settings.role_book, good)
             await rename_user(
                 session, hub, user, good, actor=actor, keep_access=is_administrator(subject)
             )
