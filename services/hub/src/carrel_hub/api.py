@@ -44,9 +44,9 @@ async def health() -> Response:
 
 for router in (
     users_router,
+    people_router,
     servers_router,
     inspect_router,
-    people_router,
     tokens_router,
     groups_router,
     services_router,
@@ -57,4 +57,5 @@ for router in (
     events_router,
     metrics_router,
 ):
-    api_router.include_router(router)
+    # As if they had been written here: a router within a router is searched twice as long.
+    api_router.routes.extend(router.routes)

@@ -5,7 +5,20 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from carrel_hub.db.engine import Database
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
+REVISIONS = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+)
 """Every revision in its order; the last is the one the models are of."""
 
 

@@ -36,7 +36,7 @@ class Prepared(Generic[T]):
         make: Called with the columns of each row, in their order.
     """
 
-    def __init__(self, statement: "Select[Any]", make: Callable[..., T]) -> None:
+    def __init__(self, statement: "Select[*tuple[Any, ...]]", make: Callable[..., T]) -> None:
         self.statement = statement
         self.make = make
         self._text: _Text | None = None

@@ -61,9 +61,9 @@ async def note_activity(hub: Hub, name: str, activity: Activity) -> None:
         for which, at in activity.servers.items()
         if _is_later(at, servers[which].last_activity)
     }
-    users = {}
+    users: dict[int, datetime] = {}
     if activity.user is not None and _is_later(activity.user, shown.user.last_activity):
-        users[shown.user.id] = activity.user
+        users[shown.user.id or 0] = activity.user
     if news or users:
         await hub.last_used.write(hub.database, users, news)
 

@@ -3,12 +3,12 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import JSONResponse
 
 from carrel_hub.auth.subjects import Subject, current_subject
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import ConflictError, InvalidRequestError, NotFoundError
 from carrel_hub.hosts.standing import known_names
+from carrel_hub.json_response import JsonResponse
 from carrel_hub.rbac import Resource, Scope, authorise, extent, is_administrator
 from carrel_hub.users.access import (
     refuse_new_admins,
@@ -32,22 +32,21 @@ SubjectDep = Annotated[Subject, Depends(current_subject)]
 
 
 @router.get("/users")
-async def get_users(request: Request, hub: HubDep, subject: SubjectDep) -> JSONResponse:
+async def get_users(request: Request, hub: HubDep, subject: SubjectDep) -> JsonResponse:
     """The users the caller may list, in pages."""
     seen = extent(subject, Scope.LIST_USERS, {"user", "group"})
     page = read_page(request)
     query = request.query_params
     with_stopped = wants_stopped(query)
-    async with hub.database.read() as session:
-        listed, total = await show_page(
-            session,
-            seen,
-            page,
-            state=query.get("state"),
-            name_filter=query.get("name_filter", ""),
-            sort=query.get("sort", "id"),
-            with_stopped=with_stopped,
-        )
+    listed, total = await show_page(
+        hub.database,
+        seen,
+        page,
+        state=query.get("state"),
+        name_filter=query.get("name_filter", ""),
+        sort=query.get("sort", "id"),
+        with_stopped=with_stopped,
+    )
     sight = Sight(subject)
     models = [
         user_model(
@@ -61,11 +60,11 @@ async def get_users(request: Request, hub: HubDep, subject: SubjectDep) -> JSONR
         )
         for one in listed
     ]
-    return JSONResponse(page_reply(request, page, [m for m in models if m], total))
+    return JsonResponse(page_reply(request, page, [m for m in models if m], total))
 
 
 @router.post("/users")
-async def post_users(request: Request, hub: HubDep, subject: SubjectDep) -> JSONResponse:
+async def post_users(request: Request, hub: HubDep, subject: SubjectDep) -> JsonResponse:
     """Make several users. Those who exist are left out."""
     authorise(subject, Scope.ADMIN_USERS)
     wanted, admin = new_users(json_body(await request.body()))
@@ -78,7 +77,7 @@ async def post_users(request: Request, hub: HubDep, subject: SubjectDep) -> JSON
 
 
 @router.post("/users/{name}")
-async def post_user(name: str, request: Request, hub: HubDep, subject: SubjectDep) -> JSONResponse:
+async def post_user(name: str, request: Request, hub: HubDep, subject: SubjectDep) -> JsonResponse:
     """Make one user."""
     authorise(subject, Scope.ADMIN_USERS, Resource(name))
     body = user_changes(json_body(await request.body()) or {})
@@ -91,7 +90,7 @@ async def post_user(name: str, request: Request, hub: HubDep, subject: SubjectDe
 
 
 @router.patch("/users/{name}")
-async def patch_user(name: str, request: Request, hub: HubDep, subject: SubjectDep) -> JSONResponse:
+async def patch_user(name: str, request: Request, hub: HubDep, subject: SubjectDep) -> JsonResponse:
     """Rename a user, or make them an administrator or one no longer."""
     authorise(subject, Scope.ADMIN_USERS, Resource(name))
     body = user_changes(json_body(await request.body()))
@@ -114,7 +113,7 @@ async def patch_user(name: str, request: Request, hub: HubDep, subject: SubjectD
         await session.flush()
         [listed] = await with_details(session, [user])
     model = user_model(user, listed.servers, subject, hub.settings, groups=listed.groups)
-    return JSONResponse({**model, "auth_state": None})
+    return JsonResponse({**model, "auth_state": None})
 
 
 @router.delete("/users/{name}", status_code=204)
@@ -150,7 +149,7 @@ async def post_activity(name: str, request: Request, hub: HubDep, subject: Subje
 
 async def _create(
     hub: HubDep, subject: Subject, names: list[str], admin: bool, *, one: bool = False
-) -> JSONResponse:
+) -> JsonResponse:
     async with hub.database.write() as session:
         existing = await existing_names(session, names)
         new = [name for name in names if name not in existing]
@@ -165,4 +164,4 @@ async def _create(
             actor=subject.actor,
         )
     models: list[dict[str, Any]] = [user_model(user, (), subject, hub.settings) for user in users]
-    return JSONResponse(models[0] if one else models, status_code=201)
+    return JsonResponse(models[0] if one else models, status_code=201)

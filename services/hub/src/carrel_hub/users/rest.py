@@ -3,7 +3,6 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse
 
 from carrel_hub.auth.digest import MAX_SECRET_LENGTH, digest
 from carrel_hub.auth.subjects import (
@@ -17,6 +16,7 @@ from carrel_hub.auth.subjects import (
 from carrel_hub.context import Hub
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import ForbiddenError, NotFoundError
+from carrel_hub.json_response import JsonResponse
 from carrel_hub.rbac import Resource, Scope, identify_scopes, service_identify_scopes
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 from carrel_hub.services.models import service_model
@@ -35,20 +35,20 @@ _READ_ANY = [scope for scope in USER_KEYS if scope is not Scope.ADMIN_AUTH_STATE
 @router.get("/user")
 async def whoami(
     request: Request, hub: HubDep, subject: Annotated[Subject, Depends(require_somebody)]
-) -> JSONResponse:
+) -> JsonResponse:
     """Who the caller is and what they may do: the endpoint every client asks first."""
     model = await _identity(hub, subject, with_stopped=wants_stopped(request.query_params))
     token = subject.token
     model["token_id"] = f"a{token.id}" if token is not None else None
     model["session_id"] = token.session_hash if token is not None else None
     model["scopes"] = sorted(subject.scopes)
-    return JSONResponse(model)
+    return JsonResponse(model)
 
 
 @router.get("/authorizations/token/{token}")
 async def whose_token(
     token: str, hub: HubDep, subject: Annotated[Subject, Depends(require_somebody)]
-) -> JSONResponse:
+) -> JsonResponse:
     """Whose token that is; only for those who have one themselves. `GET /user` is the way today."""
     if subject.kind is not SubjectKind.TOKEN:
         raise ForbiddenError(NO_CREDENTIALS)
@@ -59,7 +59,7 @@ async def whose_token(
         if found is None:
             raise NotFoundError("")
         bearer = await token_subject(session, hub, *found)
-    return JSONResponse(await _identity(hub, bearer, with_stopped=False))
+    return JsonResponse(await _identity(hub, bearer, with_stopped=False))
 
 
 async def _identity(hub: Hub, subject: Subject, *, with_stopped: bool) -> dict[str, Any]:
@@ -84,14 +84,14 @@ async def _identity(hub: Hub, subject: Subject, *, with_stopped: bool) -> dict[s
 
 
 @router.get("/users/{name}")
-async def get_user(name: str, request: Request, hub: HubDep, subject: SubjectDep) -> JSONResponse:
+async def get_user(name: str, request: Request, hub: HubDep, subject: SubjectDep) -> JsonResponse:
     """One user, as far as the caller may see them."""
     require_any(subject, _READ_ANY, Resource(name))
     with_stopped = wants_stopped(request.query_params)
     shown = await show_user(hub.database, name, with_stopped=with_stopped)
     if shown is None:
         raise NotFoundError("")
-    return JSONResponse(
+    return JsonResponse(
         user_model(
             shown.user,
             shown.servers,

@@ -7,20 +7,19 @@ changed by mistake.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam
+from sqlalchemy import BigInteger, bindparam
 from sqlalchemy import select as columns
-from sqlmodel import col, func, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel import col, func
 
 from carrel_hub.db.engine import Database
 from carrel_hub.db.models import Group, Server, User, UserGroup
 from carrel_hub.db.prepared import Prepared
-from carrel_hub.groups.membership import groups_of
 from carrel_hub.rbac import Extent
 from carrel_hub.spawns.states import ENDED
-from carrel_hub.users.listing import conditions, order
+from carrel_hub.users.listing import conditions, list_users, order
 from carrel_hub.users.paging import Page
 
 
@@ -54,8 +53,8 @@ class ShownServer(NamedTuple):
 class Shown:
     """A user with what is shown of them."""
 
-    user: ShownUser
-    servers: Sequence[ShownServer]
+    user: User | ShownUser
+    servers: Sequence[Server | ShownServer]
     groups: Sequence[str]
 
 
@@ -93,8 +92,44 @@ async def show_user(
     return Shown(user, servers, await database.fetch(_GROUPS, who=user.id))
 
 
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    """Statements for the pages of one kind of list over everybody."""
+
+    users: Prepared[ShownUser]
+    servers: Prepared[ShownServer]
+    groups: Prepared[tuple[int, str]]
+    count: Prepared[int]
+
+
+@lru_cache(64)
+def _pages(state: str | None, sort: str, with_stopped: bool) -> _Pages:
+    wanted = conditions(Extent(all=True), state, "")
+    page = columns(*_OF_USER).where(*wanted).order_by(*order(sort))
+    page = page.offset(bindparam("skip", type_=BigInteger)).limit(
+        bindparam("most", type_=BigInteger)
+    )
+    shown = page.with_only_columns(col(User.id)).subquery()
+    running = () if with_stopped else _RUNNING
+    return _Pages(
+        Prepared(page, ShownUser),
+        Prepared(
+            columns(*_OF_SERVER).where(col(Server.user_id).in_(columns(shown.c.id)), *running),
+            ShownServer,
+        ),
+        Prepared(
+            columns(col(UserGroup.user_id), col(Group.name))
+            .join(Group, col(Group.id) == col(UserGroup.group_id))
+            .where(col(UserGroup.user_id).in_(columns(shown.c.id)))
+            .order_by(col(Group.name)),
+            lambda user_id, name: (user_id, name),
+        ),
+        Prepared(columns(func.count()).select_from(User).where(*wanted), int),
+    )
+
+
 async def show_page(
-    session: AsyncSession,
+    database: Database,
     seen: Extent,
     page: Page,
     *,
@@ -107,20 +142,25 @@ async def show_page(
 
     The arguments are those of `listing.list_users`.
     """
-    wanted = conditions(seen, state, name_filter)
-    connection = await session.connection()
-    statement = columns(*_OF_USER).where(*wanted).order_by(*order(sort))
-    rows = await connection.execute(statement.offset(page.offset).limit(page.limit))
-    users = [ShownUser(*row) for row in rows]
-    ids = [user.id for user in users]
-    running = () if with_stopped else _RUNNING
-    theirs = columns(*_OF_SERVER).where(col(Server.user_id).in_(ids), *running)
+    if not seen.all or name_filter:
+        async with database.read() as session:
+            listed, total = await list_users(
+                session,
+                seen,
+                page,
+                state=state,
+                name_filter=name_filter,
+                sort=sort,
+                with_stopped=with_stopped,
+            )
+        return [Shown(one.user, one.servers, one.groups) for one in listed], total
+    asked, where = _pages(state, sort, with_stopped), {"skip": page.offset, "most": page.limit}
+    users = await database.fetch(asked.users, **where)
     servers: dict[int, list[ShownServer]] = {}
-    for row in await connection.execute(theirs):
-        servers.setdefault(row.user_id, []).append(ShownServer(*row))
-    groups = await groups_of(session, ids)
-    total = 0
-    if page.described:
-        total = (await session.exec(select(func.count()).select_from(User).where(*wanted))).one()
+    for row in await database.fetch(asked.servers, **where):
+        servers.setdefault(row.user_id, []).append(row)
+    groups: dict[int, list[str]] = {}
+    for user_id, name in await database.fetch(asked.groups, **where):
+        groups.setdefault(user_id, []).append(name)
     shown = [Shown(user, servers.get(user.id, ()), groups.get(user.id, ())) for user in users]
-    return shown, total
+    return shown, (await database.fetch_one(asked.count) or 0) if page.described else 0

@@ -26,4 +26,4 @@ class User(SQLModel, table=True):
     console: bool = False
     disabled: bool = False
     created: datetime = Field(sa_type=UtcDateTime)
-    last_activity: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    last_activity: datetime | None = Field(default=None, sa_type=UtcDateTime, index=True)
