@@ -32,7 +32,7 @@ from carrel_shared.service_auth import new_key, service_headers
 
 KEEPER = Path(carrel_agent.__file__).parent / "keeper" / "main.py"
 SMALL_SERVER = Path(__file__).with_name("small_server.py")
-SECONDS = 15.0
+SECONDS = 60.0
 T = TypeVar("T")
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from carrel_agent.supervise.admission import ticks_since_boot
 from carrel_agent.supervise.process_tree import signal_process
-from carrel_agent.supervise.supervisor import ticks_since_boot
 from carrel_agent.supervise.watch import ProcessGoneError, ProcessWatch
 from carrel_shared.identity import ProcessIdentity, identify
 from support.agent_host import AgentHost

@@ -14,6 +14,7 @@ from carrel_shared.wire.limits import LimitEvent
 
 READY = {"handle": HANDLE, "ready_at": NOW}
 KILLED = LimitEvent(kind="memory", count=1, limit=2 << 30, at=NOW)
+HOSTS = KILLED.model_copy(update={"limit": None})
 TAIL = ["starting", "no more disk", "  "]
 
 
@@ -25,6 +26,7 @@ TAIL = ["starting", "no more disk", "  "]
         (READY, Ending(code=2), "exited", "status 2. Its last words: no more disk"),
         (READY, Ending(signal=9), "signalled", "SIGKILL). This is often the system running out"),
         (READY, Ending(signal=9, out_of_memory=KILLED), "memory_limit", "limit of 2.0 GiB"),
+        (READY, Ending(signal=9, out_of_memory=HOSTS), "memory_limit", "Its host ran out of"),
         (READY, Ending(code=1, out_of_memory=KILLED), "exited", "status 1"),
         (READY, Ending(signal=64), "signalled", "signal 64"),
         (READY, Ending(signal=99), "signalled", "signal 99 (unknown)"),

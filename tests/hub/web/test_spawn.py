@@ -86,12 +86,20 @@ async def test_a_failure_shows_cause_status_and_the_last_lines(site: Site) -> No
     failure = {
         "summary": "JupyterLab ended before it answered.",
         "code": 3,
+        "advice": "Remove <packages> of your own.",
+        "command": "jupyter lab",
         "log_tail": ["first line", "ModuleNotFoundError: no module"],
     }
     await site.add_server("alice", "failed", failure=failure)
     page = await browser.get("/hub/spawn-pending/alice?next=/user/alice/lab")
     assert page.status_code == 500
-    for text in ("JupyterLab ended before it answered.", "exit status 3", "ModuleNotFoundError"):
+    for text in (
+        "JupyterLab ended before it answered.",
+        "exit status 3",
+        "ModuleNotFoundError",
+        "Remove &lt;packages&gt; of your own.",
+        "<code>jupyter lab</code>",
+    ):
         assert text in page.text
     reply = await browser.press(page, "start")
     assert reply.headers["location"] == "/hub/spawn-pending/alice?next=%2Fuser%2Falice%2Flab"

@@ -84,6 +84,7 @@ async def run(settings: AgentSettings, environ: Mapping[str, str]) -> None:
         lang=environ.get("LANG", "C.UTF-8"),
         accounts=accounts,
         groups=groups,
+        pam_service=settings.pam_service if os.geteuid() == 0 else "",
         stop_times=(settings.interrupt_seconds, settings.terminate_seconds),
     )
     tasks = TaskOwner()

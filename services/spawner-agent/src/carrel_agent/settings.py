@@ -111,6 +111,12 @@ class AgentSettings(ServiceSettings):
         gt=0,
         description="After this long without a start the preloaded JupyterLab is let go.",
     )
+    pam_service: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="The PAM service (a file in /etc/pam.d) that opens a session for each forked or"
+        " executed server, and closes it afterwards; empty for none. Costs a small process each.",
+    )
     default_runners: list[RunnerName] = Field(
         default=["fork", "exec"],
         min_length=1,

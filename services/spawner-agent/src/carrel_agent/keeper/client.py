@@ -89,6 +89,14 @@ class KeeperClient:
         end.setblocking(False)
         return int(reply.message["pid"]), end
 
+    async def open_session(self, service: str, account: str) -> tuple[int, socket.socket]:
+        """Have a holder of a PAM session started; return its pid and our end of its socket."""
+        message = {"op": "session", "service": service, "account": account}
+        reply = await self._channel.request(message)
+        end = socket.socket(fileno=reply.descriptors[0])
+        end.setblocking(False)
+        return int(reply.message["pid"]), end
+
     async def watch(self, pid: int, start_ticks: int) -> bool:
         """Have the end of this process written down; return whether the keeper will see it."""
         reply = await self._channel.request({"op": "watch", "pid": pid, "start_ticks": start_ticks})

@@ -31,7 +31,7 @@ from carrel_agent.keeper.messages import (
 from carrel_agent.keeper.options import Options
 from carrel_agent.keeper.output import Output, OutputError, check_id, left_over
 from carrel_agent.keeper.process_table import boot_id, parent_and_start, start_ticks
-from carrel_agent.keeper.services import Backoff, spawn, spawn_zygote
+from carrel_agent.keeper.services import Backoff, spawn, spawn_session, spawn_zygote
 
 EX_CONFIG = 78
 STOP_SECONDS = 5.0
@@ -86,6 +86,7 @@ class Keeper:
             "zygote": self._op_zygote,
             "log": self._op_log,
             "close-log": self._op_close_log,
+            "session": self._op_session,
             "watch": self._op_watch,
             "exits": self._op_exits,
             "forget-exit": self._op_forget_exit,
@@ -280,6 +281,10 @@ class Keeper:
             del self._readable[output.descriptor]
             output.close(remove=True)
         return {}, []
+
+    def _op_session(self, message: Message, _descriptors: list[int]) -> Reply:
+        pid, end = spawn_session(str(message["service"]), str(message["account"]))
+        return {"pid": pid}, [end.detach()]
 
     def _op_watch(self, message: Message, _descriptors: list[int]) -> Reply:
         key = _key(message)

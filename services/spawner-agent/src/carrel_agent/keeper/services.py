@@ -3,10 +3,15 @@
 import os
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 
 from carrel_agent.keeper.messages import ZYGOTE_FD_VARIABLE, new_pair
 
+SESSION_HOLDER = os.path.join(  # noqa: PTH118
+    os.path.dirname(os.path.dirname(__file__)),  # noqa: PTH120
+    "process/pam_session.py",
+)
 AGENT_FIRST_WAIT = 0.2
 AGENT_LONGEST_WAIT = 10.0
 AGENT_LASTS_SECONDS = 30.0
@@ -47,6 +52,33 @@ def spawn_zygote(python: str, environ: dict[str, str]) -> tuple[int, socket.sock
     theirs.setblocking(True)
     try:
         pid = spawn((python, "-I", "-m", "carrel_agent.zygote"), environment, theirs)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return pid, ours
+
+
+def spawn_session(service: str, account: str) -> tuple[int, socket.socket]:
+    """Start the holder of a PAM session; return its pid and the agent's end of its pair.
+
+    It is nobody's helper: like a server it outlives agent and keeper.
+
+    Raises:
+        OSError: If it cannot be started.
+    """
+    ours, theirs = new_pair()
+    theirs.setblocking(True)
+    argv = (sys.executable, "-I", "-S", SESSION_HOLDER, service, account)
+    environment = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+    try:
+        # In a session of its own: what is meant for a terminal's programs is not for it.
+        pid = os.posix_spawn(
+            argv[0], argv, environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
+            setsid=True, setsigdef=_RESET, setsigmask=(),
+        )  # fmt: skip
     except BaseException:
         ours.close()
         raise

@@ -22,6 +22,7 @@ class ProcessRunner:
     """The keeper is its servers' parent and knows how they end; control groups hold them."""
 
     name = ""
+    wants_session = True
 
     def __init__(self, context: RunnerContext) -> None:
         self._keeper = context.keeper

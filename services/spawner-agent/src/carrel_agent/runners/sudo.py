@@ -60,6 +60,8 @@ class SudoRunner(ProcessRunner):
     """Starts servers through sudo. Option: `sudo` (`/usr/bin/sudo`)."""
 
     name = "sudo"
+    wants_session = False
+    """sudo opens its own."""
 
     def __init__(self, context: RunnerContext) -> None:
         super().__init__(context)

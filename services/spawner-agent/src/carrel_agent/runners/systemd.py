@@ -51,6 +51,8 @@ class SystemdRunner(ProcessRunner):
     """
 
     name = "systemd"
+    wants_session = False
+    """A service's property `PAMName` is systemd's way."""
 
     def __init__(self, context: RunnerContext) -> None:
         super().__init__(context)

@@ -175,7 +175,13 @@ def _never_ready(record: Record, evidence: Evidence) -> Explanation:
 
 
 def _out_of_memory(event: LimitEvent) -> Explanation:
-    limit = "its limit" if event.limit is None else f"its limit of {in_words(event.limit)}"
+    if event.limit is None:
+        return Explanation(
+            "memory_limit",
+            "Its host ran out of memory, and the system ended it.",
+            "Use less at a time, or another host; administrators can limit what servers use.",
+        )
+    limit = f"its limit of {in_words(event.limit)}"
     return Explanation(
         "memory_limit",
         f"It reached {limit} of memory, and the system ended it.",

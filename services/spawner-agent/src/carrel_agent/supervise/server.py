@@ -6,12 +6,12 @@ an agent that starts goes on from whatever the record says.
 
 import asyncio
 import contextlib
-import os
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
 
+from carrel_agent.errors import LimitUnenforceableError
 from carrel_agent.keeper.channel import ChannelClosedError, RefusedError
 from carrel_agent.process.launch_spec import LaunchSpec
 from carrel_agent.runners.base import (
@@ -35,7 +35,8 @@ from carrel_agent.supervise.journal import JournalError
 from carrel_agent.supervise.launching import LaunchError
 from carrel_agent.supervise.readiness import Listening, is_ready, probes
 from carrel_agent.supervise.record import Handle, Record, Stop
-from carrel_agent.supervise.search import Found, end_remains, find_until_sure
+from carrel_agent.supervise.search import Found, find_until_sure
+from carrel_agent.supervise.starting import fitted, launch_in_session, prepared
 from carrel_agent.supervise.states import report_of
 from carrel_agent.supervise.surroundings import Surroundings
 from carrel_agent.supervise.watch import ProcessGoneError, real_uid
@@ -96,6 +97,7 @@ class Server:
             launched = await self._launch(spec, runners)
         except LaunchError as error:
             await self._finish(Ending(failure=f"It could not be started: {error}."))
+            await self._runner.forget(self.record)
             return
         failpoint("agent.start.launched")
         await self._hold(launched)
@@ -143,38 +145,20 @@ class Server:
     # -- starting
 
     async def _launch(self, spec: LaunchSpec, runners: list[Runner]) -> Launched:
-        around, server_id = self._around, self.record.server_id
         self._say("Preparing")
-        await end_remains(around.sockets.path(server_id), server_id=server_id, uid=self.record.uid)
-        try:
-            listener = around.sockets.bind(server_id)
-        except OSError as error:
-            where = around.sockets.path(server_id)
-            raise LaunchError(f"its socket {where} cannot be made: {error.strerror}") from error
-        with listener:
-            try:
-                output = await around.keeper.open_log(server_id, fresh=True)
-            except (RefusedError, ChannelClosedError) as error:
-                raise LaunchError(f"its output cannot be kept: {error}") from error
-            try:
-                if os.geteuid() == 0:
-                    # What a shell writes to /dev/stderr opens it anew, which takes the right to.
-                    os.fchown(output, spec.uid, -1)
-                return await self._try_runners(
-                    runners, Launch(spec, listener.fileno(), output, self.record.limits)
-                )
-            finally:
-                os.close(output)
+        async with prepared(self._around, self.record, spec) as launch:
+            return await self._try_runners(runners, launch)
 
     async def _try_runners(self, runners: list[Runner], launch: Launch) -> Launched:
         reasons = []
         for runner in runners:
             self._say("Starting JupyterLab" if launch.spec.argv is None else "Starting the server")
-            await self._change(at_once=False, runner=runner.name)
             try:
+                fitting, group = fitted(runner, self.record, launch)
+                await self._change(at_once=False, runner=runner.name, group=group)
                 await runner.prepare(self.record)
-                return await runner.launch(launch)
-            except RunnerUnavailableError as error:
+                return await launch_in_session(self._around, self.record, runner, fitting)
+            except (RunnerUnavailableError, LimitUnenforceableError) as error:
                 reasons.append(str(error))
             except LaunchUnclearError as error:
                 reasons.append(str(error))
@@ -298,6 +282,12 @@ class Server:
     def usage(self) -> ServerUsage:
         """Return what it uses now."""
         return usage_of(self.record, group_of(self.record))
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it may meet a limit that the kernel counts."""
+        limits = self.record.limits
+        return limits.memory_bytes is not None or limits.processes is not None
 
     async def note_limits(self) -> None:
         """Have the hub told if it met a limit since this was last asked."""

@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from datetime import timedelta
 
 import structlog
 
@@ -12,7 +10,6 @@ from carrel_agent.cgroups.host import ControlGroups
 from carrel_agent.errors import (
     GenerationStaleError,
     InvalidRequestError,
-    LimitUnenforceableError,
     ServerRunningError,
     UnavailableError,
     UnknownServerError,
@@ -21,9 +18,10 @@ from carrel_agent.keeper.client import KeeperClient
 from carrel_agent.process.launch_spec import LaunchSpec
 from carrel_agent.runners.base import Runner
 from carrel_agent.supervise.accounts import SHARED, Accounts, check_uid
+from carrel_agent.supervise.admission import choose_runners, new_record, refuse_unenforceable
 from carrel_agent.supervise.follow import follow
 from carrel_agent.supervise.journal import Journal, JournalError
-from carrel_agent.supervise.launching import LaunchError, launch_spec_of, shown_command
+from carrel_agent.supervise.launching import LaunchError, launch_spec_of
 from carrel_agent.supervise.logs import ServerLogs
 from carrel_agent.supervise.ports import NoPortError, choose_port
 from carrel_agent.supervise.process_tree import Tree
@@ -43,7 +41,7 @@ from carrel_shared.clock import Clock
 from carrel_shared.failpoints import failpoint
 from carrel_shared.identity import boot_id
 from carrel_shared.tasks import TaskOwner
-from carrel_shared.wire.limits import Limits, LimitsChange, ServerUsage
+from carrel_shared.wire.limits import LimitsChange, ServerUsage
 from carrel_shared.wire.servers import ServerReport, ServerSpec, StopRequest
 
 log = structlog.get_logger(__name__)
@@ -62,6 +60,7 @@ class Supervisor:
         lang: Servers' locale.
         accounts: Which account runs whose servers.
         groups: Makes control groups.
+        pam_service: Whose sessions servers get; empty for none.
         stop_times: Seconds for SIGINT and for SIGTERM where nobody asked for the stop.
     """
 
@@ -79,6 +78,7 @@ class Supervisor:
         lang: str,
         accounts: Accounts,
         groups: ControlGroups,
+        pam_service: str = "",
         stop_times: tuple[float, float],
     ) -> None:
         self._keeper = keeper
@@ -106,6 +106,7 @@ class Supervisor:
             stop_times=stop_times,
             changed=self._changed,
             groups=groups,
+            pam_service=pam_service,
             tree=self._tree,
         )
 
@@ -218,7 +219,7 @@ class Supervisor:
                     return await self._start_new(spec)
 
     async def _start_new(self, spec: ServerSpec) -> ServerReport:
-        runners = self._choose_runners(spec)
+        runners = choose_runners(spec, self._runners, self._default_runners)
         refuse_unenforceable(runners[0], spec.limits)
         account = await self._accounts.find(spec)
         check_uid(account, spec.uid)
@@ -230,33 +231,18 @@ class Supervisor:
             )
         except (LaunchError, NoPortError) as error:
             raise InvalidRequestError(str(error)) from error
-        now = self._clock.now()
-        server = Server(
-            Record(
-                server_id=spec.server_id,
-                generation=spec.generation,
-                user=spec.user,
-                server_name=spec.server_name,
-                account=account.name,
-                uid=account.uid,
-                gid=account.gid if self._accounts.reported != SHARED else None,
-                runner=runners[0].name,
-                socket=str(self._sockets.path(spec.server_id)),
-                port=port,
-                listens=spec.listen != "nowhere",
-                base_url=spec.base_url,
-                home=account.home,
-                command=shown_command(launch_spec.argv or ("jupyter", "lab")),
-                any_answer=bool(spec.command),
-                boot_id=boot_id(),
-                limits=spec.limits,
-                group=group.place if group else None,
-                intent_ticks=ticks_since_boot(),
-                requested_at=now,
-                deadline_at=now + timedelta(seconds=spec.start_timeout_seconds),
-            ),
-            self._around,
+        record = new_record(
+            spec,
+            account,
+            launch_spec,
+            runner=runners[0],
+            group=group,
+            socket=str(self._sockets.path(spec.server_id)),
+            port=port,
+            own_account=self._accounts.reported != SHARED,
+            now=self._clock.now(),
         )
+        server = Server(record, self._around)
         try:
             await server.save()
         except JournalError as error:
@@ -277,23 +263,6 @@ class Supervisor:
 
     def _ports_in_use(self) -> set[int]:
         return {s.record.port for s in self._servers.values() if not s.ended}
-
-    def _choose_runners(self, spec: ServerSpec) -> list[Runner]:
-        """Return what to try, in order. A zygote imports one program, the host's JupyterLab."""
-        if spec.listen != "socket" and not spec.command:
-            raise InvalidRequestError("only a command can listen on a port of its own, or nowhere")
-        if spec.runner is not None:
-            if spec.runner == "fork" and spec.command:
-                raise InvalidRequestError("the fork runner runs JupyterLab only, not a command")
-            if spec.runner not in self._runners:
-                known = ", ".join(sorted(self._runners))
-                raise InvalidRequestError(
-                    f"this host has no runner {spec.runner!r}; it has {known}"
-                )
-            return [self._runners[spec.runner]]
-        if spec.command:
-            return [self._runners[self._default_runners[-1]]]
-        return [self._runners[name] for name in self._default_runners]
 
     async def stop(self, server_id: str, request: StopRequest) -> tuple[ServerReport, bool]:
         """Have a generation of a server ended; return its report and whether it had ended already.
@@ -358,7 +327,7 @@ class Supervisor:
         """See that the hub hears of limits that were met while servers go on."""
         while True:
             await asyncio.sleep(LIMITS_SECONDS)
-            for server in list(self._servers.values()):
+            for server in [s for s in self._servers.values() if s.is_limited]:
                 await server.note_limits()
 
     async def forget(self, server_id: str, generation: int) -> None:
@@ -449,19 +418,3 @@ class Supervisor:
             keeper=os.getppid() if alone else 0,
             spared=frozenset(spared),
         )
-
-
-def refuse_unenforceable(runner: Runner, limits: Limits) -> None:
-    """Refuse limits that would be none, unless they are only advice.
-
-    Raises:
-        LimitUnenforceableError: Saying which, and why.
-    """
-    if (refusal := runner.refusal(limits)) and not limits.advisory:
-        raise LimitUnenforceableError(refusal)
-
-
-def ticks_since_boot() -> int:
-    """Return now in the unit of `/proc/PID/stat`'s start time, rounded down."""
-    seconds = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return int(seconds * os.sysconf("SC_CLK_TCK")) - 1

@@ -24,6 +24,7 @@ class Surroundings:
         changed: Called after each change that the hub should hear of; with whether it should at
             once, since what its users wait for may depend on it.
         groups: Makes control groups.
+        pam_service: Whose sessions servers get; empty for none.
         tree: Which processes are a server's, as things stand; also whether its end was witnessed.
     """
 
@@ -36,4 +37,5 @@ class Surroundings:
     stop_times: tuple[float, float]
     changed: Callable[[bool], None]
     groups: ControlGroups
+    pam_service: str
     tree: Callable[[Record, bool], Tree]
