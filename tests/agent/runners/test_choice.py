@@ -93,3 +93,12 @@ def test_an_installed_package_brings_its_runner(tmp_path: Path) -> None:
 def test_what_cannot_be_had_is_said(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(SetupError, match=words):
         opened(**changes)
+
+
+def test_sudo_wants_a_program_that_its_caller_cannot_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("os.access", lambda path, _mode: str(path).endswith("sudo_helper.py"))
+    with pytest.raises(SetupError, match=r"installed by root: this account can change .*helper"):
+        opened(default_runners=["sudo"])

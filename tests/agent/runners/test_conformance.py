@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from carrel_agent.runners.sudo import sudoers_line
+from carrel_agent.supervise.process_tree import read_processes
 from carrel_shared.identity import identify
 from support.accounts import temporary_account
 from support.agent_host import AgentHost, has_ended, running_host, wait_for
@@ -250,3 +251,26 @@ def test_limits_change_while_it_runs(runner: tuple[AgentHost, str]) -> None:
     assert host.client.put(f"/servers/{server}/limits", change).status_code == 409
     host.stop_server(server)
     ended(host, server)
+
+
+@pytest.mark.parametrize("place", ["intent", "launched", "journalled"])
+@pytest.mark.parametrize("name", LIMITED)
+def test_an_agent_killed_during_a_start_leaves_one_server_or_none(
+    account: pwd.struct_passwd, name: str, place: str
+) -> None:
+    settings = json.loads(os.environ.get("CARREL_CONFORMANCE_SETTINGS", "{}"))
+    settings.setdefault("default_runners", json.dumps([name]))
+    with AgentHost(account, **settings) as host:
+        host.start(CARREL_FAILPOINT=f"agent.start.{place}")
+        spec = host.spec("good", runner=name)
+        host.ask_and_let_die("PUT", f"/servers/{spec['server_id']}", spec)
+        report = host.wait_state(spec["server_id"], "ready", "failed")
+        marked = {p.pid for p in read_processes(spec["server_id"], account.pw_uid) if p.marked}
+        if report["state"] == "failed":
+            assert place == "intent"
+            assert marked == set()
+            return
+        assert marked == {report["pid"]}
+        host.stop_server(spec["server_id"])
+        assert ended(host, spec["server_id"])["code"] == 0
+        assert has_ended(report["pid"])

@@ -47,7 +47,7 @@ class Zygotes:
 
     ends: list[socket.socket] = field(default_factory=list)
 
-    async def start_zygote(self, _python: str) -> tuple[int, socket.socket]:
+    async def start_zygote(self, _python: str, _preload: object) -> tuple[int, socket.socket]:
         ours, theirs = new_pair()
         self.ends.append(theirs)
         return 2**22 + 1, ours  # no such process

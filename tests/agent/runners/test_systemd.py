@@ -45,5 +45,6 @@ def test_it_passes_what_every_runner_passes(systemd: Booted) -> None:
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert int(done.stdout.split(" passed")[0].split()[-1]) >= 12
     assert "skipped" not in done.stdout
-    left = systemd.run("/usr/bin/systemctl", "list-units", "--all", "--plain", "carrel-*.service")
+    patterns = ("carrel-*.service", "carrel-*-*.slice")
+    left = systemd.run("/usr/bin/systemctl", "list-units", "--all", "--plain", *patterns)
     assert "0 loaded units" in left.stdout

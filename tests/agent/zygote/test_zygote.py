@@ -235,3 +235,14 @@ def test_it_forks_nothing_of_packages_that_have_changed(account: pwd.struct_pass
             added.rmdir()
             os.utime(site, ns=(before.st_atime_ns, before.st_mtime_ns))  # for other zygotes
         assert reply == {"id": 9, "error": STALE}
+
+
+def test_it_imports_what_the_settings_name(account: pwd.struct_passwd) -> None:
+    with launcher() as one:
+        one.start_zygote(environment={"CARREL_ZYGOTE_PRELOAD": "wave,no_such_module"})
+        server = one.fork(build_spec(account))
+        server.wait_until_ready()
+        server.stop()
+        maps = Path(f"/proc/{one.zygote_pid}/environ").read_text()
+        assert "CARREL_ZYGOTE_PRELOAD=wave,no_such_module" in maps
+        assert memory_holds(one.zygote_pid, b"WAVE_FORMAT_PCM")

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -105,6 +105,11 @@ class AgentSettings(ServiceSettings):
         default=None,
         description="With `shared-insecure`, an absolute path with {username} in its last part,"
         " where each name has its home folder.",
+    )
+    preload: list[Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")]] = Field(
+        default=[],
+        description="Modules that forked servers are to find imported, beside those of JupyterLab"
+        " itself: what server extensions use. One that starts threads is left out.",
     )
     zygote_idle_seconds: float = Field(
         default=1800,

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -82,9 +82,12 @@ class KeeperClient:
         reply = await self._channel.request({"op": "exec", "log": server_id}, (spec, listener))
         return int(reply.message["pid"]), int(reply.message["start_ticks"])
 
-    async def start_zygote(self, python: str) -> tuple[int, socket.socket]:
+    async def start_zygote(
+        self, python: str, preload: Sequence[str] = ()
+    ) -> tuple[int, socket.socket]:
         """Have a zygote started in place of any older one; return its pid and our end."""
-        reply = await self._channel.request({"op": "zygote", "python": python})
+        message = {"op": "zygote", "python": python, "preload": list(preload)}
+        reply = await self._channel.request(message)
         end = socket.socket(fileno=reply.descriptors[0])
         end.setblocking(False)
         return int(reply.message["pid"]), end

@@ -263,7 +263,9 @@ class Keeper:
     def _op_zygote(self, message: Message, _descriptors: list[int]) -> Reply:
         for pid in self._zygotes:
             os.kill(pid, signal.SIGKILL)  # our child, not yet reaped: the pid is still its own
-        pid, end = spawn_zygote(str(message.get("python") or sys.executable), self._environ)
+        preload = ",".join(map(str, message.get("preload", ())))
+        python = str(message.get("python") or sys.executable)
+        pid, end = spawn_zygote(python, self._environ, preload)
         self._zygotes.add(pid)
         say("zygote_started", pid=pid)
         return {"pid": pid}, [end.detach()]

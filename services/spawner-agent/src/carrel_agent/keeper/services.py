@@ -6,7 +6,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from carrel_agent.keeper.messages import ZYGOTE_FD_VARIABLE, new_pair
+from carrel_agent.keeper.messages import ZYGOTE_FD_VARIABLE, ZYGOTE_PRELOAD_VARIABLE, new_pair
 
 SESSION_HOLDER = os.path.join(  # noqa: PTH118
     os.path.dirname(os.path.dirname(__file__)),  # noqa: PTH120
@@ -34,7 +34,9 @@ def spawn(argv: Sequence[str], environment: dict[str, str], channel: socket.sock
         os.set_inheritable(channel.fileno(), False)
 
 
-def spawn_zygote(python: str, environ: dict[str, str]) -> tuple[int, socket.socket]:
+def spawn_zygote(
+    python: str, environ: dict[str, str], preload: str = ""
+) -> tuple[int, socket.socket]:
     """Start a zygote; return its pid and the end of its pair that is the agent's.
 
     Its environment is all but empty: its memory is readable by everybody it is forked for.
@@ -47,6 +49,7 @@ def spawn_zygote(python: str, environ: dict[str, str]) -> tuple[int, socket.sock
         "PATH": environ.get("PATH", os.defpath),
         "LANG": environ.get("LANG", "C.UTF-8"),
         ZYGOTE_FD_VARIABLE: str(theirs.fileno()),
+        **({ZYGOTE_PRELOAD_VARIABLE: preload} if preload else {}),
     }
     # It has nothing to wait for but requests; a channel that does not block would make it spin.
     theirs.setblocking(True)

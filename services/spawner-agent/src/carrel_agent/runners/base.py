@@ -39,6 +39,7 @@ class RunnerContext:
         groups: Makes control groups.
         state_dir: The agent's. Two agents of one host are told apart by it.
         python: The Python whose JupyterLab is run; empty for the agent's own.
+        preload: Modules that forked servers are to find imported.
         options: `[agent.runner_options.NAME]` of the settings.
     """
 
@@ -48,6 +49,7 @@ class RunnerContext:
     state_dir: Path
     python: str = ""
     zygote_idle_seconds: float = 1800
+    preload: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -44,6 +44,7 @@ def open_runners(
             state_dir=settings.state_dir,
             python=settings.python,
             zygote_idle_seconds=settings.zygote_idle_seconds,
+            preload=tuple(settings.preload),
             options=settings.runner_options.get(name, {}),
         )
         made[name] = _load(name, places[name])(context)

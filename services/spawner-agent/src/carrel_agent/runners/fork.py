@@ -50,6 +50,7 @@ class ForkRunner(ProcessRunner):
         super().__init__(context)
         self._clock = context.clock
         self._python = context.python
+        self._preload = context.preload
         self._idle_seconds = context.zygote_idle_seconds
         self._channel: Channel | None = None
         self._pid = 0
@@ -116,7 +117,7 @@ class ForkRunner(ProcessRunner):
             if self._clock.monotonic() < self._not_before:
                 raise RunnerUnavailableError("the zygote died as soon as it was started")
             try:
-                self._pid, end = await self._keeper.start_zygote(self._python)
+                self._pid, end = await self._keeper.start_zygote(self._python, self._preload)
             except (RefusedError, ChannelClosedError) as error:
                 raise RunnerUnavailableError(f"the zygote could not be started: {error}") from error
             self._identity = identify(self._pid)

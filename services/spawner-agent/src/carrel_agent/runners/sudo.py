@@ -6,6 +6,7 @@ groups would need root, so limits other than that of open files cannot be enforc
 """
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,6 +45,15 @@ def helper_command() -> list[str]:
     return [sys.executable, "-I", "-S", str(HELPER)]
 
 
+def writable_parts() -> list[str]:
+    """Return what of the helper the calling account could change; root is not asked."""
+    if os.geteuid() == 0:
+        return []
+    program = Path(sys.executable).resolve()
+    parts = [program, program.parent, HELPER, *list(HELPER.parents)[:3], *HELPER.parent.iterdir()]
+    return [str(part) for part in parts if os.access(part, os.W_OK)]
+
+
 def sudoers_line(agent: str, accounts: str) -> str:
     """Return the line that lets an agent start servers.
 
@@ -70,6 +80,11 @@ class SudoRunner(ProcessRunner):
         self._sudo = str(context.options.get("sudo", "/usr/bin/sudo"))
         if not Path(self._sudo).exists():
             raise SetupError(f"the sudo runner needs {self._sudo}, and there is none")
+        if own := writable_parts():
+            raise SetupError(
+                f"the sudo runner needs Carrel installed by root: this account can change {own[0]},"
+                " and with it what it may run as others"
+            )
 
     def refusal(self, limits: Limits) -> str | None:
         """Return that there is no way to enforce them."""

@@ -44,13 +44,24 @@ class SystemdManager:
             ) from error
         self._bus = bus
 
-    async def start(self, unit: str, properties: Sequence[Property]) -> None:
+    async def start(
+        self,
+        unit: str,
+        properties: Sequence[Property],
+        others: Sequence[tuple[str, Sequence[Property]]] = (),
+    ) -> None:
         """Start a transient service; descriptors among the properties go with it.
+
+        Args:
+            unit: The service.
+            properties: Its properties.
+            others: Units that it needs, made with it.
 
         Raises:
             SystemdError: It is not started.
         """
-        await self._manager("StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", properties, [])
+        signature = "ssa(sv)a(sa(sv))"
+        await self._manager("StartTransientUnit", signature, unit, "fail", properties, others)
 
     async def set_properties(self, unit: str, properties: Sequence[Property]) -> None:
         """Change a running service, until it ends."""

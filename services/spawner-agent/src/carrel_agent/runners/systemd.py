@@ -37,6 +37,7 @@ from carrel_shared.wire.limits import Limits
 log = structlog.get_logger(__name__)
 
 NO_LIMIT = 2**64 - 1
+ACCOUNTED = ("Memory", "CPU", "Tasks")
 EXITED = 1
 """CLD_EXITED, as ExecMainCode has it."""
 OPTIONS = frozenset({"slice", "properties"})
@@ -62,7 +63,7 @@ class SystemdRunner(ProcessRunner):
             raise SetupError("the systemd runner needs an agent that runs as root")
         if shutil.which("systemctl") is None:
             raise SetupError("the systemd runner needs systemd, and there is none on this host")
-        self._slice = str(context.options.get("slice", "carrel.slice"))
+        self._slice = str(context.options.get("slice", "carrel.slice")).removesuffix(".slice")
         self._more = [
             (name, _variant(value))
             for name, value in dict(context.options.get("properties", {})).items()
@@ -73,6 +74,14 @@ class SystemdRunner(ProcessRunner):
     def unit(self, server_id: str) -> str:
         """Return what a server's service is called; other agents of this host have other names."""
         return f"carrel-{self._tag}-{server_id}.service"
+
+    def slice(self, server_id: str) -> str:
+        """Return the slice that a server's service is alone in, and that has its limits.
+
+        A service's own control group goes as soon as nothing runs in it, and with it what the
+        kernel counted there; its slice's stays until it is stopped.
+        """
+        return f"{self._slice}-{self._tag}-{server_id}.slice"
 
     def refusal(self, limits: Limits) -> str | None:
         """Nothing: whether systemd enforces them is seen once the service is there."""
@@ -85,7 +94,7 @@ class SystemdRunner(ProcessRunner):
     async def prepare(self, record: Record) -> None:
         """Stop what is left of an earlier start."""
         try:
-            await self._systemd.stop(self.unit(record.server_id))
+            await self._stop(record.server_id)
         except SystemdError as error:
             raise RunnerUnavailableError(str(error)) from error
 
@@ -94,25 +103,30 @@ class SystemdRunner(ProcessRunner):
         unit = self.unit(launch.spec.server_id)
         with Handover() as handover:
             try:
-                await self._systemd.start(unit, self._properties(launch, handover))
+                limits = (self.slice(launch.spec.server_id), _limit_properties(launch.limits))
+                await self._systemd.start(unit, self._properties(launch, handover), [limits])
             except SystemdError as error:
                 raise RunnerUnavailableError(f"systemd refused: {error}") from error
             try:
                 launched = await handover.hear()
-                group = _group_of_unit(launched.pid, unit)
+                group = _group_of(launched.pid, unit, self.slice(launch.spec.server_id))
                 if (missing := group.cannot(launch.limits)) and not launch.limits.advisory:
                     raise RunnerUnavailableError(
                         f"systemd does not enforce the limits of {', '.join(missing)} on this host"
                     )
                 handover.give(launch)
             except RunnerUnavailableError:
-                await self._give_up(unit)
+                await self._give_up(launch.spec.server_id)
                 raise
         return Launched(launched.pid, launched.start_ticks, group.place)
 
-    async def _give_up(self, unit: str) -> None:
+    async def _stop(self, server_id: str) -> None:
+        await self._systemd.stop(self.unit(server_id))
+        await self._systemd.stop(self.slice(server_id))
+
+    async def _give_up(self, server_id: str) -> None:
         try:
-            await self._systemd.stop(unit)
+            await self._stop(server_id)
         except SystemdError as error:
             raise LaunchUnclearError(str(error)) from error
 
@@ -128,8 +142,8 @@ class SystemdRunner(ProcessRunner):
             ("RemainAfterExit", ("b", True)),
             # One process that is killed for memory does not end the others.
             ("OOMPolicy", ("s", "continue")),
-            ("Slice", ("s", self._slice)),
-            *_limit_properties(launch.limits),
+            ("Slice", ("s", self.slice(launch.spec.server_id))),
+            *((f"{kind}Accounting", ("b", False)) for kind in ACCOUNTED),
             *self._more,
         ]
 
@@ -167,7 +181,7 @@ class SystemdRunner(ProcessRunner):
     async def forget(self, record: Record) -> None:
         """Stop the service, in which nothing runs any more."""
         try:
-            await self._systemd.stop(self.unit(record.server_id))
+            await self._stop(record.server_id)
         except SystemdError as error:
             log.warning("unit_not_stopped", server_id=record.server_id, reason=str(error))
 
@@ -185,7 +199,7 @@ class SystemdRunner(ProcessRunner):
             )
         try:
             await self._systemd.set_properties(
-                self.unit(record.server_id), _limit_properties(limits)
+                self.slice(record.server_id), _limit_properties(limits)
             )
         except SystemdError as error:
             raise LimitUnenforceableError(f"systemd refused: {error}") from error
@@ -198,7 +212,7 @@ def _limit_properties(limits: Limits) -> list[Property]:
         ("MemorySwapMax", ("t", NO_LIMIT if limits.memory_bytes is None else 0)),
         ("CPUQuotaPerSecUSec", ("t", NO_LIMIT if cores is None else round(cores * 1e6))),
         ("TasksMax", ("t", limits.processes or NO_LIMIT)),
-        *((name, ("b", True)) for name in ("MemoryAccounting", "CPUAccounting", "TasksAccounting")),
+        *((f"{kind}Accounting", ("b", True)) for kind in ACCOUNTED),
     ]
 
 
@@ -214,21 +228,23 @@ def _variant(value: Any) -> tuple[str, Any]:
     raise SetupError(f"runner_options.systemd.properties: {value!r} is of no kind that is known")
 
 
-def _group_of_unit(pid: int, unit: str) -> Group:
-    """Return the control group of a service, as far as it is the service's alone."""
+def _group_of(pid: int, unit: str, slice_: str) -> Group:
+    """Return the control group of a service: its own for its processes, its slice's for limits."""
     own = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
     unified: Path | None = None
     controllers: dict[str, tuple[Path, int]] = {}
     for mount in read_mounts():
-        directory = mount.point / _place(mount, own)
-        if directory.name != unit:
+        place = mount.point / _place(mount, own)
+        limited = place.parent if place.name == unit else place
+        if mount.version == 2 and place.name == unit:
+            unified = place
+        if limited.name != slice_:
             continue
         if mount.version == 1:
-            controllers |= dict.fromkeys(mount.controllers, (directory, 1))
-            continue
-        unified = directory
-        enabled = (directory / "cgroup.controllers").read_text(encoding="ascii").split()
-        controllers |= dict.fromkeys({"memory", "cpu", "pids"} & set(enabled), (directory, 2))
+            controllers |= dict.fromkeys(mount.controllers, (limited, 1))
+        else:
+            offered = (limited / "cgroup.controllers").read_text(encoding="ascii").split()
+            controllers |= dict.fromkeys({"memory", "cpu", "pids"} & set(offered), (limited, 2))
     return Group(unified, controllers)
 
 

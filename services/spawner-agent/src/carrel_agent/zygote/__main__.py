@@ -6,7 +6,8 @@ import sys
 
 FD_VARIABLE = "CARREL_ZYGOTE_FD"
 SKIP_VARIABLE = "CARREL_ZYGOTE_SKIP"
-KEPT_VARIABLES = ("PATH", "LANG", FD_VARIABLE, SKIP_VARIABLE)
+PRELOAD_VARIABLE = "CARREL_ZYGOTE_PRELOAD"
+KEPT_VARIABLES = ("PATH", "LANG", FD_VARIABLE, SKIP_VARIABLE, PRELOAD_VARIABLE)
 TITLE_ROOM = 200
 """Bytes of argument memory, which is all the room there is for a child's title in `ps`."""
 
@@ -30,10 +31,10 @@ def main() -> int:
     except OSError as error:
         print(f"zygote: {FD_VARIABLE}={descriptor}: {error.strerror}", file=sys.stderr)
         return 64
-    skipped = frozenset(filter(None, os.environ.get(SKIP_VARIABLE, "").split(",")))
+    skipped = frozenset(_names(SKIP_VARIABLE))
     made_of = freshness.fingerprint()
     try:
-        done = preload.preload(skipped)
+        done = preload.preload(skipped, _names(PRELOAD_VARIABLE))
     except ImportError as error:
         print(
             f"zygote: JupyterLab cannot be imported ({error}): install it where carrel-agent is"
@@ -47,6 +48,10 @@ def main() -> int:
     serving.say("zygote_ready", modules=len(sys.modules), preloaded=done.extra)
     serving.serve(channel, made_of)
     return 0
+
+
+def _names(variable: str) -> list[str]:
+    return [name for name in os.environ.get(variable, "").split(",") if name]
 
 
 def _start_clean() -> None:

@@ -50,8 +50,12 @@ class Preloaded:
     culprits: frozenset[str]
 
 
-def preload(skipped: frozenset[str]) -> Preloaded:
+def preload(skipped: frozenset[str], wanted: Iterable[str] = ()) -> Preloaded:
     """Import the stack and what a rehearsal finds, and make memory ready to be shared.
+
+    Args:
+        skipped: Modules that started threads when they were imported before.
+        wanted: More modules, from the host's settings.
 
     Raises:
         ImportError: If the stack itself cannot be imported.
@@ -62,7 +66,7 @@ def preload(skipped: frozenset[str]) -> Preloaded:
         for name in STACK:
             importlib.import_module(name)
         names = [name for name in rehearsed_modules() if name not in sys.modules]
-        culprits = _import_all(dict.fromkeys([*FIRST_KERNEL, *names]), skipped)
+        culprits = _import_all(dict.fromkeys([*FIRST_KERNEL, *names, *wanted]), skipped)
     if not culprits and threads() > 1:
         raise ImportError(f"importing {', '.join(STACK)} starts threads")
     gc.collect()
