@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 import pytest
+from hub.openapi.judging import problem
 from hub.route_walk import build_apps, routes
 from hub.web.site import Browser
 from hub.world import World, open_world
@@ -512,6 +513,7 @@ async def test_every_route_that_changes_something_leaves_an_event(
         )
         assert (RECIPES.keys() | NOTHING_TO_TELL.keys()) - found == set(), "these are gone"
         async with open_stage(world, public, internal) as stage:
+            document = (await stage.call("GET", "/openapi.json")).json()
             for name in sorted(found & RECIPES.keys()):
                 reply = await RECIPES[name](stage)
                 assert reply.status_code < 400, f"{name}: {reply.status_code} {reply.text}"
@@ -520,3 +522,6 @@ async def test_every_route_that_changes_something_leaves_an_event(
                     f"{name} leaves no event: {event.kind}"
                 )
                 assert event.actor, name
+                method, _, path = name.partition(" ")
+                if path in document["paths"]:
+                    assert problem(document, method, path, reply) is None, name

@@ -8,6 +8,7 @@ from carrel_hub.events.rest import router as events_router
 from carrel_hub.groups.rest import router as groups_router
 from carrel_hub.hosts.rest import router as hosts_router
 from carrel_hub.metrics.rest import router as metrics_router
+from carrel_hub.openapi.rest import router as openapi_router
 from carrel_hub.services.rest import router as services_router
 from carrel_hub.shares.received import router as shared_router
 from carrel_hub.shares.rest import router as shares_router
@@ -35,8 +36,10 @@ health_router = APIRouter()
 """Below `{hub}`."""
 
 
-@api_router.api_route("/health", methods=["GET", "HEAD"])
-@health_router.api_route("/health", methods=["GET", "HEAD"])
+@api_router.get("/health")
+@api_router.head("/health", include_in_schema=False)
+@health_router.get("/health")
+@health_router.head("/health", include_in_schema=False)
 async def health() -> Response:
     """Answers whenever the hub serves requests."""
     return Response(status_code=200)
@@ -56,6 +59,7 @@ for router in (
     operate_router,
     events_router,
     metrics_router,
+    openapi_router,
 ):
     # As if they had been written here: a router within a router is searched twice as long.
     api_router.routes.extend(router.routes)
