@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from carrel_hub.openapi.schemas import (
     FLAG,
+    HOST_KEYS,
     NUMBER,
     OBJECT,
     TEXT,
@@ -173,6 +174,32 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "metrics": Operation({200: Answer("For Prometheus.", TEXT, PLAIN)}),
     "get_events": _list(ref("Events"), **_EVENTS),
+    # -- hosts
+    "list_hosts": _list(
+        shape({"hosts": listing({"oneOf": [ref("Host"), ref("AwaitedHost")]})}),
+    ),
+    "make_token": Operation(
+        {
+            201: Answer(
+                "What the host joins with.",
+                shape({"name": TEXT, "token": TEXT, "expires_at": TIME}),
+            )
+        },
+        NOT_FOUND,
+        body=shape(optional={"expires_in": NUMBER}),
+    ),
+    "drain": _found(ref("Host")),
+    "take_in": _found(ref("Host")),
+    "empty": Operation(
+        {202: Answer("Its servers are ending.", shape({**HOST_KEYS, "stopping": listing(TEXT)}))},
+        NOT_FOUND,
+    ),
+    "remove": Operation(
+        {204: Answer("Done.", kind=None)},
+        NOT_FOUND,
+        body=shape(optional={"servers": {"enum": ["lost", None]}}),
+    ),
+    "forget_account": _GONE,
     # -- people
     "whoami": _list(ref("Identity"), **_STOPPED),
     "whose_token": _found({"anyOf": [ref("User"), ref("Service")]}),

@@ -141,6 +141,21 @@ _CODE: Schema = {
     "last_exchanged_at": TIME_OR_NULL,
 }
 
+HOST_KEYS: Schema = {
+    "name": TEXT,
+    "state": TEXT,
+    "trouble": TEXT_OR_NULL,
+    "labels": OBJECT,
+    "capacity": OBJECT,
+    "accounts": TEXT,
+    "homes": TEXT,
+    "version": TEXT,
+    "address": TEXT_OR_NULL,
+    "joined": TIME_OR_NULL,
+    "last_seen": TIME_OR_NULL,
+    "clock_off_seconds": {"type": ["number", "null"]},
+}
+
 COMPONENTS: dict[str, Schema] = {
     "Error": shape({"status": NUMBER, "message": TEXT_OR_NULL}),
     "OAuthError": shape({"error": TEXT, "error_description": TEXT}),
@@ -206,6 +221,8 @@ COMPONENTS: dict[str, Schema] = {
             "request_id": TEXT_OR_NULL,
         }
     ),
+    "Host": shape(HOST_KEYS, {"servers": NUMBER}),
+    "AwaitedHost": shape({"name": TEXT, "state": TEXT, "token_expires_at": TIME}),
     "ProgressEvent": shape(
         {"message": TEXT},
         {
