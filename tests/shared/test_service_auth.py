@@ -47,6 +47,7 @@ async def test_a_known_caller_is_named_and_its_request_id_goes_on() -> None:
         f"Bearer {KEYS['hub']} x",
         KEYS["hub"],
     ],
+    ids=["empty", "no key", "blank key", "wrong key", "basic", "something after", "no scheme"],
 )
 async def test_everybody_else_is_refused_without_a_hint(authorization: str) -> None:
     headers = {WIRE_HEADER: str(WIRE_VERSION), "Authorization": authorization}
