@@ -26,6 +26,9 @@ from carrel_hub.startup import apply_settings
 
 T = TypeVar("T")
 
+TABLES = [table for table in SQLModel.metadata.sorted_tables if table.name != "identity_counter"]
+"""What is put back; the number that tells of changed rights only grows."""
+
 _ID = re.compile(r"!(?:user|server)=u([0-9]+)")
 SECRET = "s" * 40
 PEOPLE = ("alice", "bob", "carol", "mallory")
@@ -111,9 +114,9 @@ class Scene:
 
     async def _restore(self) -> None:
         async with self.world.hub.database.engine.begin() as connection:
-            for table in reversed(SQLModel.metadata.sorted_tables):
+            for table in reversed(TABLES):
                 await connection.execute(table.delete())
-            for table in SQLModel.metadata.sorted_tables:
+            for table in TABLES:
                 if rows := self._begin[table.name]:
                     await connection.execute(table.insert(), rows)
             await connection.execute(update(RouteCounter).values(epoch=new_epoch()))

@@ -235,3 +235,13 @@ async def test_a_report_of_the_browser_is_taken_from_people_only(site: Site) -> 
     for body, status in ((report, 200), ({}, 400), ([], 400), ({"csp-report": 1}, 400)):
         reply = await browser.client.post("/hub/security/csp-report", json=body)
         assert reply.status_code == status
+
+
+async def test_a_proxy_gets_the_body_of_an_error_with_200(site: Site) -> None:
+    for code, words in (("503", "does not answer right now"), ("404", "leads nowhere")):
+        reply = await site.client().get(f"/hub/error/{code}")
+        assert (reply.status_code, words in reply.text) == (200, True)
+        assert f"Status {code}" in reply.text
+        check_page(reply)
+    for wrong in ("200", "600", "x", "5033", "٥٠٣"):
+        assert (await site.client().get(f"/hub/error/{wrong}")).status_code == 404

@@ -13,6 +13,7 @@ from carrel_hub.web import (
     history,
     home,
     outside,
+    proxy_errors,
     reports,
     sign_in,
     spawn,
@@ -31,6 +32,7 @@ for part in (
     tokens,
     accept_share,
     stopped_servers,
+    proxy_errors,
     reports,
 ):
     router.include_router(part.router)
