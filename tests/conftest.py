@@ -4,15 +4,18 @@ import os
 from collections.abc import Generator, Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from support.outcome import FAILED
 from support.postgres import Postgres, run_postgres
 
 # The same examples every time: a change is judged by what it changed. `--hypothesis-profile=search`
-# looks for new ones.
-settings.register_profile("same", derandomize=True, database=None)
-settings.register_profile("search", print_blob=True)
+# looks for new ones. Nothing is timed: a machine that is busy is no fault of what is tested.
+_SLOW = [HealthCheck.too_slow]
+settings.register_profile(
+    "same", derandomize=True, database=None, deadline=None, suppress_health_check=_SLOW
+)
+settings.register_profile("search", print_blob=True, deadline=None, suppress_health_check=_SLOW)
 settings.load_profile("same")
 
 

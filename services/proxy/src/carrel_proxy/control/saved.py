@@ -186,13 +186,13 @@ class SavedTable(Saved):
         snapshot = self._table.snapshot()
 
         def content() -> bytes:
-            head = snapshot.model_copy(update={"routes": []}).model_dump_json().encode()
+            head = snapshot.model_dump_json(exclude={"routes"}).encode()
             routes = snapshot.routes
             parts = [
                 _ROUTES.dump_json(routes[at : at + AT_A_TIME])[1:-1]
                 for at in range(0, len(routes), AT_A_TIME)
             ]
-            return head.removesuffix(b"]}") + b",".join(parts) + b"]}"
+            return b'%b,"routes":[%b]}' % (head.removesuffix(b"}"), b",".join(parts))
 
         return content
 

@@ -151,8 +151,12 @@ class Table:
         for key in known.keys() - routes.keys():
             self._remove(key)
         for key, route in routes.items():
-            self._place(key, route)
-        self._routes = routes  # in the order of this table
+            before = known.get(key)
+            if before is not route:
+                if before is not None:
+                    before.close()
+                self._sites.put(route.wire.host, route.segments, route)
+        self._routes = routes
         self._settle_default()
         self._epoch, self._number = table.epoch, table.number
 
@@ -206,7 +210,7 @@ class Table:
         """Put a route in force, unless it is."""
         before = self._routes.get(key)
         if before is not None:
-            if before is route or before.wire == route.wire:
+            if before.wire == route.wire:
                 return
             before.close()
         self._routes[key] = route

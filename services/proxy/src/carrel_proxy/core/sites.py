@@ -37,8 +37,9 @@ class Sites(Generic[T]):
         Args:
             host: In lower case; `*.` before it for all one label below; empty for any.
         """
-        name = host.encode("ascii")
-        routes = self._hosts.setdefault(name, RouteTrie()) if host else self._any
+        routes = self._any
+        if host:
+            routes = self._hosts.setdefault(host.encode("ascii"), RouteTrie())
         routes.put_at(segments, value)
 
     def remove(self, host: str, segments: list[bytes]) -> None:
