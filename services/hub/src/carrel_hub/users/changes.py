@@ -90,7 +90,7 @@ async def forget_access(session: AsyncSession, user: User) -> None:
 
 
 async def stop_servers(hub: Hub, user: User, *, actor: str, reason: str) -> None:
-    """Stop every server of a user, and wait for their end up to `slow_spawn_seconds` in all."""
+    """Stop every server of a user, and wait for their end up to `slow_stop_seconds` in all."""
     async with hub.database.write() as session:
         rows = await active_servers(session, user)
         for row in rows:
@@ -98,7 +98,7 @@ async def stop_servers(hub: Hub, user: User, *, actor: str, reason: str) -> None
     if not rows:
         return
     await hub.wakeups.notify(*(row.id for row in rows))
-    until = hub.clock.monotonic() + hub.settings.slow_spawn_seconds
+    until = hub.clock.monotonic() + hub.settings.slow_stop_seconds
     for row in rows:
         left = max(until - hub.clock.monotonic(), 0)
         await wait_for_server(hub, row.id, lambda now: now.state in ENDED, seconds=left)
