@@ -395,6 +395,11 @@ async def _console_token(stage: Stage) -> httpx.Response:
     return await stage.console("console/token", {"user": "boss"})
 
 
+@changes("POST /internal/v1/console/join-token")
+async def _console_join_token(stage: Stage) -> httpx.Response:
+    return await stage.console("console/join-token", {"host": "rack-9"})
+
+
 @changes("POST /internal/v1/console/stop-all")
 async def _stop_all(stage: Stage) -> httpx.Response:
     await stage.started()

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from carrel_hub.hosts.authority import Authority, AuthorityError
-from carrel_hub.hosts.fleet import authority_of, fleet_directory, own_files, renew_own
+from carrel_hub.hosts.fleet import authority_of, renew_own
+from carrel_hub.hosts.places import fleet_directory, own_files
 from carrel_shared.clock import ManualClock, SystemClock
 
 

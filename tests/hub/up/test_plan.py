@@ -157,3 +157,11 @@ def test_a_change_of_settings_keys_version_or_file_changes_the_fingerprint() -> 
     assert changed(replace(AS_ROOT, keys=Keys())) == {"proxy", "hub", "keeper"}
     quiet = {k: v for k, v in AS_ROOT.environ.items() if k != "CARREL_FAILPOINT"}
     assert changed(replace(AS_ROOT, environ=quiet)) == set()
+
+
+def test_with_hosts_elsewhere_the_proxy_has_the_certificate_that_the_hub_makes() -> None:
+    elsewhere = replace(AS_ROOT, config_text=b'[hub]\nfleet_listen = "0.0.0.0:8444"\n')
+    environment = plan(elsewhere)["proxy"].environment
+    assert environment["CARREL_PROXY__FLEET_CA"] == "/S/hub/fleet/ca.pem"
+    assert environment["CARREL_PROXY__FLEET_CERT"] == "/S/hub/fleet/edge.pem"
+    assert "CARREL_PROXY__FLEET_CA" not in plan()["proxy"].environment

@@ -203,6 +203,23 @@ def test_files_that_cannot_be_used_are_named(missing: str, short_dir: Path) -> N
         MutualTls(FleetFiles(pair.ca, pair.cert, pair.key), towards_edges)
 
 
+async def test_an_edge_begins_before_the_hub_has_made_its_certificate(
+    short_dir: Path, hub: FakeHub
+) -> None:
+    authority = Authority(short_dir)
+    pair = authority.edge()
+    cert = pair.cert.rename(short_dir / "aside")
+    with capture_logs() as logs:
+        async with (
+            open_upstream() as upstream,
+            open_fleet(short_dir, hub, authority, edge=pair) as fleet,
+        ):
+            assert await ask(fleet, upstream) == 502
+            cert.rename(pair.cert)
+            assert await ask(fleet, upstream) == 200
+    assert "is not there yet" in logged(logs, "relay_refused")
+
+
 def test_a_locked_key_is_no_key(short_dir: Path) -> None:
     pair = Authority(short_dir).issue("host", HOST_URI, passphrase=b"s3same")
     with pytest.raises(SettingsError, match="encrypted"):

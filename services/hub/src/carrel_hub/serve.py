@@ -13,8 +13,9 @@ from carrel_hub.background import start_background
 from carrel_hub.context import Hub
 from carrel_hub.db.engine import Database
 from carrel_hub.db.expected import check_schema
-from carrel_hub.hosts.fleet import keep_certificates, own_files, renew_own
+from carrel_hub.hosts.fleet import keep_certificates, renew_own
 from carrel_hub.hosts.peers import JoinedHosts
+from carrel_hub.hosts.places import own_files
 from carrel_hub.metrics.measures import Measures
 from carrel_hub.replicas.presence import leave
 from carrel_hub.settings import HubSettings

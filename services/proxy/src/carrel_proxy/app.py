@@ -94,7 +94,11 @@ class Proxy(PushedProxy):
             vanished_seconds=settings.vanished_seconds,
             most_connections=settings.max_connections_per_route,
             counters=self.counters,
-            fleet=MutualTls(settings.fleet, towards_relays) if settings.fleet else None,
+            fleet=(
+                MutualTls(settings.fleet, towards_relays, may_come_later=True)
+                if settings.fleet
+                else None
+            ),
         )
         self.table = Table(self.dispatcher, self.guard, options, default_route(settings))
         self.saved_table = SavedTable(settings.state_dir, self.table)

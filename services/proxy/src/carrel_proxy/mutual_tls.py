@@ -27,6 +27,10 @@ class FleetFiles:
     cert: Path
     key: Path
 
+    def are_there(self) -> bool:
+        """Whether none of them is missing."""
+        return all(path.exists() for path in (self.ca, self.cert, self.key))
+
     def stamp(self) -> Stamp:
         """Return what changes when one of the files does."""
         stats = [path.stat() for path in (self.ca, self.cert, self.key)]
@@ -36,14 +40,28 @@ class FleetFiles:
 class MutualTls:
     """What one side of such connections speaks TLS with.
 
+    Args:
+        may_come_later: Files that are missing are no error yet: a hub on this machine may be about
+            to make them.
+
     Raises:
         SettingsError: If a file cannot be used.
     """
 
-    def __init__(self, files: FleetFiles, build: Callable[[FleetFiles], ssl.SSLContext]) -> None:
+    def __init__(
+        self,
+        files: FleetFiles,
+        build: Callable[[FleetFiles], ssl.SSLContext],
+        *,
+        may_come_later: bool = False,
+    ) -> None:
         self._files = files
         self._build = build
         self._stamp: Stamp = ()
+        self._context: ssl.SSLContext | None = None
+        if may_come_later and not files.are_there():
+            log.warning("certificate_missing", file=str(files.cert))
+            return
         try:
             self._context = build(files)
             self._stamp = files.stamp()
@@ -51,7 +69,11 @@ class MutualTls:
             raise SettingsError(f"{files.ca}, {files.cert}: {error.strerror}") from error
 
     def context(self) -> ssl.SSLContext:
-        """Return what the next connection is to use."""
+        """Return what the next connection is to use.
+
+        Raises:
+            SettingsError: If there never was a certificate.
+        """
         try:
             stamp = self._files.stamp()
             if stamp != self._stamp:
@@ -61,6 +83,8 @@ class MutualTls:
         except (OSError, SettingsError) as error:
             # Half written, perhaps: there will be another stamp when it is whole.
             log.error("certificate_not_renewed", reason=str(error))
+        if self._context is None:
+            raise SettingsError(f"fleet_cert {self._files.cert} is not there yet")
         return self._context
 
 

@@ -30,7 +30,10 @@ def read_settings(path: Path | None, environ: Mapping[str, str]) -> tuple[str, P
         except TlsError as error:
             raise SettingsError(f"tls_cert, tls_key, tls_certificates: {error}") from error
     if settings.fleet is not None:
-        MutualTls(settings.fleet, towards_edges if settings.mode == "relay" else towards_relays)
+        if settings.mode == "relay":
+            MutualTls(settings.fleet, towards_edges)
+        else:
+            MutualTls(settings.fleet, towards_relays, may_come_later=True)
     _prepare_state(settings.state_dir)
     return path.read_text(encoding="utf-8") if path is not None else "", settings
 

@@ -31,6 +31,19 @@ class LinkReply(WireReply):
     expires_at: Timestamp
 
 
+class JoinTokenRequest(WireRequest):
+    """Let a host join under this name."""
+
+    host: str
+
+
+class JoinTokenReply(WireReply):
+    """What the host shows. Single use."""
+
+    token: str = Field(repr=False)
+    expires_at: Timestamp
+
+
 class RunningServer(WireReply):
     """A notebook server that is not stopped, as the console names it."""
 

@@ -7,17 +7,13 @@ from pathlib import Path
 import structlog
 
 from carrel_hub.hosts.authority import Authority, past_half_life
+from carrel_hub.hosts.places import fleet_directory, own_files
 from carrel_shared.clock import Clock, SystemClock
-from carrel_shared.fleet import FleetFiles, RenewedContext
+from carrel_shared.fleet import RenewedContext
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 3600.0
-
-
-def fleet_directory(state_dir: Path) -> Path:
-    """Return where the authority and the hub's own certificates are kept."""
-    return state_dir / "fleet"
 
 
 @functools.cache
@@ -28,13 +24,6 @@ def authority_of(state_dir: Path) -> Authority:
         AuthorityError: It cannot be used.
     """
     return Authority.open(fleet_directory(state_dir), SystemClock().now())
-
-
-def own_files(state_dir: Path, name: str = "hub") -> FleetFiles:
-    """Return the files by which hosts know this hub, or relays its edges (`edge`)."""
-    directory = fleet_directory(state_dir)
-    pair = directory / f"{name}.pem"
-    return FleetFiles(directory / "ca.pem", pair, pair)
 
 
 def renew_own(state_dir: Path, clock: Clock) -> bool:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from carrel_hub.db.engine import Database
 from carrel_hub.db.models import AgentHost
-from carrel_hub.hosts.fleet import authority_of, own_files
+from carrel_hub.hosts.fleet import authority_of
+from carrel_hub.hosts.places import own_files
 from carrel_hub.spawns.agents import CALL_SECONDS, JoinedAgent
 from carrel_shared.addresses import TcpAddress
 from carrel_shared.fleet import fleet_client, host_name

@@ -12,12 +12,15 @@ from carrel_hub.db.models import Server, User
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import InvalidRequestError, NotFoundError
 from carrel_hub.events import CONSOLE_ACTOR
+from carrel_hub.hosts.joining import issue_join_token
 from carrel_hub.internal.callers import require_caller
 from carrel_hub.services.managed import SERVICES, running, want_none
 from carrel_hub.spawns.service import request_stop_all
 from carrel_hub.spawns.states import ENDED
 from carrel_hub.users.accounts import find_user, get_or_create_user
 from carrel_shared.wire.console import (
+    JoinTokenReply,
+    JoinTokenRequest,
     LinkReply,
     LinkRequest,
     RunningServer,
@@ -66,6 +69,19 @@ async def token(body: TokenRequest, request: Request, hub: HubDep) -> TokenReply
             session, hub, user, actor=CONSOLE_ACTOR, note=body.note, expires_in=lifetime
         )
     return TokenReply(token=new.secret)
+
+
+@router.post("/join-token")
+async def join_token(body: JoinTokenRequest, request: Request, hub: HubDep) -> JoinTokenReply:
+    """Let one host join, once."""
+    require_caller(request, "console")
+    if hub.settings.fleet_listen is None:
+        raise InvalidRequestError(
+            'no other machine can reach the hub: set fleet_listen = "0.0.0.0:8444" in [hub]'
+        )
+    async with hub.database.write() as session:
+        new = await issue_join_token(session, hub, body.host, actor=CONSOLE_ACTOR)
+    return JoinTokenReply(token=new.text, expires_at=new.expires_at)
 
 
 @router.get("/servers")

@@ -23,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from carrel_hub.up.commands import run_link
 
                 return run_link(arguments, os.environ)
+            case "join-token":
+                from carrel_hub.up.commands import run_join_token
+
+                return run_join_token(arguments, os.environ)
             case "status":
                 from carrel_hub.up.commands import run_status
 

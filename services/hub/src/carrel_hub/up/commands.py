@@ -1,4 +1,4 @@
-"""`carrel link` and `carrel status`: asked beside a running `carrel up`."""
+"""`carrel link`, `carrel join-token` and `carrel status`: asked beside a running `carrel up`."""
 
 from argparse import Namespace
 from collections.abc import Mapping
@@ -60,6 +60,19 @@ def run_link(arguments: Namespace, environ: Mapping[str, str]) -> int:
         )
     link = found.console().link(user=person.name, account=person.account)
     say(sign_in_text(person.name, link.at(found.record.origin)))
+    return 0
+
+
+def run_join_token(arguments: Namespace, environ: Mapping[str, str]) -> int:
+    """Print what lets a host join; return the exit status.
+
+    Raises:
+        UpError: If Carrel does not run, or no host can join under this name.
+    """
+    found = _find(arguments, environ)
+    if found is None:
+        raise UpError(f"Carrel does not run. To start it: {program(environ)} up")
+    say(found.console().join_token(arguments.host))
     return 0
 
 

@@ -119,6 +119,16 @@ class HubConsole:
         with _expected_shape():
             return Link(str(reply["path"]), str(reply.get("origin", "")))
 
+    def join_token(self, host: str) -> str:
+        """Return what lets a host join, once. It is a secret.
+
+        Raises:
+            UpError: If the hub refuses or does not answer.
+        """
+        reply = self._ask("POST", "/internal/v1/console/join-token", {"host": host})
+        with _expected_shape():
+            return str(reply["token"])
+
     def notebooks(self) -> list[Notebook]:
         """Return the servers that are not stopped.
 

@@ -105,6 +105,10 @@ def build_parser(version: str) -> argparse.ArgumentParser:
 
     link = commands.add_parser("link", parents=[where], help="print another one-time sign-in link")
     link.add_argument("--user", metavar="NAME", help="who signs in by it (as root)")
+    token = commands.add_parser(
+        "join-token", parents=[where], help="print what lets another machine join as a host, once"
+    )
+    token.add_argument("host", metavar="NAME", help="what the host is to be called")
     commands.add_parser("status", parents=[where], help="say what runs")
 
     demo = commands.add_parser("demo", help="the demo account")

@@ -114,7 +114,7 @@ def plan_services(options: UpOptions, around: Surroundings) -> list[ServiceSpec]
         spec(
             "proxy",
             (*python, "-m", "carrel_proxy", *config),
-            _proxy_wiring(options, layout, keys),
+            _proxy_wiring(options, layout, keys, _said_of_hub(around.config_text)),
             Probe(layout.proxy_control, "/control/v1/health"),
         ),
         spec(
@@ -158,7 +158,9 @@ def _environment(
     return result
 
 
-def _proxy_wiring(options: UpOptions, layout: Layout, keys: Keys) -> dict[str, Any]:
+def _proxy_wiring(
+    options: UpOptions, layout: Layout, keys: Keys, said_of_hub: Mapping[str, Any]
+) -> dict[str, Any]:
     wiring: dict[str, Any] = {
         "bind": str(options.bind),
         "base_url": options.base_url,
@@ -172,6 +174,10 @@ def _proxy_wiring(options: UpOptions, layout: Layout, keys: Keys) -> dict[str, A
         "insecure": options.insecure,
         "drain_seconds": PROXY_DRAIN_SECONDS,
     }
+    if "fleet_listen" in said_of_hub:  # the hub makes them, and renews them
+        fleet = layout.state / "hub" / "fleet"
+        pair = str(fleet / "edge.pem")
+        wiring |= {"fleet_ca": str(fleet / "ca.pem"), "fleet_cert": pair, "fleet_key": pair}
     if options.tls_cert and options.tls_key:
         wiring |= {"tls_cert": str(options.tls_cert), "tls_key": str(options.tls_key)}
     return wiring

@@ -11,6 +11,7 @@ from carrel_proxy.engine.upstream import Pool, UpstreamConnection
 from carrel_proxy.errors import HostAwayError, WrongPeerError
 from carrel_proxy.mutual_tls import MutualTls
 from carrel_shared.addresses import TcpAddress
+from carrel_shared.settings import SettingsError
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,8 @@ class RelayPool(Pool):
             raise self._refused(error.verify_message) from error
         except ssl.SSLError as error:
             raise self._refused(error.reason or str(error)) from error
+        except SettingsError as error:
+            raise self._refused(str(error)) from error
         certificate = connection.transport.get_extra_info("peercert")
         expected = host_identity(self._host_id)
         if not is_identity(certificate, expected):
