@@ -41,6 +41,7 @@ authenticator = "dummy"
 dummy_password = "{password}"
 allow_all = true
 max_failures = 1000
+max_failures_for_name = 1000
 [hub.profiles.default]
 command = ["{singleuser}", "--allow-root"]
 contract = "jupyterhub"

@@ -36,6 +36,7 @@ def hub_settings(env: Mapping[str, str]) -> dict[str, Any]:
             "admin_users": [env["ADMIN_USER"]],
             "blocked_users": ["conf-blocked"],
             "max_failures": 10_000,
+            "max_failures_for_name": 10_000,
         },
         "profiles": {"default": profile(env)},
         "groups": {name: {} for name in ("conf-sharers", "conf-staff", "conf-lab")}

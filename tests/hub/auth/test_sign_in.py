@@ -177,7 +177,7 @@ async def test_too_many_failures_from_an_address_must_wait() -> None:
 
 
 async def test_too_many_failures_for_a_name_must_wait_from_everywhere() -> None:
-    async with open_site(auth={"max_failures": 2}) as site:
+    async with open_site(auth={"max_failures_for_name": 2}) as site:
         site.pam.passwords["alice"] = GOOD["password"]
         for number in range(3):
             browser = site.browser(f"192.0.2.{number}")
@@ -185,6 +185,18 @@ async def test_too_many_failures_for_a_name_must_wait_from_everywhere() -> None:
             reply = await browser.press(page, "sign-in", username="alice", password="x")
         assert reply.status_code == 429
         assert len(site.pam.asked) == 2
+
+
+async def test_one_guesser_keeps_nobody_out() -> None:
+    async with open_site(auth={"max_failures": 3}) as site:
+        site.pam.passwords["alice"] = GOOD["password"]
+        guesser, alice = site.browser("203.0.113.9"), site.browser()
+        page = await guesser.get("/hub/login")
+        for _ in range(6):
+            reply = await guesser.press(page, "sign-in", username="alice", password="x")
+        assert reply.status_code == 429
+        reply = await alice.press(await alice.get("/hub/login"), "sign-in", **GOOD)
+        assert reply.status_code == 302
 
 
 async def test_attempts_at_once_are_all_counted() -> None:

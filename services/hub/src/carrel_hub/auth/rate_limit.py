@@ -36,11 +36,14 @@ async def begin_attempt(
     await db.exec(delete(LoginAttempt).where(col(LoginAttempt.at) <= now - window))
     name_hash = digest(name)
     waits = []
-    for mine in (LoginAttempt.address == address, LoginAttempt.name_hash == name_hash):
+    for mine, most in (
+        (LoginAttempt.address == address, settings.max_failures),
+        (LoginAttempt.name_hash == name_hash, settings.max_failures_for_name),
+    ):
         count, oldest = (
             await db.exec(select(func.count(), func.min(LoginAttempt.at)).where(mine))
         ).one()
-        if count >= settings.max_failures and oldest is not None:
+        if count >= most and oldest is not None:
             waits.append((oldest + window - now).total_seconds())
     if waits:
         return Attempt(None, wait_seconds=max(int(max(waits)), 0) + 1)

@@ -72,7 +72,13 @@ class AuthSettings(BaseModel):
     max_failures: int = Field(
         default=10,
         gt=0,
-        description="Failed sign-ins from one address, or for one name, before both must wait.",
+        description="Failed sign-ins from one address before whoever is there must wait.",
+    )
+    max_failures_for_name: int = Field(
+        default=100,
+        gt=0,
+        description="Failed sign-ins for one name, from everywhere, before that name must wait."
+        " More than from one address, so that nobody is kept out by a single guesser.",
     )
     failure_window_seconds: float = Field(
         default=300, gt=0, description="How long a failed sign-in counts."
