@@ -124,6 +124,13 @@ def _create_pages(hub: Hub, prefix: str) -> FastAPI:
 
 def _new_app(hub: Hub) -> FastAPI:
     # Nothing documents itself to the public, and `/servers/` is not `/servers`.
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    # Whether OpenTelemetry is wanted is not looked up for each request: what is measured is ours.
+    app = FastAPI(
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
     app.state.hub = hub
     return app

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
+from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.digest import MAX_SECRET_LENGTH, digest
 from carrel_hub.auth.subjects import (
     Subject,
@@ -34,10 +35,12 @@ _READ_ANY = [scope for scope in USER_KEYS if scope is not Scope.ADMIN_AUTH_STATE
 
 @router.get("/user")
 async def whoami(
-    request: Request, hub: HubDep, subject: Annotated[Subject, Depends(require_somebody)]
+    request: Request, subject: Annotated[Subject, Depends(require_somebody)]
 ) -> JsonResponse:
     """Who the caller is and what they may do: the endpoint every client asks first."""
-    model = await _identity(hub, subject, with_stopped=wants_stopped(request.query_params))
+    model = await _identity(
+        hub_of(request), subject, with_stopped=wants_stopped(request.query_params)
+    )
     token = subject.token
     model["token_id"] = f"a{token.id}" if token is not None else None
     model["session_id"] = token.session_hash if token is not None else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from carrel_agent.supervise.ports import listener_uids
 
-FIRST_WAIT = 0.01
+FIRST_WAIT = 0.005
 LONGEST_WAIT = 0.25
 ANSWER_SECONDS = 5.0
 MAX_STATUS_LINE = 1024
