@@ -45,8 +45,6 @@ async def probe(where: Listening, target: str) -> int | None:
 
     0 if something of the server's took the connection and gave no HTTP answer; None if nothing did.
     """
-    if where.port and listener_uids(where.port) != {where.uid}:
-        return None
     answered = None
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
@@ -55,8 +53,11 @@ async def probe(where: Listening, target: str) -> int | None:
             else:
                 opening = asyncio.open_unix_connection(where.socket, limit=MAX_STATUS_LINE)
             reader, writer = await opening
-            answered = 0
             try:
+                # Looked up only now: until something listens, that would cost more than all else.
+                if where.port and listener_uids(where.port) != {where.uid}:
+                    return None  # somebody else's, to which nothing is said
+                answered = 0
                 request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
                 writer.write(request.encode("ascii"))
                 line = await reader.readuntil(b"\r\n")
