@@ -12,6 +12,7 @@ from support.fleet import Fleet, Host, fleet, wait_for
 
 pytestmark = [
     pytest.mark.root,
+    pytest.mark.timeout(600),  # a dozen programs begin, however busy the machine is
     pytest.mark.skipif(
         os.geteuid() != 0 or any(shutil.which(one) is None for one in ("ip", "nsenter", "unshare")),
         reason="needs root and the packages iproute2 and util-linux",
