@@ -217,6 +217,11 @@ async def test_whoever_joins_can_check_the_hub_first(world: World, machine: NewM
     assert shown.text == authority_of(world.hub.settings.state_dir).certificate
 
 
+async def test_strangers_send_little(machine: NewMachine) -> None:
+    large = {"token": "x" * (1 << 20)}
+    assert (await machine().call("POST", "/internal/v1/fleet/join", large)).status_code == 413
+
+
 @pytest.mark.parametrize("address", ["", "a b", "169.254.1.1", "0.0.0.0", "x/y", "::"])
 async def test_an_address_nobody_should_call_is_refused(
     machine: NewMachine, token: Token, address: str

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from carrel_hub.api import api_router, health_router
 from carrel_hub.context import Hub
 from carrel_hub.failures import contract_error, install_failures, internal_error
-from carrel_hub.hosts.gate import FleetGate
+from carrel_hub.hosts.gate import OPEN_PATHS, FleetGate
 from carrel_hub.internal.agents import fleet_router
 from carrel_hub.internal.agents import router as agents_router
 from carrel_hub.internal.console import router as console_router
@@ -77,7 +77,13 @@ def create_fleet_app(hub: Hub) -> ASGIApp:
     install_failures(app, internal_error)
     app.include_router(fleet_router)
     app.include_router(agents_router)
-    return RequestIdentity(FleetGate(app, hub))
+    small = BodyLimit(app)
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        # Only hosts that have joined may send a lot.
+        await (small if scope.get("path") in OPEN_PATHS else app)(scope, receive, send)
+
+    return RequestIdentity(FleetGate(dispatch, hub))
 
 
 def caller_keys(settings: HubSettings) -> dict[str, str]:

@@ -11,6 +11,8 @@ from carrel_shared.service_auth import ASGIApp, Scope, ServiceGate
 
 JOIN_PATH = "/internal/v1/fleet/join"
 AUTHORITY_PATH = "/internal/v1/fleet/authority"
+OPEN_PATHS = frozenset({JOIN_PATH, AUTHORITY_PATH})
+"""For whoever has no credentials yet."""
 
 REFUSED = (
     "these credentials are not good any more: the host was removed, or joined again since; join"
@@ -26,9 +28,7 @@ class FleetGate(ServiceGate):
     """
 
     def __init__(self, app: ASGIApp, hub: Hub) -> None:
-        super().__init__(
-            app, keys=None, service="hub", open_paths=frozenset({JOIN_PATH, AUTHORITY_PATH})
-        )
+        super().__init__(app, keys=None, service="hub", open_paths=OPEN_PATHS)
         self._hub = hub
 
     async def caller(self, scope: Scope, authorization: bytes) -> str | None:
