@@ -157,10 +157,10 @@ async def _check_machine(session: AsyncSession, hub: Hub, name: str, boot_id: st
                 " give this one a name of its own, or have that one leave (`carrel-agent leave`)"
             )
         if host.name != name and host.boot_id == boot_id:
-            raise ConflictError(
-                f"this machine is the hub's host {host.name} already; have it leave first"
-                " (`carrel-agent leave`)"
-            )
+            way = "have it leave first (`carrel-agent leave`)"
+            if host.joined_at is None:
+                way = "take it out of the hub's settings first"
+            raise ConflictError(f"this machine is the hub's host {host.name} already; {way}")
 
 
 async def _lead_there(session: AsyncSession, hub: Hub, host: AgentHost) -> None:
