@@ -15,7 +15,7 @@ import httpx
 import pytest
 from integration.replicas import Fleet, open_fleet
 
-from support.postgres import Postgres
+from support.postgres import Postgres, run_postgres
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -69,10 +69,10 @@ class Load:
 
 
 @asynccontextmanager
-async def load_on(fleet: Fleet) -> AsyncIterator[Load]:
+async def load_on(fleet: Fleet, clients: int = CLIENTS) -> AsyncIterator[Load]:
     load = Load(fleet)
     async with asyncio.TaskGroup() as group:
-        for _ in range(CLIENTS):
+        for _ in range(clients):
             group.create_task(load.run())
         try:
             yield load
@@ -173,6 +173,34 @@ async def test_a_start_whose_hub_dies_is_finished_by_another(
 async def _ignoring_loss(request) -> None:  # type: ignore[no-untyped-def]
     with contextlib.suppress(httpx.HTTPError):
         await request
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+async def test_hubs_come_back_by_themselves_when_their_database_does(
+    short_dir: Path, how: signal.Signals
+) -> None:
+    """FLT-D1: what needs the database is refused meanwhile; nothing has to be started again."""
+    with run_postgres() as postgres:
+        async with open_fleet(short_dir, postgres, replicas=1) as fleet, fleet.api() as client:
+
+            async def answered(method: str, path: str, *statuses: int) -> httpx.Response:
+                async def once() -> httpx.Response | None:
+                    reply = await client.request(method, path)
+                    return reply if reply.status_code in statuses else None
+
+                found: httpx.Response = await fleet.until(once)
+                return found
+
+            await answered("POST", "/users/alice", 201)
+            postgres.kill(how)
+            away = await answered("POST", "/users/bob", 503)
+            assert away.headers["retry-after"]
+            await asyncio.to_thread(postgres.come_back)
+            await answered("POST", "/users/bob", 201, 409)
+            await answered("POST", "/users/bob/server", 201, 202, 400)
+            await all_are_ready(fleet, {"bob"})
+            assert "Traceback" not in fleet.log(0)
+            assert "task_failed" not in fleet.log(0)
 
 
 async def test_a_hub_with_other_keys_is_refused(short_dir: Path, postgres_server: Postgres) -> None:

@@ -1,5 +1,6 @@
 """A PostgreSQL server of the tests' own: Debian's programs, a private directory, a unix socket."""
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -84,12 +85,25 @@ class Postgres:
         finally:
             await self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def send_signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
+    def kill(self, number: signal.Signals) -> None:
+        """End the server, or have it hang, with every process of it."""
+        self._signal_all(number)
+        if number != signal.SIGSTOP:
+            self.process.wait(READY_SECONDS)
 
-    def start_again(self) -> None:
-        """Start the server on its data after it ended."""
-        self.process = _start(self.directory, self.bin, self.account)
+    def come_back(self) -> None:
+        """Let the server go on, or start it again on its data."""
+        if self.process.poll() is None:
+            self._signal_all(signal.SIGCONT)
+        else:
+            self.process = _start(self.directory, self.bin, self.account)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        main = self.process.pid
+        children = Path(f"/proc/{main}/task/{main}/children").read_text(encoding="ascii")
+        for pid in (main, *map(int, children.split())):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 @contextmanager
@@ -109,7 +123,8 @@ def run_postgres(*, durable: bool = False) -> Iterator[Postgres]:
         try:
             yield made
         finally:
-            made.process.send_signal(signal.SIGCONT)
+            if made.process.poll() is None:
+                made._signal_all(signal.SIGCONT)
             made.process.send_signal(signal.SIGINT)  # ends what is connected, too
             made.process.wait(READY_SECONDS)
     finally:

@@ -136,13 +136,12 @@ async def test_a_server_that_is_away_is_an_error_of_the_database_and_back_when_i
             database = Database(url)
             async with database.read() as session:
                 await (await session.connection()).execute(ONE)
-            server.send_signal(signal.SIGQUIT)
-            await asyncio.to_thread(server.process.wait)
+            server.kill(signal.SIGKILL)
             for _ in range(2):
                 with pytest.raises(OperationalError):
                     async with database.read() as session:
                         await (await session.connection()).execute(ONE)
-            await asyncio.to_thread(server.start_again)
+            await asyncio.to_thread(server.come_back)
             async with database.read() as session:
                 await (await session.connection()).execute(ONE)
             await database.close()

@@ -5,13 +5,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+import structlog
 from sqlalchemy import bindparam
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, update
 
 from carrel_hub.db.models import Service, Token, User
 
 if TYPE_CHECKING:
     from carrel_hub.context import Hub
+
+log = structlog.get_logger(__name__)
 
 RESOLUTION = timedelta(seconds=30)
 SERVER_NOTE = "Server at "
@@ -71,5 +75,7 @@ async def _write(hub: "Hub", uses: TokenUses) -> None:
                     rows = [{"which": key, "at": at} for key, at in noted.items()]
                     if rows:
                         await connection.execute(statement, rows)
+    except SQLAlchemyError as error:  # a later use will be noted
+        log.warning("token_use_not_noted", reason=type(error).__name__)
     finally:
         uses.writing = False

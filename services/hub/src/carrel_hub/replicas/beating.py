@@ -62,6 +62,7 @@ class Beating:
     def _pass_on(self, beat: Beat) -> None:
         last, self._last = self._last, beat
         if last is None or last.others != beat.others:
+            log.info("replicas_there", others=len(beat.others.split()))
             self._hub.wakeups.hear((REPLICAS, ROUTES))
         elif last.routes != beat.routes:
             self._hub.wakeups.hear((ROUTES,))

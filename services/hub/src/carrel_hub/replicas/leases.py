@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import structlog
 from sqlalchemy import update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -9,6 +10,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Lease, Replica, Server
 from carrel_hub.replicas import alive
+
+log = structlog.get_logger(__name__)
 
 
 async def living(session: AsyncSession, hub: Hub) -> set[str]:
@@ -31,6 +34,7 @@ async def hold(hub: Hub, name: str) -> bool:
             return lease.holder == hub.database.replica
         lease.holder, lease.fence = hub.database.replica, lease.fence + 1
         session.add(lease)
+    log.info("lease_taken", lease=name, fence=lease.fence)
     return True
 
 
@@ -62,4 +66,6 @@ async def take_over(hub: Hub, servers: Sequence[tuple[str, str]]) -> set[str]:
             .returning(col(Server.id))
             .execution_options(synchronize_session=False)
         )
-        return mine | set((await session.exec(statement)).scalars().all())
+        taken = set((await session.exec(statement)).scalars().all())
+    log.info("servers_taken_over", count=len(taken))
+    return mine | taken
