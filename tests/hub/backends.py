@@ -72,7 +72,7 @@ async def empty_database() -> AsyncIterator[Database]:
     directory = Path(tempfile.mkdtemp(prefix="chub"))
     try:
         async with open_database(directory, tables=False) as url:
-            made = Database(url)
+            made = Database(url, hurried=False)
             yield made
             await made.close()
     finally:

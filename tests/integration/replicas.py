@@ -25,7 +25,7 @@ from carrel_shared.tasks import TaskOwner
 from support.postgres import Postgres
 
 CONSOLE_KEY, AGENT_KEY, SIGNING_KEY = "c" * 32, "K" * 32, "s" * 32
-SECONDS = 60.0
+SECONDS = 120.0
 """How long anything may take on a busy machine."""
 
 

@@ -26,10 +26,10 @@ _DATA_EXCEPTION = "22"
 _SERVER_SETTINGS = {
     "application_name": "carrel-hub",
     "jit": "off",
-    "lock_timeout": "5s",  # as SQLite's busy_timeout
+    "lock_timeout": "8s",  # longer than whoever hangs may hold it
     "statement_timeout": "12s",
     # A process that was stopped in the middle of a write must not hold up the others.
-    "idle_in_transaction_session_timeout": "3s",
+    "idle_in_transaction_session_timeout": "5s",
 }
 
 
