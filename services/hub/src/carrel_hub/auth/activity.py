@@ -1,5 +1,9 @@
-"""When a token was last used, noted now and then, beside the request and never in its way."""
+"""When a token was last used, noted now and then, beside the request.
 
+A token's first use is noted before the request goes on: whoever handed it out may look at once.
+"""
+
+import asyncio
 import contextlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 RESOLUTION = timedelta(seconds=30)
+FIRST_USE_SECONDS = 1.0
+"""How long a request waits at most for the note of its token's first use."""
 SERVER_NOTE = "Server at "
 """How the note of a server's own token begins: its calls are not its user's activity."""
 
@@ -40,17 +46,17 @@ class TokenUses:
 
     tokens: dict[int, datetime] = field(default_factory=dict)
     users: dict[int, datetime] = field(default_factory=dict)
-    writing: bool = False
+    writer: asyncio.Task[None] | None = None
 
 
-def note_use(hub: "Hub", token: Token, owner: User | Service) -> None:
-    """Remember in the background that a token was used, at most every `RESOLUTION`.
+async def note_use(hub: "Hub", token: Token, owner: User | Service) -> None:
+    """Note that a token was used, at most every `RESOLUTION`; return at once but for the first use.
 
     Args:
         token: As it is remembered for the next request, too.
     """
-    now, uses = hub.clock.now(), hub.token_uses
-    if token.last_activity is not None and now - token.last_activity < RESOLUTION:
+    now, before, uses = hub.clock.now(), token.last_activity, hub.token_uses
+    if before is not None and now - before < RESOLUTION:
         return
     if token.id is None or owner.id is None:
         return
@@ -58,10 +64,11 @@ def note_use(hub: "Hub", token: Token, owner: User | Service) -> None:
     uses.tokens[token.id] = now
     if isinstance(owner, User) and not token.note.startswith(SERVER_NOTE):
         uses.users[owner.id] = now
-    if not uses.writing:
+    if uses.writer is None:
         with contextlib.suppress(RuntimeError):  # the hub is about to end
-            hub.tasks.start(_write(hub, uses), name="note-token-use")
-            uses.writing = True
+            uses.writer = hub.tasks.start(_write(hub, uses), name="note-token-use")
+    if before is None and uses.writer is not None:
+        await asyncio.wait([uses.writer], timeout=FIRST_USE_SECONDS)
 
 
 async def _write(hub: "Hub", uses: TokenUses) -> None:
@@ -78,4 +85,4 @@ async def _write(hub: "Hub", uses: TokenUses) -> None:
     except SQLAlchemyError as error:  # a later use will be noted
         log.warning("token_use_not_noted", reason=type(error).__name__)
     finally:
-        uses.writing = False
+        uses.writer = None

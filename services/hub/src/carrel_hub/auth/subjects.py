@@ -138,7 +138,7 @@ async def subject_by_token(request: Request) -> Subject | None:
     owner = subject.user or subject.service
     if owner is None or not is_good(hub, subject.token, owner):
         return None
-    note_use(hub, subject.token, owner)
+    await note_use(hub, subject.token, owner)
     return subject
 
 
