@@ -20,7 +20,7 @@ run: install ## Start everything on this machine and print where to click
 
 test: install-dev ## Run every test (ARGS="-k name" passes options to pytest)
 	@scripts/test-packages
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: install-dev ## Check style, types and formatting, changing nothing
 	$(BIN)/ruff check .

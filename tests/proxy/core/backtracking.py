@@ -6,9 +6,12 @@ text says all. This one knows no shortcuts, so it never takes fewer steps than t
 
 import re
 from collections.abc import Callable, Sequence
-from re import _constants as c  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
+from importlib import import_module
 from typing import Any
+
+# Private, and known to type checkers in some versions only.
+c: Any = import_module("re._constants")
+_parser: Any = import_module("re._parser")
 
 Then = Callable[[int], bool]
 
