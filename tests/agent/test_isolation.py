@@ -203,7 +203,7 @@ def test_a_port_that_somebody_else_took_is_never_taken_for_a_server(
         assert squatter.stdout.readline() == "listening\n"
         assert host.wait_state(spec["server_id"], "failed")["exit"]["cause"] == "never_ready"
         squatter.kill()
-        assert squatter.stdout.read() == ""
+        assert squatter.stdout.read() in ("", "b''\n"), "it may see a connection, and nothing on it"
 
 
 def test_a_name_in_the_run_directory_cannot_be_had_while_servers_come_and_go(

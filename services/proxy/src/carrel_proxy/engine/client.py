@@ -332,6 +332,8 @@ class ClientConnection(asyncio.Protocol):
             self.resume()
         if self._ended:
             self._end_after_all()
+        elif self.edge.draining:
+            self.drain()  # its answer began before and promised more
 
     def _end_after_all(self) -> None:
         """The client sends no more, and what it had sent before that was looked at."""
