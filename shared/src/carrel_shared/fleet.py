@@ -25,6 +25,9 @@ EDGE_IDENTITY = "carrel://role/edge"
 HUB_NAME = "hub.carrel.internal"
 _OURS = "carrel://"
 
+Stamp = tuple[tuple[int, int], ...]
+"""What changes when one of some files does."""
+
 
 def host_identity(host_id: str) -> str:
     """Return the URI in a host's certificate."""
@@ -51,7 +54,11 @@ class FleetFiles:
     cert: Path
     key: Path
 
-    def stamp(self) -> tuple[tuple[int, int], ...]:
+    def are_there(self) -> bool:
+        """Whether none of them is missing."""
+        return all(path.exists() for path in (self.ca, self.cert, self.key))
+
+    def stamp(self) -> Stamp:
         """Return what changes when one of the files does.
 
         Raises:

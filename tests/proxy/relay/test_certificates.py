@@ -15,7 +15,8 @@ from proxy.wire import Upstream, eventually, open_upstream
 from structlog.testing import capture_logs
 
 from carrel_proxy.core.identity import host_identity, is_identity
-from carrel_proxy.mutual_tls import FleetFiles, MutualTls, towards_edges, towards_relays
+from carrel_proxy.mutual_tls import MutualTls, towards_edges, towards_relays
+from carrel_shared.fleet import FleetFiles
 from carrel_shared.settings import SettingsError
 
 PREFIX = "/user/alice/"

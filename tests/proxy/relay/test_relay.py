@@ -27,7 +27,8 @@ from structlog.testing import capture_logs
 
 from carrel_proxy.core.websocket import accept_for
 from carrel_proxy.errors import BadTargetError
-from carrel_proxy.mutual_tls import FleetFiles, towards_relays
+from carrel_proxy.mutual_tls import towards_relays
+from carrel_shared.fleet import FleetFiles
 from carrel_shared.wire.routes import Route
 
 COOKIE = f"carrel-session-{SERVER_ID}"

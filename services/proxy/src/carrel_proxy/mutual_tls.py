@@ -6,35 +6,14 @@ next connection. What is open stays open.
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 import structlog
 
+from carrel_shared.fleet import FleetFiles, Stamp
 from carrel_shared.settings import SettingsError
 
 log = structlog.get_logger(__name__)
-
-Stamp = tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FleetFiles:
-    """PEM files: the authority, and the certificate and key of this proxy."""
-
-    ca: Path
-    cert: Path
-    key: Path
-
-    def are_there(self) -> bool:
-        """Whether none of them is missing."""
-        return all(path.exists() for path in (self.ca, self.cert, self.key))
-
-    def stamp(self) -> Stamp:
-        """Return what changes when one of the files does."""
-        stats = [path.stat() for path in (self.ca, self.cert, self.key)]
-        return tuple((stat.st_ino, stat.st_mtime_ns) for stat in stats)
 
 
 class MutualTls:

@@ -7,7 +7,6 @@ from typing import ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from carrel_proxy.mutual_tls import FleetFiles
 from carrel_proxy.tls import CertificateFiles
 from carrel_shared.addresses import TcpAddress, UnixAddress, parse_address
 from carrel_shared.fields import (
@@ -18,6 +17,7 @@ from carrel_shared.fields import (
     PeerName,
     ServiceKey,
 )
+from carrel_shared.fleet import FleetFiles
 from carrel_shared.settings import ServiceSettings
 
 _EDGES_OWN = (
