@@ -1,9 +1,12 @@
 """Fixtures and rules for every test."""
 
+import logging
 import os
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from support.outcome import FAILED
@@ -38,6 +41,27 @@ def unchanged_umask() -> Iterator[None]:
     before = os.umask(0o022)
     yield
     os.umask(before)
+
+
+@pytest.fixture(autouse=True)
+def unchanged_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What configures logs in this process does so until its test's end.
+
+    No logger keeps what it was first used with, which would be a file that is closed by then.
+    """
+    configure, root = structlog.configure, logging.getLogger()
+    configured = []
+
+    def configure_for_now(**options: Any) -> None:
+        configured.append((structlog.get_config(), root.handlers[:], root.level))
+        configure(**options | {"cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", configure_for_now)
+    yield
+    if configured:
+        before, root.handlers[:], level = configured[0]
+        configure(**before)
+        root.setLevel(level)
 
 
 @pytest.hookimpl(wrapper=True)

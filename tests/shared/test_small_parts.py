@@ -115,11 +115,7 @@ def test_hashes_and_ids_stay_and_floods_are_cut() -> None:
 
 def test_a_log_line_cannot_be_forged(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("hub")
-    try:
-        structlog.get_logger("t").info("sign_in", name="eve\n00:00:00 hub INFO forged\x1b[31m")
-    finally:
-        structlog.reset_defaults()
-        logging.getLogger().handlers.clear()
+    structlog.get_logger("t").info("sign_in", name="eve\n00:00:00 hub INFO forged\x1b[31m")
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "\x1b" not in line

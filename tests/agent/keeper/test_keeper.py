@@ -186,11 +186,9 @@ def test_a_zygote_dies_before_the_next_agent_is_born(keeper: Any) -> None:
     agent = keeper.start()
     reply, [end] = agent.ask("zygote", python=str(fake))
     os.close(end)
-    names = {
-        entry.split(b"=")[0].decode()
-        for entry in Path(f"/proc/{reply['pid']}/environ").read_bytes().split(b"\0")
-        if entry
-    }
+    environ = Path(f"/proc/{reply['pid']}/environ")
+    wait_for("it to be executed", lambda: b"CARREL_ZYGOTE_FD" in environ.read_bytes())
+    names = {each.split(b"=")[0].decode() for each in environ.read_bytes().split(b"\0") if each}
     assert names - {"PWD"} == {"PATH", "LANG", "CARREL_ZYGOTE_FD"}
     replacement, [end] = agent.ask("zygote", python=str(fake))
     os.close(end)

@@ -248,7 +248,6 @@ async def test_no_secret_gets_into_log_metrics_or_pages(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A secret in every place that a request has, through every way a request can end."""
-    structlog.reset_defaults()
     fields = (
         f"Authorization: token {CANARY}",
         f"Cookie: jupyterhub-session-id={CANARY}; carrel-session-{SERVER_ID}={CANARY}",

@@ -160,6 +160,9 @@ async def _running(
     try:
         await program.said("proxy_listening")
         yield program
+    except Exception as error:
+        error.add_note(program.log)
+        raise
     finally:
         workers = program.workers()
         if process.poll() is None:

@@ -13,6 +13,8 @@ from carrel_proxy.process.loop import Loop
 from carrel_proxy.process.plan import SIGNALS, Inherited, Plan
 
 STARTING, READY, RETIRED = "starting", "ready", "retired"
+END_SECONDS = 3.0
+"""How long a worker may take to write down what it knows, after its last request."""
 
 
 class Child:
@@ -37,6 +39,7 @@ class Child:
         self.pidfd = -1
         self._reader = FrameReader()
         self._out = bytearray()
+        self._reaped = False
 
     def watch(
         self,
@@ -64,7 +67,8 @@ class Child:
         self._flush()
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
+        """End it at once, if it has not ended."""
+        if not self._reaped:  # until then the number is its own
             os.kill(self.pid, signal.SIGKILL)
 
     def reap(self) -> int:
@@ -75,6 +79,7 @@ class Child:
         os.close(self.pidfd)
         self.channel.close()
         _, status = os.waitpid(self.pid, 0)
+        self._reaped = True
         return os.waitstatus_to_exitcode(status)
 
     def as_saved(self) -> dict[str, Any]:
@@ -108,7 +113,7 @@ class Child:
         self._flush()
         if not self._read():
             self._loop.forget(self.channel.fileno())  # its end is told by the process itself
-            self.kill()
+            self._loop.later(END_SECONDS, self.kill)  # it may have last lines to write
 
     def _flush(self) -> None:
         try:

@@ -11,16 +11,13 @@ import os
 import signal
 from typing import Any
 
-from carrel_proxy.process.children import READY, RETIRED, STARTING, Child
+from carrel_proxy.process.children import END_SECONDS, READY, RETIRED, STARTING, Child
 from carrel_proxy.process.frames import PARENT
 from carrel_proxy.process.generations import Coming, Generations, in_words, keep_to_oneself
 from carrel_proxy.process.listening import admit_no_more
 from carrel_proxy.process.plan import Plan
 from carrel_proxy.process.reload import Reload, execute_anew
 from carrel_proxy.process.standing import Standing
-
-END_SECONDS = 3.0
-"""How long a worker may take to write down what it knows, after its last request."""
 
 
 class Parent(Generations):
