@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection, connect, unix_connect
 
 WAIT_SECONDS = 60
 
@@ -42,9 +42,17 @@ class Kernel:
 
 
 @contextmanager
-def open_kernel(url: str, headers: dict[str, str]) -> Iterator[Kernel]:
-    """Open the channels of a kernel; `url` is `ws://.../api/kernels/ID/channels`."""
-    with connect(
-        url, additional_headers=headers, open_timeout=WAIT_SECONDS, max_size=None, proxy=None
-    ) as socket:
+def open_kernel(url: str, headers: dict[str, str], path: str | None = None) -> Iterator[Kernel]:
+    """Open the channels of a kernel; `url` is `ws://.../api/kernels/ID/channels`.
+
+    Args:
+        path: The unix socket at which that is, if it is at one.
+    """
+    common: dict[str, Any] = {
+        "additional_headers": headers,
+        "open_timeout": WAIT_SECONDS,
+        "max_size": None,
+    }
+    opened = unix_connect(path, url, **common) if path else connect(url, proxy=None, **common)
+    with opened as socket:
         yield Kernel(socket)

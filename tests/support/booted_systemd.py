@@ -15,6 +15,8 @@ from support.agent_host import wait_for
 SCRIPT = Path(__file__).with_name("boot-systemd.sh")
 SHUT_DOWN = signal.SIGRTMIN + 4
 BOOT_SECONDS = 60.0
+ALL = ("-n", "-m", "-p", "-i", "-u", "-C", "--root", "--wd")
+"""How `nsenter` is told to enter everything."""
 
 
 @dataclass
@@ -24,14 +26,14 @@ class Booted:
     pid: int
 
     def run(
-        self, *command: str, env: dict[str, str] | None = None
+        self, *command: str, env: dict[str, str] | None = None, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in there, with this environment and nothing else."""
-        inside = ("nsenter", "-t", str(self.pid), "-m", "-p", "-i", "-u", "-C", "--root", "--wd")
+        inside = ("nsenter", "-t", str(self.pid), *ALL)
         clean = ("/usr/bin/env", "-i", *(f"{k}={v}" for k, v in (env or {}).items()))
         return subprocess.run(
             [*inside, *clean, *command],
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
@@ -39,8 +41,9 @@ class Booted:
 
 
 @contextlib.contextmanager
-def booted_systemd() -> Iterator[Booted]:
-    """Boot one; it is shut down at the end."""
+def booted_systemd(network: str = "") -> Iterator[Booted]:
+    """Boot one, in a named network namespace or this machine's; it is shut down at the end."""
+    into = ["nsenter", f"--net=/run/netns/{network}"] if network else []
     name = f"carrel-boot-{os.getpid()}"
     with tempfile.TemporaryDirectory(prefix="cb") as directory:
         log = Path(directory, "log")
@@ -48,7 +51,10 @@ def booted_systemd() -> Iterator[Booted]:
         root.mkdir()
         with log.open("wb") as output:
             boot = subprocess.Popen(
-                [SCRIPT, name, str(root)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                [*into, SCRIPT, name, str(root)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
         found = Booted(0)
         try:

@@ -16,10 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+from clients.kernels import Kernel, open_kernel
 
 from carrel_agent.supervise.process_tree import read_processes, signal_process
 from carrel_shared.service_auth import new_key
@@ -184,6 +186,9 @@ slow_spawn_seconds = 30
 [hub.profiles.default]
 command = {command}
 
+[hub.profiles.lab.limits]
+memory = "2G"
+
 [[hub.proxies]]
 name = "edge"
 url = "unix:{base}/edge-control.sock"
@@ -266,6 +271,12 @@ fleet_key = "{base}/hub/fleet/edge.pem"
         found: dict[str, Any] = user["servers"].get("", {}).get("state") or {}
         return found
 
+    def channels(self, person: Account, kernel: str) -> AbstractContextManager[Kernel]:
+        """Open a kernel's channels, through the edge."""
+        url = f"ws://hub.test/user/{person.name}/api/kernels/{kernel}/channels"
+        headers = {"Authorization": f"token {self.token}"}
+        return open_kernel(url, headers, str(self.base / "public.sock"))
+
     def visit(self, person: Account) -> tuple[int, Any]:
         """Ask somebody's server who it is."""
         return self.public("GET", f"/user/{person.name}/")
@@ -281,7 +292,7 @@ def _socket_answers(path: Path) -> bool:
 
 
 @contextmanager
-def fleet(hosts: int = 3) -> Iterator[Fleet]:
+def fleet(hosts: int = 3, people: int = 3) -> Iterator[Fleet]:
     """Make it all; nothing of it is left at the end. Needs root and iproute2."""
     base = Path(tempfile.mkdtemp(prefix="cfl", dir="/tmp"))
     base.chmod(0o755)
@@ -289,8 +300,8 @@ def fleet(hosts: int = 3) -> Iterator[Fleet]:
         stack.callback(shutil.rmtree, base, ignore_errors=True)
         stack.callback(kill_leftovers, base)
         relay = stack.enter_context(temporary_account("relay"))
-        people = [stack.enter_context(temporary_account(f"p{n}")) for n in range(hosts)]
-        made = Fleet(base, relay, people, middle=f"carrel-m-{os.getpid()}")
+        accounts = [stack.enter_context(temporary_account(f"p{n}")) for n in range(people)]
+        made = Fleet(base, relay, accounts, middle=f"carrel-m-{os.getpid()}")
         made.here.mkdir()
         shutil.copy(SMALL_SERVER, base)
         (base / "small_server.py").chmod(0o644)
@@ -338,17 +349,8 @@ def _program(made: Fleet, stack: ExitStack, name: str, *words: str) -> None:
 @contextmanager
 def _host(made: Fleet, name: str, number: int) -> Iterator[Host]:
     host = Host(name, number, made)
-    space = f"carrel-{number}-{os.getpid()}"
     with ExitStack() as stack:
-        ip("netns", "add", space)
-        stack.callback(ip, "netns", "delete", space)
-        ip("-n", space, "link", "set", "lo", "up")
-        end = f"to-{number}"
-        ip("-n", made.middle, "link", "add", end, "type", "veth", "peer", "hub", "netns", space)
-        ip("-n", made.middle, "address", "add", f"{host.hub_address}/24", "dev", end)
-        ip("-n", made.middle, "link", "set", end, "up")
-        ip("-n", space, "address", "add", f"{host.address}/24", "dev", "hub")
-        ip("-n", space, "link", "set", "hub", "up")
+        space = stack.enter_context(wired(host))
         own, boot = made.base / name, made.base / f"{name}.boot"
         own.mkdir()
         boot.write_text(f"00000000-0000-0000-0000-{number:012}\n")
@@ -359,6 +361,27 @@ def _host(made: Fleet, name: str, number: int) -> Iterator[Host]:
             stack.callback(host.stop)
             yield host
             stack.close()
+
+
+@contextmanager
+def wired(host: Host) -> Iterator[str]:
+    """Make a network namespace with a cable to the hub's; yield its name."""
+    middle, end, space = (
+        host.fleet.middle,
+        f"to-{host.number}",
+        f"carrel-{host.number}-{os.getpid()}",
+    )
+    ip("netns", "add", space)
+    try:
+        ip("-n", space, "link", "set", "lo", "up")
+        ip("-n", middle, "link", "add", end, "type", "veth", "peer", "hub", "netns", space)
+        ip("-n", middle, "address", "add", f"{host.hub_address}/24", "dev", end)
+        ip("-n", middle, "link", "set", end, "up")
+        ip("-n", space, "address", "add", f"{host.address}/24", "dev", "hub")
+        ip("-n", space, "link", "set", "hub", "up")
+        yield space
+    finally:
+        ip("netns", "delete", space)
 
 
 @contextmanager

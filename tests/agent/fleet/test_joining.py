@@ -16,7 +16,7 @@ from carrel_agent.fleet.connections import check_credentials
 from carrel_agent.fleet.credentials import NewKey, fingerprint, new_key_pair, store
 from carrel_agent.fleet.exchange import JoinError, hub_address, split_token
 from carrel_agent.fleet.places import HostPlaces
-from carrel_agent.fleet.units import agent_unit, install_units, relay_unit
+from carrel_agent.fleet.units import agent_unit, check_units, relay_unit
 from carrel_agent.settings import AgentSettings
 from carrel_agent.supervise.accounts import Account, check_uid
 from carrel_agent.supervise.capacity import find_gpus, home_source, read_capacity
@@ -99,7 +99,31 @@ def test_units_keep_servers_alive_and_lock_the_relay_in() -> None:
 
 def test_units_need_root_and_systemd(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="needs root, and a system that systemd runs"):
-        install_units(PLACES, "carrel", tmp_path / "nowhere")
+        check_units("carrel", tmp_path / "nowhere")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="units are installed by root")
+def test_a_relay_that_its_account_cannot_run_is_told_before_the_token_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_units("nobody", tmp_path)
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho \"No module named 'carrel_proxy'\" >&2; exit 1\n")
+    program.chmod(0o755)
+    for place in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        place.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(OSError, match=r"as the account nobody \(No module named 'carrel_proxy'\)"):
+        check_units("nobody", tmp_path)
+    program.chmod(0o700)
+    with pytest.raises(OSError, match="install carrel-proxy with this Python"):
+        check_units("nobody", tmp_path)
+
+
+def test_only_below_run_does_systemd_make_the_run_time_directory() -> None:
+    elsewhere = HostPlaces(PLACES.config, PLACES.state, Path("/srv/carrel/run"))
+    assert "RuntimeDirectory" not in agent_unit(elsewhere, "/opt/python")
 
 
 def test_credentials_are_closed_to_others_and_shown_to_nobody(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from carrel_agent.fleet.exchange import (
     split_token,
 )
 from carrel_agent.fleet.places import SERVICE_ACCOUNT, HostPlaces
-from carrel_agent.fleet.units import install_units
+from carrel_agent.fleet.units import check_units, install_units
 from carrel_shared.clock import SystemClock
 from carrel_shared.files import write_atomically
 from carrel_shared.service_auth import new_key
@@ -65,6 +65,8 @@ def join(options: JoinOptions) -> str:
     host, port = hub_address(options.url)
     secret, fingerprint = split_token(options.token)
     group = _service_group(options.account)
+    if options.systemd:
+        _check_units(options.account)
     bracketed = f"[{host}]" if ":" in host else host
     base = f"https://{bracketed}:{port}"
     authority = learn_authority(base, fingerprint)
@@ -121,6 +123,13 @@ def _service_group(account: str) -> int | None:
             " --system --user-group --no-create-home --shell /usr/sbin/nologin"
             f" {account}`"
         ) from None
+
+
+def _check_units(account: str) -> None:
+    try:
+        check_units(account)
+    except OSError as error:
+        raise JoinError(f"{error.filename}: {error.strerror}") from error
 
 
 def _own_address(host: str, port: int) -> str:

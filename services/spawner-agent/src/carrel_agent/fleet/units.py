@@ -1,6 +1,7 @@
 """systemd units for a host that has joined."""
 
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ After=network-online.target nss-user-lookup.target time-sync.target
 StartLimitIntervalSec=0
 
 [Service]
+Type=exec
 ExecStart={python} -I -m carrel_agent --config {places.agent_settings} keeper
 Restart=always
 RestartSec=2
@@ -31,10 +33,7 @@ RestartPreventExitStatus=78
 KillMode=process
 SendSIGHUP=no
 Delegate=yes
-RuntimeDirectory={places.run.name}
-RuntimeDirectoryMode=0755
-RuntimeDirectoryPreserve=yes
-UMask=0077
+{_run_directory(places.run)}UMask=0077
 LimitNOFILE=65536
 OOMScoreAdjust=-500
 ProtectKernelModules=yes
@@ -47,6 +46,13 @@ WantedBy=multi-user.target
 """
 
 
+def _run_directory(run: Path) -> str:
+    """Return what has systemd make the run-time directory; elsewhere the agent makes it."""
+    if run.parent != Path("/run"):
+        return ""
+    return f"RuntimeDirectory={run.name}\nRuntimeDirectoryMode=0755\nRuntimeDirectoryPreserve=yes\n"
+
+
 def relay_unit(places: HostPlaces, python: str, account: str) -> str:
     """Return the relay's unit: it may connect to sockets, and read its credentials."""
     return f"""[Unit]
@@ -56,6 +62,7 @@ After=network-online.target
 StartLimitIntervalSec=0
 
 [Service]
+Type=exec
 ExecStart={python} -I -m carrel_proxy --config {places.relay_settings}
 ExecReload=/bin/kill -HUP $MAINPID
 User={account}
@@ -70,7 +77,7 @@ NoNewPrivileges=yes
 ProtectSystem=strict
 ReadWritePaths={places.state / "relay"}
 ProtectHome=read-only
-PrivateTmp=yes
+PrivateTmp={_private_tmp()}
 PrivateDevices=yes
 ProtectClock=yes
 ProtectControlGroups=yes
@@ -92,14 +99,55 @@ WantedBy=multi-user.target
 """
 
 
+def _private_tmp() -> str:
+    """Return whether the relay can have a /tmp of its own: not if that hides its program."""
+    ours = (Path(sys.prefix), Path(__file__))
+    hidden = any(path.is_relative_to(tmp) for path in ours for tmp in ("/tmp", "/var/tmp"))  # noqa: S108
+    return "no" if hidden else "yes"
+
+
+def check_units(account: str, directory: Path = UNIT_DIRECTORY) -> None:
+    """See beforehand that units can be installed here, and what they run be run.
+
+    Raises:
+        OSError: They cannot; the message says what to do.
+    """
+    if os.geteuid() != 0 or not directory.is_dir():
+        raise OSError(1, "--systemd needs root, and a system that systemd runs", str(directory))
+    if reason := _why_it_cannot_run(account):
+        raise OSError(
+            1,
+            f"the relay cannot run as the account {account} ({reason}); install carrel-proxy with"
+            " this Python, in a place that every account can read",
+            sys.executable,
+        )
+
+
+def _why_it_cannot_run(account: str) -> str:
+    entry = pwd.getpwnam(account)
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-I", "-c", "import carrel_proxy"],
+            user=entry.pw_uid,
+            group=entry.pw_gid,
+            extra_groups=[],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        return error.strerror or "it cannot be executed"
+    said = tried.stderr.strip().splitlines()
+    return "" if tried.returncode == 0 else said[-1] if said else "it ended without a word"
+
+
 def install_units(places: HostPlaces, account: str, directory: Path = UNIT_DIRECTORY) -> None:
     """Write both units and start them.
 
     Raises:
         OSError: They cannot be written or started.
     """
-    if os.geteuid() != 0 or not directory.is_dir():
-        raise OSError(1, "--systemd needs root, and a system that systemd runs", str(directory))
     python = sys.executable
     for name, text in (
         (AGENT_UNIT, agent_unit(places, python)),
@@ -107,7 +155,8 @@ def install_units(places: HostPlaces, account: str, directory: Path = UNIT_DIREC
     ):
         (directory / name).write_text(text, encoding="utf-8")
     _systemctl("daemon-reload")
-    _systemctl("enable", "--now", RELAY_UNIT, AGENT_UNIT)
+    _systemctl("enable", RELAY_UNIT, AGENT_UNIT)
+    _systemctl("restart", RELAY_UNIT, AGENT_UNIT)  # what ran had the credentials of before
 
 
 def remove_units(directory: Path = UNIT_DIRECTORY) -> None:
