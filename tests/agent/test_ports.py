@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from carrel_agent.settings import AgentSettings
-from carrel_agent.supervise.ports import FIRST_PORT, LAST_PORT, choose_port, listener_uids
+from carrel_agent.supervise import listeners
+from carrel_agent.supervise.listeners import listener_uids
+from carrel_agent.supervise.ports import FIRST_PORT, LAST_PORT, choose_port
 from support.agent_host import AgentHost
 
 
@@ -53,6 +55,27 @@ def test_a_port_that_is_taken_is_not_given() -> None:
         assert listener_uids(port) == {os.getuid()}
         assert choose_port({port}) != port
     assert listener_uids(port) == set()
+
+
+def test_the_kernel_and_its_tables_agree_on_who_listens() -> None:
+    families = [socket.AF_INET, *([socket.AF_INET6] if socket.has_dualstack_ipv6() else [])]
+    for family in families:
+        with socket.socket(family) as listener, socket.socket(family) as idle:
+            for one in (listener, idle):
+                one.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
+            listener.listen()
+            port = listener.getsockname()[1]
+            assert listeners._asked(family, port) == [os.getuid()]
+            assert listeners._read(listeners._TABLES[family], port) == {os.getuid()}
+            assert listeners._asked(family, idle.getsockname()[1]) == []
+
+
+def test_where_the_kernel_does_not_answer_its_tables_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listeners, "_SOCK_DIAG", 250)  # no such protocol
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert listener_uids(listener.getsockname()[1]) == {os.getuid()}
 
 
 def test_one_account_runs_everybodys_servers_each_at_home(account: pwd.struct_passwd) -> None:

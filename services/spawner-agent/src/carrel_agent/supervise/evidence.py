@@ -6,8 +6,8 @@ import os
 import structlog
 
 from carrel_agent.supervise.explain import TAIL_LINES, Evidence
+from carrel_agent.supervise.listeners import listener_uids
 from carrel_agent.supervise.logs import ServerLogs
-from carrel_agent.supervise.ports import listener_uids
 from carrel_agent.supervise.record import Record
 
 log = structlog.get_logger(__name__)

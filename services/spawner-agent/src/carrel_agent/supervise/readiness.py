@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from carrel_agent.supervise.ports import listener_uids
+from carrel_agent.supervise.listeners import listener_uids
 
 FIRST_WAIT = 0.005
 LONGEST_WAIT = 0.25
