@@ -158,7 +158,10 @@ async def test_the_default_server_moves_and_leaves_its_place(new_person: NewPers
 async def test_options_choose_the_profile(new_person: NewPerson, live: World) -> None:
     bob = await new_person("bob")
     await bob.post("/users/bob/servers/a", json={"user_options": {"profile": "lab"}})
-    await bob.post("/users/bob/servers/b", json={"user_options": {"profile": "no such"}})
+    refused = await bob.post("/users/bob/servers/b", json={"user_options": {"profile": "no such"}})
+    assert refused.status_code == 400
+    assert "choose one of default, lab, stock" in refused.json()["message"]
+    assert (await bob.post("/users/bob/servers/b", json={"n": 1})).status_code == 201
     lab, plain = live.agent.specs
     assert (lab.command, lab.runner, lab.listen) == (["/opt/lab"], None, "socket")
     assert lab.environment["KIND"] == "lab"

@@ -9,6 +9,7 @@ from carrel_hub.errors import AgentRefusedError, AgentUnreachableError
 from carrel_hub.events import HUB_ACTOR, agent_actor
 from carrel_hub.hosts.accounts import pinned_uid
 from carrel_hub.routing.reach import reached_number
+from carrel_hub.spawns.choice import option_variables
 from carrel_hub.spawns.contract import contract_environment
 from carrel_hub.spawns.offers import needs_of, offers
 from carrel_hub.spawns.outcomes import Outcomes
@@ -160,6 +161,7 @@ class Actions:
                 **contract,
                 **settings.environment,
                 **profile.environment,
+                **option_variables(profile, row.user_options),
             },
             start_timeout_seconds=settings.start_timeout_seconds,
         )

@@ -1,14 +1,19 @@
 """Kinds of servers in the settings: `[hub.profiles.NAME]`."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from carrel_hub.spawns.limits import GuaranteeSettings, LimitSettings
+from carrel_hub.spawns.options import OptionName, OptionSettings
 from carrel_shared.wire.base import RunnerName
 from carrel_shared.wire.hosts import Labels
 
 DEFAULT = "default"
+PROFILE = "profile"
+"""The option of a start that names the profile."""
+NO_OPTIONS = frozenset({PROFILE, "next", "display_name", "home"})
+"""What forms and addresses say beside options."""
 FORK = "fork"
 """The runner that runs JupyterLab only."""
 CARREL, JUPYTERHUB = "carrel", "jupyterhub"
@@ -20,6 +25,18 @@ class ProfileSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    title: str | None = Field(
+        default=None, description="What people are shown it as; its name without."
+    )
+    description: str = Field(default="", description="What more people are told of it.")
+    groups: list[str] = Field(
+        default=[], description="Whose members may have such servers; everybody without any."
+    )
+    options: dict[OptionName, OptionSettings] = Field(
+        default={},
+        description="What people may choose of them, by name: `[hub.profiles.NAME.options.NAME]`."
+        " Where there is something to choose, `/hub/spawn` asks for it.",
+    )
     command: list[str] | None = Field(
         default=None, min_length=1, description="What is executed; JupyterLab without it."
     )
@@ -69,20 +86,17 @@ class ProfileSettings(BaseModel):
     def _has_a_command(self) -> Self:
         if self.contract == JUPYTERHUB and self.command is None:
             raise ValueError("contract = 'jupyterhub' needs a command")
+        if taken := self.options.keys() & NO_OPTIONS:
+            raise ValueError(f"options: none can be called {min(taken)!r}")
+        variables = [one.variable_of(name) for name, one in self.options.items()]
+        if len(variables) != len(set(variables)):
+            raise ValueError("options: two are given to the server in the same variable")
         return self
 
 
-PLAIN = ProfileSettings()
+PLAIN = ProfileSettings(title="JupyterLab")
 
 
 def default_runner(runner: str | None, profile: ProfileSettings) -> str | None:
     """Return the runner of the settings, unless it cannot run what the profile says. Pure."""
     return None if profile.command and runner == FORK else runner
-
-
-def chosen_profile(options: dict[str, Any], profiles: dict[str, ProfileSettings]) -> str:
-    """Return the profile that the options of a start name, or the default one. Pure."""
-    wanted = options.get("profile")
-    if isinstance(wanted, list) and len(wanted) == 1:  # as forms and addresses give it
-        [wanted] = wanted
-    return wanted if isinstance(wanted, str) and wanted in profiles else DEFAULT

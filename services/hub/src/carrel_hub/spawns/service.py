@@ -12,14 +12,16 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import AgentHost, Server, Token, User
 from carrel_hub.errors import ConflictError, InvalidRequestError, TooManyRequestsError
 from carrel_hub.events import HUB_ACTOR
+from carrel_hub.groups.membership import groups_of
 from carrel_hub.hosts.standing import known_names
 from carrel_hub.routing.changes import revoke
+from carrel_hub.spawns.choice import Choice, choose
 from carrel_hub.spawns.line import find_room, join
 from carrel_hub.spawns.naming import good_server_name
 from carrel_hub.spawns.own_tokens import issue_own_token
 from carrel_hub.spawns.paths import wanted_client_id
 from carrel_hub.spawns.placement import SHARED
-from carrel_hub.spawns.profiles import JUPYTERHUB, PLAIN, chosen_profile
+from carrel_hub.spawns.profiles import JUPYTERHUB, PLAIN
 from carrel_hub.spawns.states import ENDED, State, may_start
 from carrel_hub.spawns.transitions import begin_start, begin_stop, finish, remove_record, tell
 from carrel_shared.wire.routes import Revocation
@@ -85,7 +87,7 @@ async def request_start(
 
     Raises:
         InvalidRequestError: It runs, or is stopping, or the user has no unix account here, or may
-            have no server of that name.
+            have no server of that name, or the options are none the settings have (`OptionsError`).
         TooManyRequestsError: Too many servers are active, or too many starts wait.
     """
     if not await can_have_servers(session, hub, user) and await _every_host_was_heard(session, hub):
@@ -101,11 +103,11 @@ async def request_start(
         raise InvalidRequestError(f"{_title(user, row)} cannot be started: {problem}")
     await _check_load(session, hub)
     before = await find_room(session, hub)
-    if user_options is not None:
-        row.user_options = user_options
+    given = row.user_options if user_options is None else user_options
+    choice = await choice_of(session, hub, user, given)
+    row.profile, row.user_options = choice.profile, choice.options
     if display_name is not None:
         row.display_name = display_name
-    row.profile = chosen_profile(row.user_options, hub.settings.profiles)
     profile = hub.settings.profiles.get(row.profile, PLAIN)
     row.contract, row.csrf = profile.contract, profile.csrf
     row.remove_when_stopped = False
@@ -115,6 +117,23 @@ async def request_start(
     if row.contract == JUPYTERHUB:
         await issue_own_token(session, hub, row, user)
     return row
+
+
+async def choice_of(session: AsyncSession, hub: Hub, user: User, given: dict[str, Any]) -> Choice:
+    """Judge the options of a start of somebody's server.
+
+    Raises:
+        OptionsError: The settings have no such thing for this user.
+    """
+    profiles = hub.settings.profiles
+    return choose(given, profiles, await profile_groups(session, hub, user))
+
+
+async def profile_groups(session: AsyncSession, hub: Hub, user: User) -> frozenset[str]:
+    """Return the groups of a user; none of them where no profile asks."""
+    if user.id is None or not any(one.groups for one in hub.settings.profiles.values()):
+        return frozenset()
+    return frozenset((await groups_of(session, [user.id])).get(user.id, ()))
 
 
 async def named_server(
@@ -197,7 +216,8 @@ async def change_server(
     The default server moves to a new name and leaves the default one free.
 
     Raises:
-        InvalidRequestError: It runs, or named servers are switched off, or there are too many.
+        InvalidRequestError: It runs, or named servers are switched off, or there are too many, or
+            the options are none the settings have.
         ConflictError: There is another of that name.
     """
     if row.state not in ENDED:
@@ -221,7 +241,7 @@ async def change_server(
     if display_name is not None:
         row.display_name = display_name
     if user_options is not None:
-        row.user_options = user_options
+        row.user_options = (await choice_of(session, hub, user, user_options)).options
     if display_name is not None or user_options is not None:
         tell(session, row, "server.changed", at=at, actor=actor)
     session.add(row)

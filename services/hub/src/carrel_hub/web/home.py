@@ -14,6 +14,7 @@ from carrel_hub.db.models import Server, Service, User
 from carrel_hub.events import user_actor
 from carrel_hub.rbac import Scope, ServiceResource, may
 from carrel_hub.services.models import service_prefix
+from carrel_hub.spawns.choice import has_choice
 from carrel_hub.spawns.service import find_server, request_stop, shares_accounts
 from carrel_hub.web.arrival import default_next, wanted_next
 from carrel_hub.web.page_route import (
@@ -71,6 +72,7 @@ async def home(request: Request) -> Response:
         "home.html",
         refresh=REFRESH_SECONDS if changing else None,
         own=own,
+        asks=has_choice(hub.settings.profiles),
         named=named,
         given=given,
         services=services,

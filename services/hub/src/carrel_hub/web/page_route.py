@@ -21,6 +21,7 @@ from carrel_hub.web.headers import page_headers
 from carrel_hub.web.render import render
 
 READING = ["GET", "HEAD"]
+MOST_FIELDS = 500
 
 
 class SignInNeededError(Exception):
@@ -173,7 +174,9 @@ async def checked_fields(request: Request, subject: Subject) -> list[tuple[str, 
     fields: list[tuple[str, str]] = []
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type in ("application/x-www-form-urlencoded", "multipart/form-data"):
-        async with request.form(max_files=0, max_fields=50, max_part_size=64 * 1024) as form:
+        async with request.form(
+            max_files=0, max_fields=MOST_FIELDS, max_part_size=64 * 1024
+        ) as form:
             for name, value in form.multi_items():
                 if isinstance(value, str):
                     fields.append((name, value))

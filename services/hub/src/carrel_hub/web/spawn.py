@@ -1,4 +1,4 @@
-"""Starting a server from a page, watching it start, and being told why it did not."""
+"""Starting a server from a page, with what is chosen of it; and links that lead to one's own."""
 
 from collections.abc import Sequence
 from urllib.parse import quote, urlencode
@@ -11,32 +11,32 @@ from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.subjects import Subject
 from carrel_hub.context import Hub
 from carrel_hub.db.models import User
-from carrel_hub.errors import UnprocessableError
+from carrel_hub.errors import HubError, UnprocessableError
 from carrel_hub.events import user_actor
 from carrel_hub.rbac import Scope
+from carrel_hub.spawns.choice import OptionsError, has_choice, open_profiles
 from carrel_hub.spawns.naming import good_display_name, good_server_name
-from carrel_hub.spawns.paths import escape_name, progress_path, server_prefix
-from carrel_hub.spawns.service import request_start
+from carrel_hub.spawns.paths import escape_name, server_prefix
+from carrel_hub.spawns.profiles import DEFAULT, PLAIN
+from carrel_hub.spawns.service import profile_groups, request_start
 from carrel_hub.spawns.states import State
 from carrel_hub.web.arrival import wanted_next
 from carrel_hub.web.page_route import (
     READING,
     PageRoute,
+    checked_fields,
     checked_form,
     navigation_only,
     redirect,
     show,
     signed_in,
 )
-from carrel_hub.web.server_view import failure_view, view
+from carrel_hub.web.pending import NO_OPTIONS, next_or, not_running, whose_of, with_next
+from carrel_hub.web.server_view import view
 from carrel_hub.web.servers import Place, find_place
-
-_NO_OPTIONS = ("next", "display_name", "_xsrf")
-"""What in the address of the spawn page is no option of the server."""
+from carrel_hub.web.spawn_form import FormView, form_options, form_view
 
 router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
-
-REFRESH_SECONDS = 2
 
 HUB_ONLY = (
     "You have no unix account on this machine, so there is no server of your own to start. On your"
@@ -76,7 +76,11 @@ async def press_start_own_named(request: Request) -> Response:
     subject, user = await signed_in(request)
     fields = await checked_form(request, subject)
     name = good_server_name(fields.get("name", "").strip())
-    return await _pressed(request, subject, user, user.name, name)
+    hub = hub_of(request)
+    if has_choice(hub.settings.profiles):
+        place = await find_place(hub, subject, Scope.START_SERVERS, user.name, name)
+        return redirect(place.page(hub, "spawn"), status=303)
+    return await _pressed(request, subject, user, user.name, name, [])
 
 
 @router.post("/spawn/{owner}")
@@ -89,18 +93,6 @@ async def press_start(request: Request, owner: str) -> Response:
 async def press_start_named(request: Request, owner: str, name: str) -> Response:
     """Start a named server, by its button."""
     return await _press_start(request, owner, name)
-
-
-@router.api_route("/spawn-pending/{owner}", methods=READING)
-async def pending(request: Request, owner: str) -> Response:
-    """Show how a start goes."""
-    return await _pending(request, owner, "")
-
-
-@router.api_route("/spawn-pending/{owner}/{name}", methods=READING)
-async def pending_named(request: Request, owner: str, name: str) -> Response:
-    """Show how the start of a named server goes."""
-    return await _pending(request, owner, name)
 
 
 @router.api_route("/user-redirect", methods=READING)
@@ -125,7 +117,7 @@ def query_options(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]] | No
     Raises:
         UnprocessableError: One is called `opt-` and nothing more.
     """
-    named = [(key, value) for key, value in pairs if key not in _NO_OPTIONS]
+    named = [(key, value) for key, value in pairs if key not in NO_OPTIONS]
     marked = [(key.removeprefix("opt-"), value) for key, value in named if key.startswith("opt-")]
     if any(not key for key, _ in marked):
         raise UnprocessableError("An option in the address has no name")
@@ -150,22 +142,31 @@ async def _visit(request: Request, owner: str, name: str) -> Response:
         return _no_account(request, subject, place)
     shown = view(place.row, now=hub.clock.now())
     if shown.state == State.READY:
-        return redirect(_next_or(request, place.url(hub)))
+        return redirect(next_or(request, place.url(hub)))
     if not shown.can_start:
-        return redirect(_with_next(request, place.page(hub, "spawn-pending")))
-    if request.method == "GET" and may_start_at_once(request):
-        return await _start(request, hub, user, place, status=302)
-    return _not_running(request, subject, hub, place)
+        return redirect(with_next(request, place.page(hub, "spawn-pending")))
+    options = query_options(request.query_params.multi_items())
+    form = await _form(hub, place, options)
+    if request.method == "GET" and may_start_at_once(request) and (form is None or options):
+        return await _start(request, subject, user, place, options, status=302)
+    if form is not None:
+        return _show_form(request, subject, place, form)
+    return not_running(request, subject, hub, place)
 
 
 async def _press_start(request: Request, owner: str, name: str) -> Response:
     subject, user = await signed_in(request)
-    fields = await checked_form(request, subject)
-    return await _pressed(request, subject, user, owner, name, home="home" in fields)
+    fields = await checked_fields(request, subject)
+    return await _pressed(request, subject, user, owner, name, fields)
 
 
 async def _pressed(
-    request: Request, subject: Subject, user: User, owner: str, name: str, *, home: bool = False
+    request: Request,
+    subject: Subject,
+    user: User,
+    owner: str,
+    name: str,
+    fields: Sequence[tuple[str, str]],
 ) -> Response:
     hub = hub_of(request)
     place = await find_place(hub, subject, Scope.START_SERVERS, owner, name)
@@ -173,95 +174,104 @@ async def _pressed(
         return _no_account(request, subject, place)
     shown = view(place.row, now=hub.clock.now())
     if not shown.can_start:  # pressed twice, or in two tabs
-        return redirect(_with_next(request, place.page(hub, "spawn-pending")), status=303)
-    return await _start(request, hub, user, place, status=303, home=home)
+        return redirect(with_next(request, place.page(hub, "spawn-pending")), status=303)
+    home = any(key == "home" for key, _ in fields)
+    sent = [(key, value) for key, value in fields if key not in NO_OPTIONS]
+    options = form_options(sent, {DEFAULT: PLAIN, **hub.settings.profiles})
+    if options is None:
+        options = query_options(request.query_params.multi_items())
+    return await _start(request, subject, user, place, options, status=303, home=home)
 
 
 async def _start(
     request: Request,
-    hub: Hub,
+    subject: Subject,
     user: User,
     place: Place,
+    options: dict[str, list[str]] | None,
     *,
     status: int,
     home: bool = False,
 ) -> Response:
-    options = query_options(request.query_params.multi_items())
+    hub = hub_of(request)
     called = request.query_params.get("display_name")
-    async with hub.database.write() as db:
-        owner = await db.get(User, place.owner.id)
-        assert owner is not None  # noqa: S101 - users are never deleted while they are looked at
-        row = await request_start(
-            db,
-            hub,
-            owner,
-            actor=user_actor(user.name),
-            server_name=place.name,
-            user_options=options,
-            display_name=good_display_name(called) if called else None,
-        )
+    display_name = good_display_name(called) if called else None
+    try:
+        async with hub.database.write() as db:
+            owner = await db.get(User, place.owner.id)
+            assert owner is not None  # noqa: S101 - users are never deleted while they are looked at
+            row = await request_start(
+                db,
+                hub,
+                owner,
+                actor=user_actor(user.name),
+                server_name=place.name,
+                user_options=options,
+                display_name=display_name,
+            )
+    except HubError as error:
+        form = await _form(hub, place, options, error)
+        if form is None:
+            raise
+        return _show_form(request, subject, place, form, error)
     await hub.wakeups.notify(row.id)
     if home:
         return redirect(f"{hub.settings.hub_prefix}home", status=status)
-    return redirect(_with_next(request, place.page(hub, "spawn-pending")), status=status)
+    return redirect(with_next(request, place.page(hub, "spawn-pending")), status=status)
 
 
-async def _pending(request: Request, owner: str, name: str) -> Response:
-    """Show how a server stands. Nothing is changed by looking."""
-    hub = hub_of(request)
-    subject, _ = await signed_in(request)
-    place = await find_place(hub, subject, Scope.READ_SERVERS, owner, name)
-    standing = await hub.line.standing(hub, place.row) if place.row is not None else None
-    shown = view(place.row, now=hub.clock.now(), standing=standing)
-    if shown.state == State.READY:
-        return redirect(_next_or(request, place.url(hub)))
-    if shown.state == State.FAILED and place.row is not None:
-        return show(
-            request,
-            subject,
-            "failed.html",
-            status=500,
-            title="The server did not start" if not place.row.last_activity else "The server ended",
-            failure=failure_view(place.row.failure),
-            whose=_whose(subject, place),
-            start_url=_with_next(request, place.page(hub, "spawn")),
-        )
-    if shown.state == State.STOPPED:
-        return _not_running(request, subject, hub, place)
-    return show(
-        request,
-        subject,
-        "pending.html",
-        refresh_without_scripts=REFRESH_SECONDS if shown.changing else None,
-        title=_pending_title(shown.state, waits=standing is not None),
-        shown=shown,
-        whose=_whose(subject, place),
-        stream=progress_path(hub.settings.base_url, place.owner.name, place.name),
-        open_url=place.url(hub),
-        stop_url=place.page(hub, "stop"),
+async def _form(
+    hub: Hub,
+    place: Place,
+    options: dict[str, list[str]] | None,
+    error: HubError | None = None,
+) -> FormView | None:
+    """Return the form for a server, with what was chosen; None where there is nothing to choose."""
+    if not has_choice(hub.settings.profiles):
+        return None
+    async with hub.database.read() as db:
+        groups = await profile_groups(db, hub, place.owner)
+    kept = place.row.user_options if place.row is not None else {}
+    return form_view(
+        open_profiles(hub.settings.profiles, groups),
+        kept if options is None else options,
+        problem="" if error is None else error.message,
+        problems=error.problems if isinstance(error, OptionsError) else None,
     )
 
 
-def _pending_title(state: str, *, waits: bool) -> str:
-    if waits:
-        return "The server waits for its turn"
-    if state == State.STOPPING:
-        return "The server is stopping"
-    if state == State.UNKNOWN:
-        return "The host does not answer"
-    return "The server is starting"
-
-
-def _not_running(request: Request, subject: Subject, hub: Hub, place: Place) -> Response:
+def _show_form(
+    request: Request,
+    subject: Subject,
+    place: Place,
+    form: FormView,
+    error: HubError | None = None,
+) -> Response:
+    hub, query = hub_of(request), {}
+    for key, value in (
+        ("display_name", request.query_params.get("display_name")),
+        ("next", wanted_next(request)),
+    ):
+        if value:
+            query[key] = value
+    path = place.page(hub, "spawn")
     return show(
         request,
         subject,
-        "not_running.html",
-        title="The server is not running",
-        whose=_whose(subject, place),
-        why=place.row.stop_reason if place.row is not None else "",
-        start_url=_with_next(request, place.page(hub, "spawn")),
+        "spawn.html",
+        status=error.status_code if error is not None else 200,
+        headers=error.headers if error is not None else None,
+        title=_form_title(subject, place),
+        form=form,
+        start_url=f"{path}?{urlencode(query)}" if query else path,
     )
+
+
+def _form_title(subject: Subject, place: Place) -> str:
+    whose = whose_of(subject, place)
+    title = f"Start the server of {whose}" if whose else "Start your server"
+    called = place.row.display_name or place.name if place.row is not None else place.name
+    return f"{title}, {called}" if place.name else title
 
 
 def _no_account(request: Request, subject: Subject, place: Place) -> Response:
@@ -278,23 +288,3 @@ def _no_account(request: Request, subject: Subject, place: Place) -> Response:
         message=message,
         code=400,
     )
-
-
-def _whose(subject: Subject, place: Place) -> str:
-    """Return the owner's name when that is somebody else."""
-    return "" if subject.name == place.owner.name else place.owner.name
-
-
-def _next_or(request: Request, default: str) -> str:
-    return wanted_next(request) or default
-
-
-def _with_next(request: Request, path: str) -> str:
-    """Return a path that carries on where the browser wants to go, and the options it came with."""
-    query = [
-        (key, value) for key, value in request.query_params.multi_items() if key not in _NO_OPTIONS
-    ]
-    wanted = wanted_next(request)
-    if wanted:
-        query.append(("next", wanted))
-    return f"{path}?{urlencode(query)}" if query else path
