@@ -1,8 +1,14 @@
 """The page of tokens."""
 
+import html
+from datetime import timedelta
+from urllib.parse import urlencode
+
 import httpx
+import pytest
 from hub.auth.test_subjects import new_token
-from hub.web.site import Site
+from hub.web.site import Browser, Site, form_of
+from hub.web.test_every_page import check_page
 
 from carrel_hub.app import create_public_app
 
@@ -64,3 +70,61 @@ async def test_nobody_revokes_anothers_and_no_other_lifetime_is_given(site: Site
     assert odd.status_code == 400
     assert len(await site.tokens()) == 1
     assert (await site.browser().get("/hub/token")).status_code == 302
+
+
+async def make(browser: Browser, *fields: tuple[str, str]) -> httpx.Response:
+    """Send the form of the page, fields of one name in their order."""
+    form = form_of(await browser.get("/hub/token"), "make-token")
+    sent = {**browser.headers, "Sec-Fetch-Site": "same-origin"}
+    sent["Content-Type"] = "application/x-www-form-urlencoded"
+    body = urlencode([("_xsrf", form["fields"]["_xsrf"]), *fields])
+    return await browser.client.post(form["action"], content=body, headers=sent)
+
+
+async def test_a_token_gets_the_scopes_that_are_chosen_and_no_others(site: Site) -> None:
+    browser = await site.signed_in("alice")
+    page = await browser.get("/hub/token")
+    assert 'value="servers!user"' in page.text
+    assert 'value="list:users"' not in page.text, "she may not list users, so no token of hers may"
+    chosen = (("what", "some"), ("scope", "read:servers!user"), ("scopes", "read:users:name!user"))
+    made = await make(browser, *chosen, ("lifetime", "31536000"))
+    assert made.status_code == 200
+    [row] = await site.tokens()
+    assert row.scopes == ["read:servers!user", "read:users:name!user"]
+    assert row.expires_at == site.clock.now() + timedelta(days=365)
+    check_page(made)
+    assert "2 scopes" in made.text
+    everything = await make(browser, ("what", "all"))
+    assert "everything you may" in everything.text
+    assert [row.scopes for row in await site.tokens()][1:] == [["inherit"]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        ((("what", "some"), ("scopes", "list:users read:hub")), 400, "not list:users, read:hub"),
+        ((("what", "some"), ("scopes", "servers!user=bob")), 400, "not servers!user=bob"),
+        ((("what", "some"), ("scopes", "fly")), 400, "There is no scope"),
+        ((("what", "some"),), 400, "Say what the token may do"),
+        ((("what", "all"), ("scopes", "tokens")), 400, "Choose one of the two"),
+        ((("lifetime", "5"),), 400, "no such choice"),
+    ],
+)
+async def test_what_is_not_ones_own_is_refused_by_name_and_the_form_kept(
+    site: Site, fields: tuple[tuple[str, str], ...], status: int, words: str
+) -> None:
+    browser = await site.signed_in("alice")
+    reply = await make(browser, ("note", "laptop"), *fields)
+    assert reply.status_code == status
+    check_page(reply)
+    assert words in html.unescape(reply.text)
+    assert 'value="laptop"' in reply.text
+    assert await site.tokens() == []
+
+
+async def test_an_administrator_is_offered_more(site: Site) -> None:
+    browser = await site.signed_in("alice", admin=True)
+    page = await browser.get("/hub/token")
+    assert 'value="list:users"' in page.text
+    assert (await make(browser, ("what", "some"), ("scope", "list:users"))).status_code == 200
+    assert [row.scopes for row in await site.tokens()] == [["list:users"]]

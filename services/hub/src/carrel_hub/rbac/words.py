@@ -67,6 +67,25 @@ WORDS_FOR_ONE_SERVER: Mapping[str, str] = {
     Scope.SHARES: "share it with others, and end that",
 }
 
+WORDS_OF_ONES_OWN: Mapping[str, str] = {
+    Scope.READ_USERS: "see what is known of you",
+    Scope.READ_USERS_NAME: "see your name",
+    Scope.READ_USERS_GROUPS: "see which groups you are in",
+    Scope.READ_USERS_ACTIVITY: "see when you were last active",
+    Scope.USERS_ACTIVITY: "say when you were active",
+    Scope.SERVERS: "see, start and stop your servers",
+    Scope.READ_SERVERS: "see whether your servers run",
+    Scope.START_SERVERS: "start your servers",
+    Scope.DELETE_SERVERS: "stop your servers",
+    Scope.ACCESS_SERVERS: "open your servers, and do there what you can",
+    Scope.TOKENS: "make and revoke your tokens",
+    Scope.READ_TOKENS: "see your tokens, without their secrets",
+    Scope.SHARES: "share your servers with others, and end that",
+    Scope.READ_SHARES: "see with whom your servers are shared",
+    Scope.USERS_SHARES: "see what is shared with you, and give it back",
+    Scope.READ_USERS_SHARES: "see what is shared with you",
+}
+
 
 def in_words(text: str, custom: Mapping[str, CustomScope]) -> str:
     """Return what a scope allows, in words; its name where there are none."""
@@ -79,3 +98,8 @@ def in_words(text: str, custom: Mapping[str, CustomScope]) -> str:
 def in_words_of_one_server(name: str, custom: Mapping[str, CustomScope]) -> str:
     """Return what the name of a scope allows with the one server that is spoken of."""
     return WORDS_FOR_ONE_SERVER.get(name) or in_words(name, custom)
+
+
+def in_words_of_ones_own(name: str, custom: Mapping[str, CustomScope]) -> str:
+    """Return what the name of a scope allows with what is one's own."""
+    return WORDS_OF_ONES_OWN.get(name) or f"{in_words(name, custom)}: your own only"

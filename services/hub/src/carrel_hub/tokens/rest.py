@@ -1,6 +1,5 @@
 """`{hub}api/users/NAME/tokens`: what programs act with."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -9,7 +8,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.auth.browser import client_address
 from carrel_hub.auth.password import prove
-from carrel_hub.auth.rights import narrowed, owner_rights
+from carrel_hub.auth.rights import owner_rights
 from carrel_hub.auth.subjects import Subject, SubjectKind, current_subject
 from carrel_hub.auth.tokens import issue_token
 from carrel_hub.context import Hub
@@ -17,25 +16,14 @@ from carrel_hub.db.models import Token, User
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import (
     ForbiddenError,
-    InvalidRequestError,
     NotFoundError,
     TooManyRequestsError,
     UnavailableError,
 )
-from carrel_hub.rbac import (
-    Resource,
-    Scope,
-    authorise,
-    expand,
-    identify_scopes,
-    is_administrator,
-    is_within,
-    may,
-    resolve,
-    roles,
-)
+from carrel_hub.rbac import Resource, Scope, authorise, may
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
-from carrel_hub.tokens.bodies import WantedToken, wanted_token
+from carrel_hub.tokens.bodies import wanted_token
+from carrel_hub.tokens.granting import granted_scopes
 from carrel_hub.tokens.models import token_number
 from carrel_hub.tokens.store import revoke_with_client, token_models
 from carrel_hub.users.accounts import find_user
@@ -72,7 +60,7 @@ async def post_token(name: str, request: Request, hub: HubDep, subject: SubjectD
         user = await find_user(session, name)
         if user is None:
             raise ForbiddenError(_REFUSED)
-        scopes = await _granted(session, hub, subject, user, wanted)
+        scopes = await granted_scopes(session, hub, subject, user, wanted.scopes)
         note = wanted.note
         if not note:
             note = "Requested via api"
@@ -142,31 +130,6 @@ async def _by_password(request: Request, hub: Hub, body: Any) -> Subject:
     async with hub.database.read() as session:
         rights = await owner_rights(session, hub, proven.user)
     return Subject(SubjectKind.PASSWORD, proven.user, scopes=rights.scopes, members=rights.members)
-
-
-async def _granted(
-    session: AsyncSession, hub: Hub, subject: Subject, user: User, wanted: WantedToken
-) -> list[str]:
-    """Return the scopes a new token is stored with.
-
-    Whoever asks gets the secret, so it never may more than they may themselves. For somebody else,
-    `inherit` of one who is no administrator means what the owner may today.
-    """
-    scopes: Sequence[str] = hub.settings.role_book.scopes(roles.TOKEN)
-    if wanted.scopes is not None:
-        scopes = wanted.scopes
-    owned = await owner_rights(session, hub, user, also=[*scopes, *subject.scopes])
-    members = owned.members
-    effective = narrowed(scopes, user, owned)
-    if Scope.INHERIT not in scopes:
-        asked = expand(resolve(scopes, user.name))
-        if not is_within(asked, owned.scopes, members):
-            raise InvalidRequestError(f"{user.name} does not have all of these scopes")
-    if not is_within(effective - identify_scopes(user.name), subject.scopes, members):
-        raise ForbiddenError("A token cannot be given permissions that you do not have yourself")
-    if Scope.INHERIT in scopes and not (subject.is_user(user.name) or is_administrator(subject)):
-        return sorted(effective)
-    return [*scopes]
 
 
 async def _user(session: AsyncSession, name: str) -> User:

@@ -1,9 +1,10 @@
 """`{hub}token`: what programs act with in somebody's name, made and revoked by hand."""
 
-from datetime import timedelta
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Depends
+from sqlmodel import select
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,24 +12,24 @@ from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.subjects import Subject
 from carrel_hub.auth.tokens import issue_token
 from carrel_hub.db.models import Token, User
-from carrel_hub.errors import InvalidRequestError, NotFoundError
-from carrel_hub.rbac import Resource, Scope, authorise, roles
+from carrel_hub.errors import ForbiddenError, InvalidRequestError, NotFoundError
+from carrel_hub.rbac import Resource, Scope, authorise
+from carrel_hub.tokens.granting import granted_scopes
 from carrel_hub.tokens.models import token_number
 from carrel_hub.tokens.store import revoke_with_client, token_models
 from carrel_hub.web.page_route import (
     READING,
     PageRoute,
+    checked_fields,
     checked_form,
     navigation_only,
     redirect,
     show,
     signed_in,
 )
+from carrel_hub.web.token_form import LIFETIMES, TokenForm, offered_scopes, read_form, sent_form
 
 router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
-
-LIFETIMES = {"3600": "an hour", "86400": "a day", "604800": "a week", "2592000": "30 days"}
-"""How long a new token may be good, in seconds; beside these for ever."""
 
 
 @router.api_route("/token", methods=READING)
@@ -44,21 +45,24 @@ async def make(request: Request) -> Response:
     """Make a token, and show it this once."""
     hub = hub_of(request)
     subject, user = await signed_in(request)
-    fields = await checked_form(request, subject)
+    fields = await checked_fields(request, subject)
     authorise(subject, Scope.TOKENS, Resource(user.name))
-    lifetime = fields.get("lifetime", "")
-    if lifetime and lifetime not in LIFETIMES:
-        raise InvalidRequestError("There is no such choice of how long a token is good.")
-    async with hub.database.write() as session:
-        new = await issue_token(
-            session,
-            hub,
-            user,
-            actor=subject.actor,
-            scopes=hub.settings.role_book.scopes(roles.TOKEN),
-            note=fields.get("note", "").strip() or "Made on the page of tokens",
-            expires_in=timedelta(seconds=int(lifetime)) if lifetime else None,
-        )
+    form = sent_form(fields)
+    try:
+        wanted = read_form(form, hub.settings.role_book)
+        async with hub.database.write() as session:
+            new = await issue_token(
+                session,
+                hub,
+                user,
+                actor=subject.actor,
+                scopes=await granted_scopes(session, hub, subject, user, wanted.scopes),
+                note=wanted.note or "",
+                expires_in=wanted.expires_in,
+            )
+    except (InvalidRequestError, ForbiddenError) as error:
+        form = replace(form, problem=error.message)
+        return await _page(request, subject, user, form=form, status=error.status_code)
     return await _page(request, subject, user, secret=new.secret)
 
 
@@ -78,24 +82,38 @@ async def revoke(request: Request, token_id: str) -> Response:
     return redirect(f"{hub.settings.hub_prefix}token", status=303)
 
 
-async def _page(request: Request, subject: Subject, user: User, *, secret: str = "") -> Response:
+async def _page(
+    request: Request,
+    subject: Subject,
+    user: User,
+    *,
+    form: TokenForm | None = None,
+    secret: str = "",
+    status: int = 200,
+) -> Response:
     hub = hub_of(request)
     async with hub.database.read() as session:
         models = await token_models(session, hub, user)
+        stored = select(Token.id, Token.scopes).where(Token.user_id == user.id)
+        scopes = {f"a{number}": texts for number, texts in (await session.exec(stored)).all()}
     own: list[dict[str, Any]] = []
     given: dict[str, dict[str, Any]] = {}
     for model in models:
         if model["oauth_client"] == "JupyterHub":
-            own.append(model)
+            granted = scopes.get(str(model["id"]), [])
+            own.append({**model, "granted": [] if Scope.INHERIT in granted else granted})
         else:  # revoking one revokes all of its client's
             given[str(model["oauth_client"])] = model
     return show(
         request,
         subject,
         "token.html",
+        status=status,
         title="Tokens",
         own=own,
         given=list(given.values()),
         secret=secret,
+        form=form or TokenForm(),
         lifetimes=LIFETIMES,
+        offers=offered_scopes(subject, hub.settings.role_book.custom),
     )
