@@ -158,7 +158,7 @@ async def _running(
     program = _start(directory, command, environ, port, api)
     process = program.process
     try:
-        await program.said("proxy_listening")
+        await program.said("proxy_started")  # whoever dies from now on is replaced
         yield program
     except Exception as error:
         error.add_note(program.log)

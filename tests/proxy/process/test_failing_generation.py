@@ -22,7 +22,7 @@ async def test_new_workers_that_die_leave_everything_to_the_old_ones(short_dir: 
             for pid in set(program.workers()) - set(olds):
                 os.kill(pid, signal.SIGKILL)
             await program.said("reload_failed")
-            assert program.workers() == olds
+            await until("the end of the new ones", lambda: program.workers() == olds)
             await load.more(50)
             assert (await program.call("DELETE", "/api/routes/"))[0] == 204
             await program.route("/", upstream.target)

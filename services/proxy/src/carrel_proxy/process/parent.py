@@ -90,6 +90,7 @@ class Parent(Generations):
 
     def _came(self, *, first: bool) -> None:
         if first:
+            self.say("proxy_started", workers=self.plan.workers)
             self._write_down()
             self._repeat_reload()
         else:
