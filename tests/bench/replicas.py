@@ -48,7 +48,7 @@ async def main(replicas: int = 2, clients: int = 2) -> None:
     with run_postgres() as server, tempfile.TemporaryDirectory(prefix="cin-") as directory:
         async with open_fleet(Path(directory), server, replicas=replicas) as fleet:
             enough = asyncio.Event()
-            async with load_on(fleet, clients) as load, asyncio.TaskGroup() as group:
+            async with load_on(fleet, clients, 0.02) as load, asyncio.TaskGroup() as group:
                 await load.more(20)
                 await fleet.end(0, signal.SIGKILL)
                 pause = group.create_task(longest_pause(load, enough))

@@ -5,16 +5,19 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import asyncpg
 import httpx
 import uvicorn
 from hub.fakes import FakeAgent
 from proxy.process import program
+from sqlalchemy.engine import make_url
 
 from carrel_hub.db.engine import Database
 from carrel_hub.db.migrate import upgrade
@@ -103,11 +106,11 @@ caller_key = "{program.KEY}"
     def log(self, number: int) -> str:
         return (self.directory / f"log-hub{number}").read_text()
 
-    async def until(self, holds: Callable[[], Awaitable[Any]]) -> Any:
+    async def until(self, holds: Callable[[], Awaitable[Any]], *, every: float = 0.05) -> Any:
         """Wait for what only other processes can tell of, and return what it is."""
         async with asyncio.timeout(SECONDS):
             while not (found := await holds()):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(every)
             return found
 
     @property
@@ -145,6 +148,25 @@ caller_key = "{program.KEY}"
             trust_env=False,
         )
 
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection to the database that the hubs share."""
+        url = make_url(self.url)
+        arguments = dict(url.get_dialect()().create_connect_args(url)[1])
+        connection = await asyncpg.connect(**arguments)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def forget_silence(self) -> None:
+        """Have it be long ago that those were last heard who are silent now."""
+        async with self.database() as connection:
+            await connection.execute(
+                "UPDATE replicas SET seen_at = seen_at - interval '1 hour'"
+                " WHERE seen_at < clock_timestamp() - interval '3 seconds'"
+            )
+
     async def targets(self) -> list[str]:
         """Return the hubs' addresses in the proxy's table."""
         address = f"unix:{self.directory}/control.sock"
@@ -155,8 +177,18 @@ caller_key = "{program.KEY}"
 
 
 @asynccontextmanager
-async def open_fleet(directory: Path, postgres: Postgres, *, replicas: int) -> AsyncIterator[Fleet]:
-    """Run so many hubs; everything is taken away again."""
+async def open_fleet(
+    directory: Path,
+    postgres: Postgres,
+    *,
+    replicas: int,
+    failpoints: Mapping[int, str] = MappingProxyType({}),
+) -> AsyncIterator[Fleet]:
+    """Run so many hubs; everything is taken away again.
+
+    Args:
+        failpoints: Where some of them die, by their numbers.
+    """
     async with postgres.database() as url:
         database = Database(url)
         await upgrade(database)
@@ -169,8 +201,9 @@ async def open_fleet(directory: Path, postgres: Postgres, *, replicas: int) -> A
         tasks = TaskOwner()
         serving = tasks.start(agent._serve([listener]), name="agent")
         try:
-            for number in fleet.numbers:
-                await fleet.start(number)
+            async with asyncio.TaskGroup() as group:
+                for number in fleet.numbers:
+                    group.create_task(fleet.start(number, failpoint=failpoints.get(number, "")))
             settings = {"hub_url": fleet.internal, "drain_seconds": 1}
             async with program.carrel(directory, **settings) as proxy:
                 fleet.port = proxy.port

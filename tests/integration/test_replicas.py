@@ -8,31 +8,38 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import httpx
 import pytest
 from integration.replicas import Fleet, open_fleet
+from integration.standing import what_is_there
 
 from support.postgres import Postgres, run_postgres
 
 pytestmark = pytest.mark.timeout(300)
 
-CLIENTS = 6
+CLIENTS = 4
+PAUSE_SECONDS = 0.2
+"""Between what one client does: load that leaves two cores room to start a hub."""
 
 
 @dataclass
 class Load:
-    """People who are made and whose servers are started, over and over, by several clients.
+    """People who are made, start a server and look until it is ready, over and over.
+
+    Each client does one after the other, so no more starts are under way than there are clients.
 
     Attributes:
         users: Those whose making was acknowledged.
         starts: Those whose start was acknowledged.
-        failed: Answers that were neither.
+        failed: Answers that were none of what is to be expected.
     """
 
     fleet: Fleet
+    pause: float = PAUSE_SECONDS
     users: set[str] = field(default_factory=set)
     starts: set[str] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
@@ -43,20 +50,30 @@ class Load:
         async with self.fleet.api() as client:
             while not self.over:
                 name = f"user{next(self._numbers)}"
-                if await self._asked(client, f"/users/{name}"):
-                    self.users.add(name)
-                    if await self._asked(client, f"/users/{name}/server"):
-                        self.starts.add(name)
+                if await self._asked(client, "POST", f"/users/{name}") is None:
+                    continue
+                self.users.add(name)
+                if await self._asked(client, "POST", f"/users/{name}/server") is not None:
+                    self.starts.add(name)
+                    await self.fleet.until(partial(self._is_done, client, name), every=self.pause)
+                await asyncio.sleep(self.pause)
 
-    async def _asked(self, client: httpx.AsyncClient, path: str) -> bool:
+    async def _is_done(self, client: httpx.AsyncClient, name: str) -> bool:
+        reply = await self._asked(client, "GET", f"/users/{name}")
+        return self.over or (reply is not None and bool(reply.json()["server"]))
+
+    async def _asked(
+        self, client: httpx.AsyncClient, method: str, path: str
+    ) -> httpx.Response | None:
         try:
-            reply = await client.post(path, json={})
+            reply = await client.request(method, path)
         except httpx.HTTPError as error:
-            self.failed.append(f"{path}: {error!r}")
-            return False
-        if reply.status_code not in (201, 202):
-            self.failed.append(f"{path}: {reply.status_code} {reply.text[:200]}")
-        return reply.status_code in (201, 202)
+            self.failed.append(f"{method} {path}: {error!r}")
+            return None
+        if reply.status_code not in (200, 201, 202):
+            self.failed.append(f"{method} {path}: {reply.status_code} {reply.text[:200]}")
+            return None
+        return reply
 
     async def more(self, number: int) -> None:
         """Wait until so many more starts were acknowledged."""
@@ -69,8 +86,10 @@ class Load:
 
 
 @asynccontextmanager
-async def load_on(fleet: Fleet, clients: int = CLIENTS) -> AsyncIterator[Load]:
-    load = Load(fleet)
+async def load_on(
+    fleet: Fleet, clients: int = CLIENTS, pause: float = PAUSE_SECONDS
+) -> AsyncIterator[Load]:
+    load = Load(fleet, pause)
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
             group.create_task(load.run())
@@ -84,22 +103,16 @@ async def all_are_ready(fleet: Fleet, names: set[str]) -> None:
     """Every acknowledged start has come to something, once."""
     async with fleet.api() as client:
 
-        async def ready() -> bool:
-            found: set[str] = set()
-            page: list[dict[str, str]] = [{}]
-            while page:
-                query = {"state": "ready", "limit": "200", "offset": str(len(found))}
-                reply = await client.get("/users", params=query)
-                if reply.status_code != 200:
-                    return False
-                page = reply.json()
-                found |= {user["name"] for user in page}
-            return names <= found
-
-        await fleet.until(ready)
-        for name in names:
+        async def ready(name: str) -> bool:
+            # Each by name: the pages of a list shift while servers become ready.
             reply = await client.get(f"/users/{name}")
-            assert reply.json()["server"] == f"/user/{name}/"
+            return reply.status_code == 200 and reply.json()["server"] == f"/user/{name}/"
+
+        try:
+            for name in names:
+                await fleet.until(partial(ready, name))
+        except TimeoutError:
+            pytest.fail(await what_is_there(fleet, names))
     started = Counter(spec.user for spec in fleet.agent.specs)
     assert {name for name, times in started.items() if times > 1} == set()
     assert set(fleet.agent.launches.values()) <= {1}
@@ -125,6 +138,7 @@ async def test_one_is_killed_under_load_and_the_others_go_on(
         async def gone() -> bool:
             return "hub0.sock" not in await fleet.targets()
 
+        await fleet.forget_silence()
         await fleet.until(gone)
         await fleet.start(0)
 
@@ -146,16 +160,16 @@ async def test_hubs_are_restarted_one_after_the_other_without_a_failed_request(
                 await fleet.start(number)
                 await load.more(10)
         assert load.failed == []
+        await all_are_ready(fleet, load.starts)
 
 
 @pytest.mark.parametrize("point", ["hub.spawn.placed", "hub.spawn.sent"])
 async def test_a_start_whose_hub_dies_is_finished_by_another(
     short_dir: Path, postgres_server: Postgres, point: str
 ) -> None:
-    async with open_fleet(short_dir, postgres_server, replicas=2) as fleet:
-        await fleet.end(1)
-        await fleet.start(1, failpoint=point)  # whoever comes there dies
-        await fleet.end(0)  # so that it is this one
+    dies = {1: point}  # whoever comes there
+    async with open_fleet(short_dir, postgres_server, replicas=2, failpoints=dies) as fleet:
+        await fleet.end(0, signal.SIGKILL)  # so that it is this one
         process = fleet.processes[1]
         async with fleet.api() as client:
             assert (await client.post("/users/alice", json={})).status_code == 201
