@@ -8,7 +8,7 @@ from agent.supervise.test_states import HANDLE, NOW, STOP, record
 
 from carrel_agent.supervise.clues import find_clue
 from carrel_agent.supervise.evidence import state_of_disk
-from carrel_agent.supervise.explain import Ending, Evidence, explain
+from carrel_agent.supervise.explain import SCRATCH, Ending, Evidence, explain
 from carrel_agent.supervise.launching import shown_command
 from carrel_shared.wire.limits import LimitEvent
 
@@ -103,7 +103,8 @@ def test_last_lines_are_understood(line: str, meaning: str, advice: str) -> None
     told = explain(record(**READY), Ending(code=1), Evidence(tail=[line]))
     assert told.summary.startswith("It ended by itself with exit status 1. ")
     assert told.summary.endswith(clue.meaning)
-    assert told.advice == clue.advice
+    assert told.advice == (f"{clue.advice} {SCRATCH}" if clue.of_home else clue.advice)
+    assert told.scratch_home == clue.of_home
 
 
 def test_what_says_nothing_is_quoted() -> None:
@@ -130,6 +131,28 @@ def test_a_full_disk_explains_more_than_what_came_of_it() -> None:
     told = explain(record(**READY), Ending(code=1), Evidence(tail=["MemoryError"], home="is full"))
     assert "The disk that holds your home is full." in told.summary
     assert "memory" not in told.summary
+
+
+@pytest.mark.parametrize(
+    ("path", "scratch", "offered"),
+    [
+        ("/home/alice", "", True),
+        ("/home/alice/.local/share/jupyter", "", True),
+        ("/home/alicia/.local", "", False),
+        ("/opt/data", "", False),
+        ("/home/alice/.local", "/var/tmp/carrel-scratch/0123456789ab", False),
+    ],
+)
+def test_a_scratch_home_is_offered_where_the_home_is_the_trouble(
+    path: str, scratch: str, offered: bool
+) -> None:
+    line = f"PermissionError: [Errno 13] Permission denied: '{path}'"
+    of_alice = record(**READY, home="/home/alice", scratch=scratch)
+    told = explain(of_alice, Ending(code=1), Evidence(tail=[line]))
+    assert told.scratch_home is offered
+    assert (SCRATCH in told.advice) is offered
+    full = explain(of_alice, Ending(code=1), Evidence(home="is full"))
+    assert full.scratch_home is not bool(scratch)
 
 
 async def test_disks_are_asked() -> None:

@@ -186,3 +186,14 @@ async def test_two_pairs_of_names_with_one_client_id_get_two(world: World) -> No
 
         ids = (await session.exec(select(Server.client_id))).all()
     assert len(set(ids)) == 2
+
+
+async def test_a_scratch_home_is_for_one_start(world: World) -> None:
+    await world.report()
+    await world.push()
+    first = await world.settle(await world.start(user_options={"scratch_home": ["1"], "n": 1}))
+    await world.stop(first)
+    await world.settle(first)
+    second = await world.settle(await world.start())
+    assert [spec.scratch_home for spec in world.agent.specs] == [True, False]
+    assert second.user_options == {"n": 1}

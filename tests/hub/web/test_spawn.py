@@ -157,3 +157,30 @@ async def test_who_is_not_signed_in_comes_back_after_that(site: Site, path: str)
 
     wanted = quote(f"/hub/{path}?x=%20y", safe="")
     assert reply.headers["location"] == f"/hub/login?next={wanted}"
+
+
+async def test_a_failure_for_the_home_offers_a_scratch_home_for_one_start(site: Site) -> None:
+    browser = await site.signed_in("alice")
+    await site.add_server("alice", "failed", failure={"summary": "boom"})
+    page = await browser.get("/hub/spawn-pending/alice")
+    assert not has_element(page, "start-scratch")
+    [row] = await site.all(Server)
+    failure = {"summary": "The disk that holds your home is full.", "scratch_home": True}
+    options = {"profile": "default"}
+    await site.add_server("alice", "failed", failure=failure, user_options=options)
+    page = await browser.get("/hub/spawn-pending/alice")
+    assert has_element(page, "scratch-home")
+    await browser.press(page, "start-scratch")
+    [row] = await site.all(Server)
+    assert (row.state, row.user_options) == ("queued", {**options, "scratch_home": True})
+
+
+async def test_a_scratch_home_is_asked_for_in_the_address_and_told_on_the_home_page(
+    site: Site,
+) -> None:
+    browser = await site.signed_in("alice")
+    await browser.get("/hub/spawn?scratch_home=1")
+    [row] = await site.all(Server)
+    assert row.user_options == {"scratch_home": True}
+    await site.add_server("alice", "ready", user_options={"scratch_home": True})
+    assert "in a scratch home" in (await browser.get("/hub/home")).text

@@ -27,6 +27,7 @@ from carrel_agent.supervise.capacity import home_source
 from carrel_agent.supervise.journal import Journal
 from carrel_agent.supervise.logs import ServerLogs
 from carrel_agent.supervise.reporting import HostFacts, Reporter
+from carrel_agent.supervise.scratch import ScratchHomes, usual_place
 from carrel_agent.supervise.service_accounts import WithServices
 from carrel_agent.supervise.shared_account import SharedAccount
 from carrel_agent.supervise.sockets import SocketDirectories
@@ -84,6 +85,9 @@ async def run(settings: AgentSettings, environ: Mapping[str, str]) -> None:
         lang=environ.get("LANG", "C.UTF-8"),
         accounts=accounts,
         groups=groups,
+        scratch=ScratchHomes(
+            settings.scratch_dir or usual_place(), clock=clock, keep_days=settings.scratch_days
+        ),
         pam_service=settings.pam_service if os.geteuid() == 0 else "",
         stop_times=(settings.interrupt_seconds, settings.terminate_seconds),
     )

@@ -122,6 +122,15 @@ class AgentSettings(ServiceSettings):
         description="The PAM service (a file in /etc/pam.d) that opens a session for each forked or"
         " executed server, and closes it afterwards; empty for none. Costs a small process each.",
     )
+    scratch_dir: Path | None = Field(
+        default=None,
+        description="Where scratch homes are made, for people whose own home is full: a directory"
+        " of the agent's account that others cannot write, made if missing. Without it"
+        " /var/tmp/carrel-scratch.",
+    )
+    scratch_days: float = Field(
+        default=7, ge=0, description="How long one is kept once its server has ended."
+    )
     default_runners: list[RunnerName] = Field(
         default=["fork", "exec"],
         min_length=1,
@@ -188,10 +197,10 @@ class AgentSettings(ServiceSettings):
             raise ValueError("shared_homes must be an absolute path with {username} at its end")
         return self
 
-    @field_validator("state_dir", "run_dir")
+    @field_validator("state_dir", "run_dir", "scratch_dir")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        if not value.is_absolute():
+    def _absolute(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_absolute():
             raise ValueError("must be an absolute path")
         return value
 

@@ -38,6 +38,7 @@ class ServerSpec(WireRequest):
         account: The unix account that runs it. An agent without root runs its own account only.
             Empty for somebody who has none, whom only an agent with one account for all takes.
         cwd: Where it starts; empty for the account's home.
+        scratch_home: It is at home in an empty directory of its host's, for this start.
         runner: How it is run; None lets the agent choose.
         command: What an `exec` runner executes; None means the host's JupyterLab.
         listen: Where it listens: the socket it is given, or a port that it finds in
@@ -62,6 +63,7 @@ class ServerSpec(WireRequest):
     server_name: str = ""
     account: str
     cwd: str = ""
+    scratch_home: bool = False
     runner: RunnerName | None = None
     command: list[str] | None = None
     listen: Literal["socket", "port", "nowhere"] = "socket"
@@ -101,6 +103,7 @@ class ExitReport(WireReply):
             `start_failed`, `host_rebooted`, or `unknown` when nobody was there to see.
         summary: The cause in plain words, for the user.
         advice: What can be done about it; empty where there is nothing to do.
+        scratch_home: The trouble is its user's home, so it may do to start it in a scratch home.
         command: What was run. It holds no secrets.
         log_tail: The last lines it printed, at most 200.
     """
@@ -110,6 +113,7 @@ class ExitReport(WireReply):
     cause: str
     summary: str
     advice: str = ""
+    scratch_home: bool = False
     command: str = ""
     log_tail: list[str] = Field(default_factory=list)
     at: Timestamp

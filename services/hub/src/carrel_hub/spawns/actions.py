@@ -15,7 +15,7 @@ from carrel_hub.spawns.offers import needs_of, offers
 from carrel_hub.spawns.outcomes import Outcomes
 from carrel_hub.spawns.own_tokens import own_token
 from carrel_hub.spawns.placement import Needs, Placement, place
-from carrel_hub.spawns.profiles import JUPYTERHUB, PLAIN, default_runner
+from carrel_hub.spawns.profiles import JUPYTERHUB, PLAIN, default_runner, wants_scratch_home
 from carrel_hub.spawns.states import State, Step
 from carrel_hub.spawns.transitions import (
     WAITING,
@@ -141,6 +141,7 @@ class Actions:
             user=user.name,
             server_name=row.name,
             account=user.account or "",
+            scratch_home=wants_scratch_home(row.user_options),
             runner=profile.runner or default_runner(settings.runner, profile),
             command=profile.command,
             listen="port" if for_jupyterhub else "socket",

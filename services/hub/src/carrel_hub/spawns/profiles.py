@@ -1,6 +1,6 @@
 """Kinds of servers in the settings: `[hub.profiles.NAME]`."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -100,3 +100,21 @@ PLAIN = ProfileSettings(title="JupyterLab")
 def default_runner(runner: str | None, profile: ProfileSettings) -> str | None:
     """Return the runner of the settings, unless it cannot run what the profile says. Pure."""
     return None if profile.command and runner == FORK else runner
+
+
+SCRATCH_HOME = "scratch_home"
+"""The option of every profile that asks for a scratch home, for one start."""
+
+
+def wants_scratch_home(options: dict[str, Any]) -> bool:
+    """Whether the options of a start ask for a scratch home. Pure."""
+    wanted = options.get(SCRATCH_HOME)
+    if isinstance(wanted, list) and len(wanted) == 1:  # as forms and addresses give it
+        [wanted] = wanted
+    return wanted is True or wanted in ("1", "true", "on", "yes")
+
+
+def with_scratch_home(options: dict[str, Any], wanted: bool) -> dict[str, Any]:
+    """Return the options of a start with a scratch home, or with its home as it is. Pure."""
+    others = {name: value for name, value in options.items() if name != SCRATCH_HOME}
+    return {**others, SCRATCH_HOME: True} if wanted else others

@@ -21,7 +21,12 @@ from carrel_hub.spawns.naming import good_server_name
 from carrel_hub.spawns.own_tokens import issue_own_token
 from carrel_hub.spawns.paths import wanted_client_id
 from carrel_hub.spawns.placement import SHARED
-from carrel_hub.spawns.profiles import JUPYTERHUB, PLAIN
+from carrel_hub.spawns.profiles import (
+    JUPYTERHUB,
+    PLAIN,
+    wants_scratch_home,
+    with_scratch_home,
+)
 from carrel_hub.spawns.states import ENDED, State, may_start
 from carrel_hub.spawns.transitions import begin_start, begin_stop, finish, remove_record, tell
 from carrel_shared.wire.routes import Revocation
@@ -74,6 +79,7 @@ async def request_start(
     server_name: str = "",
     user_options: dict[str, Any] | None = None,
     display_name: str | None = None,
+    scratch_home: bool = False,
 ) -> Server:
     """Ask for a server. After the commit call `hub.wakeups.notify(server.id)`.
 
@@ -84,6 +90,7 @@ async def request_start(
         actor: Who asks, for the history.
         user_options: What the form or the API gave; None keeps what was given last.
         display_name: What people are to call it; None keeps it.
+        scratch_home: For this once it is to be at home in a scratch home.
 
     Raises:
         InvalidRequestError: It runs, or is stopping, or the user has no unix account here, or may
@@ -103,9 +110,12 @@ async def request_start(
         raise InvalidRequestError(f"{_title(user, row)} cannot be started: {problem}")
     await _check_load(session, hub)
     before = await find_room(session, hub)
-    given = row.user_options if user_options is None else user_options
+    if user_options is not None:
+        scratch_home = scratch_home or wants_scratch_home(user_options)
+    given = with_scratch_home(row.user_options if user_options is None else user_options, False)
     choice = await choice_of(session, hub, user, given)
-    row.profile, row.user_options = choice.profile, choice.options
+    row.profile = choice.profile
+    row.user_options = with_scratch_home(choice.options, scratch_home)
     if display_name is not None:
         row.display_name = display_name
     profile = hub.settings.profiles.get(row.profile, PLAIN)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from carrel_hub.db.models import Server
+from carrel_hub.spawns.profiles import wants_scratch_home
 from carrel_hub.spawns.standing import Standing
 from carrel_hub.spawns.states import State
 from carrel_hub.spawns.transitions import READY
@@ -73,6 +74,8 @@ def _detail(row: Server | None, state: State, now: datetime) -> str:
     if state == State.READY:
         since = row.ready_at or row.started_at
         lasting = f"for {duration(now - since)}" if since else ""
+        if wants_scratch_home(row.user_options):
+            lasting = f"{lasting}, in a scratch home".removeprefix(", ")
         return lasting if row.progress_message == READY else f"{lasting}. {row.progress_message}"
     if state in (State.QUEUED, State.STARTING):
         return row.progress_message
@@ -104,6 +107,7 @@ class FailureView:
     command: str
     status: str
     log_tail: list[str]
+    scratch_home: bool
 
 
 def failure_view(failure: dict[str, Any] | None) -> FailureView:
@@ -122,6 +126,7 @@ def failure_view(failure: dict[str, Any] | None) -> FailureView:
         command=str(failure.get("command") or ""),
         summary=str(failure.get("summary") or "The server ended and nobody saw why."),
         status=status,
+        scratch_home=failure.get("scratch_home") is True,
         log_tail=[str(line) for line in tail] if isinstance(tail, list) else [],
     )
 

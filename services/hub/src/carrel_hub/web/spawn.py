@@ -36,6 +36,9 @@ from carrel_hub.web.server_view import view
 from carrel_hub.web.servers import Place, find_place
 from carrel_hub.web.spawn_form import FormView, form_options, form_view
 
+SCRATCH = "scratch"
+"""What the button sends that asks for a scratch home, beside the options there were."""
+
 router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
 HUB_ONLY = (
@@ -176,11 +179,14 @@ async def _pressed(
     if not shown.can_start:  # pressed twice, or in two tabs
         return redirect(with_next(request, place.page(hub, "spawn-pending")), status=303)
     home = any(key == "home" for key, _ in fields)
-    sent = [(key, value) for key, value in fields if key not in NO_OPTIONS]
+    sent = [(key, value) for key, value in fields if key not in (*NO_OPTIONS, SCRATCH)]
     options = form_options(sent, {DEFAULT: PLAIN, **hub.settings.profiles})
     if options is None:
         options = query_options(request.query_params.multi_items())
-    return await _start(request, subject, user, place, options, status=303, home=home)
+    scratch = any(key == SCRATCH for key, _ in fields)
+    return await _start(
+        request, subject, user, place, options, status=303, home=home, scratch=scratch
+    )
 
 
 async def _start(
@@ -192,6 +198,7 @@ async def _start(
     *,
     status: int,
     home: bool = False,
+    scratch: bool = False,
 ) -> Response:
     hub = hub_of(request)
     called = request.query_params.get("display_name")
@@ -208,6 +215,7 @@ async def _start(
                 server_name=place.name,
                 user_options=options,
                 display_name=display_name,
+                scratch_home=scratch,
             )
     except HubError as error:
         form = await _form(hub, place, options, error)

@@ -59,12 +59,14 @@ def new_record(
     socket: str,
     port: int,
     own_account: bool,
+    scratch: str = "",
     now: datetime,
 ) -> Record:
     """Return the record of a start that is about to be decided.
 
     Args:
         own_account: The account is its user's and nobody else's.
+        scratch: Its scratch home.
     """
     return Record(
         server_id=spec.server_id,
@@ -80,6 +82,7 @@ def new_record(
         listens=spec.listen != "nowhere",
         base_url=spec.base_url,
         home=account.home,
+        scratch=scratch,
         command=shown_command(launch.argv or JUPYTERLAB),
         any_answer=bool(spec.command),
         boot_id=boot_id(),

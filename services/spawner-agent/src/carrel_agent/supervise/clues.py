@@ -16,10 +16,14 @@ class Clue:
     Attributes:
         meaning: One sentence, for the owner.
         advice: What can be done about it.
+        of_home: It is a matter of where their home lies.
+        what: The file, module or command that it is about, if it names one.
     """
 
     meaning: str
     advice: str
+    of_home: bool = False
+    what: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +31,11 @@ class _Rule:
     pattern: re.Pattern[str]
     meaning: str
     advice: str
+    of_home: bool
 
 
-def _rule(pattern: str, meaning: str, advice: str) -> _Rule:
-    return _Rule(re.compile(pattern), meaning, advice)
+def _rule(pattern: str, meaning: str, advice: str, *, of_home: bool = False) -> _Rule:
+    return _Rule(re.compile(pattern), meaning, advice, of_home)
 
 
 _QUOTA = "Delete what you do not need, or ask for a larger quota; then start again."
@@ -40,21 +45,25 @@ RULES = (
         r"Disk quota exceeded|Errno 122\b",
         "Your disk quota is used up.",
         _QUOTA,
+        of_home=True,
     ),
     _rule(
         r"No space left on device|Errno 28\b|database or disk is full",
         "There is no room left on a disk it writes to.",
         "Delete what you do not need in your home; if it is not yours, tell an administrator.",
+        of_home=True,
     ),
     _rule(
         r"Read-only file system|Errno 30\b",
         "A disk it writes to is read-only.",
         "Tell an administrator: the disk that holds your home may be damaged, or mounted wrongly.",
+        of_home=True,
     ),
     _rule(
         r"Stale file handle|Errno 116\b|Transport endpoint is not connected",
         "The file server that holds your home was lost.",
         "Start again in a while; tell an administrator if it stays so.",
+        of_home=True,
     ),
     _rule(
         r"cannot execute (?P<what>\S+): No such file",
@@ -135,5 +144,6 @@ def find_clue(tail: Sequence[str]) -> Clue | None:
                 named = {name: value for name, value in match.groupdict().items() if value}
                 what = next((v for n, v in named.items() if n != "why"), "a file")
                 words = {"what": what.rstrip(".:"), "why": named.get("why", "").rstrip(".")}
-                return Clue(rule.meaning.format(**words), rule.advice)
+                meaning = rule.meaning.format(**words)
+                return Clue(meaning, rule.advice, rule.of_home, words["what"] if named else "")
     return None

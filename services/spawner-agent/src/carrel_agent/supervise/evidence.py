@@ -20,9 +20,10 @@ async def gather(record: Record, logs: ServerLogs, *, last_status: int | None) -
     """Return what is known of a server that has ended."""
     tail = await asyncio.to_thread(logs.tail, record.server_id, TAIL_LINES)
     taken = bool(record.port) and bool(listener_uids(record.port) - {record.uid})
+    home = record.scratch or record.home
     return Evidence(
         tail=tail,
-        home=await state_of_disk(record.home) if record.home else "",
+        home=await state_of_disk(home) if home else "",
         last_status=last_status,
         port_taken=taken and record.ready_at is None,
     )

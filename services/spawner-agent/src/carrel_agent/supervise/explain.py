@@ -12,6 +12,7 @@ START_FAILURE_CODES = range(70, 80)
 """Exit statuses of a process that could not become a server; its log says why."""
 TAIL_LINES = 200
 AGAIN = "Start it again."
+SCRATCH = "Or start it with a scratch home, for this once."
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,13 @@ class Explanation:
         cause: A stable word; see `ExitReport`.
         summary: What happened.
         advice: What can be done about it; empty where there is nothing to do.
+        scratch_home: It may do to start it in a scratch home.
     """
 
     cause: str
     summary: str
     advice: str = ""
+    scratch_home: bool = False
 
 
 def explain(record: Record, ending: Ending, evidence: Evidence) -> Explanation:
@@ -108,11 +111,19 @@ def _failed(record: Record, ending: Ending, evidence: Evidence, cause: str) -> E
     told = _what_happened(record, ending, evidence, cause)
     clue = _clue(evidence, ending)
     if clue is not None:
-        return replace(told, summary=f"{told.summary} {clue.meaning}", advice=clue.advice)
+        helps = not record.scratch and _is_of_the_home(clue, record)
+        advice = f"{clue.advice} {SCRATCH}" if helps else clue.advice
+        summary = f"{told.summary} {clue.meaning}"
+        return replace(told, summary=summary, advice=advice, scratch_home=helps)
     spoken = next((line.strip() for line in reversed(evidence.tail) if line.strip()), "")
     if spoken and not ending.failure:
         told = replace(told, summary=f"{told.summary} Its last words: {spoken[:300]}")
     return told
+
+
+def _is_of_the_home(clue: Clue, record: Record) -> bool:
+    inside = bool(record.home) and f"{clue.what}/".startswith(f"{record.home.rstrip('/')}/")
+    return clue.of_home or inside
 
 
 def _clue(evidence: Evidence, ending: Ending) -> Clue | None:
@@ -120,6 +131,7 @@ def _clue(evidence: Evidence, ending: Ending) -> Clue | None:
         return Clue(
             f"The disk that holds your home {evidence.home}.",
             "Delete what you do not need there; if it is not yours, tell an administrator.",
+            of_home=True,
         )
     if ending.failure:
         return find_clue([ending.failure])

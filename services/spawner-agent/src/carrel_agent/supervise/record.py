@@ -46,6 +46,7 @@ class Record(BaseModel):
             not used.
         listens: False for what is ready as soon as it runs.
         gid: Of its account, where that is its user's own; `home` likewise.
+        scratch: Its scratch home; empty where it is at home in `home`.
         command: What is run, for people; never with a secret in it.
         any_answer: Ready is any answer, not only 200: it runs a command of its profile's own.
         boot_id: The boot it was started in.
@@ -76,6 +77,7 @@ class Record(BaseModel):
     listens: bool = True
     base_url: str
     home: str = ""
+    scratch: str = ""
     command: str = ""
     any_answer: bool = False
     boot_id: str

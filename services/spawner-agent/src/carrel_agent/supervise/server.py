@@ -341,6 +341,7 @@ class Server:
             cause=told.cause,
             summary=told.summary,
             advice=told.advice,
+            scratch_home=told.scratch_home,
             command=record.command,
             log_tail=evidence.tail,
             at=at or around.clock.now(),
@@ -357,6 +358,8 @@ class Server:
         await self._journal(ended)
         failpoint("agent.exit.journalled")
         await asyncio.to_thread(around.sockets.remove, record.server_id)
+        if record.scratch:
+            around.scratch.note_end(record.server_id)
         with contextlib.suppress(ChannelClosedError, RefusedError):
             await around.keeper.close_log(record.server_id)
         # Only now may it be started again: nothing of this start touches the next one's things.

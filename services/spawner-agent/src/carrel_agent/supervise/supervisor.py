@@ -26,6 +26,7 @@ from carrel_agent.supervise.logs import ServerLogs
 from carrel_agent.supervise.ports import NoPortError, choose_port
 from carrel_agent.supervise.process_tree import Tree
 from carrel_agent.supervise.record import Record, Stop
+from carrel_agent.supervise.scratch import SWEEP_SECONDS, ScratchHomes
 from carrel_agent.supervise.server import Server
 from carrel_agent.supervise.sockets import SocketDirectories
 from carrel_agent.supervise.states import (
@@ -61,6 +62,7 @@ class Supervisor:
         accounts: Which account runs whose servers.
         groups: Makes control groups.
         pam_service: Whose sessions servers get; empty for none.
+        scratch: Homes for servers whose users' own cannot be used.
         stop_times: Seconds for SIGINT and for SIGTERM where nobody asked for the stop.
     """
 
@@ -78,6 +80,7 @@ class Supervisor:
         lang: str,
         accounts: Accounts,
         groups: ControlGroups,
+        scratch: ScratchHomes,
         pam_service: str = "",
         stop_times: tuple[float, float],
     ) -> None:
@@ -92,6 +95,7 @@ class Supervisor:
         self._lang = lang
         self._accounts = accounts
         self._groups = groups
+        self._scratch = scratch
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks = TaskOwner()
@@ -107,6 +111,7 @@ class Supervisor:
             changed=self._changed,
             groups=groups,
             pam_service=pam_service,
+            scratch=scratch,
             tree=self._tree,
         )
 
@@ -143,6 +148,7 @@ class Supervisor:
                     self._tasks.start(server.follow(), name=f"server-{record.server_id}")
         await self._tidy()
         self._tasks.start(self._watch_limits(), name="limits")
+        self._tasks.start(self._sweep_scratch_homes(), name="scratch")
         living = sum(not server.ended for server in self._servers.values())
         log.info("agent_recovered", servers_count=len(self._servers), living_count=living)
 
@@ -224,10 +230,13 @@ class Supervisor:
         account = await self._accounts.find(spec)
         check_uid(account, spec.uid)
         group = runners[0].group(spec.server_id)
+        wanted, at_home = spec, account
         try:
+            if spec.scratch_home:
+                wanted, at_home = await asyncio.to_thread(self._scratch.move, spec, account)
             port = self._port_of(spec)
             launch_spec = launch_spec_of(
-                spec, account, python=self._python, lang=self._lang, port=port, group=group
+                wanted, at_home, python=self._python, lang=self._lang, port=port, group=group
             )
         except (LaunchError, NoPortError) as error:
             raise InvalidRequestError(str(error)) from error
@@ -240,6 +249,7 @@ class Supervisor:
             socket=str(self._sockets.path(spec.server_id)),
             port=port,
             own_account=self._accounts.reported != SHARED,
+            scratch=at_home.home if spec.scratch_home else "",
             now=self._clock.now(),
         )
         server = Server(record, self._around)
@@ -329,6 +339,12 @@ class Supervisor:
             await asyncio.sleep(LIMITS_SECONDS)
             for server in [s for s in self._servers.values() if s.is_limited]:
                 await server.note_limits()
+
+    async def _sweep_scratch_homes(self) -> None:
+        while True:
+            living = {i for i, server in self._servers.items() if not server.ended}
+            await asyncio.to_thread(self._scratch.sweep, living)
+            await asyncio.sleep(SWEEP_SECONDS)
 
     async def forget(self, server_id: str, generation: int) -> None:
         """Drop what is known of an ended server.

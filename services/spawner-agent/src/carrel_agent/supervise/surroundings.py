@@ -10,6 +10,7 @@ from carrel_agent.supervise.journal import Journal
 from carrel_agent.supervise.logs import ServerLogs
 from carrel_agent.supervise.process_tree import Tree
 from carrel_agent.supervise.record import Record
+from carrel_agent.supervise.scratch import ScratchHomes
 from carrel_agent.supervise.sockets import SocketDirectories
 from carrel_shared.clock import Clock
 
@@ -25,6 +26,7 @@ class Surroundings:
             once, since what its users wait for may depend on it.
         groups: Makes control groups.
         pam_service: Whose sessions servers get; empty for none.
+        scratch: Homes for servers whose users' own cannot be used.
         tree: Which processes are a server's, as things stand; also whether its end was witnessed.
     """
 
@@ -38,4 +40,5 @@ class Surroundings:
     changed: Callable[[bool], None]
     groups: ControlGroups
     pam_service: str
+    scratch: ScratchHomes
     tree: Callable[[Record, bool], Tree]

@@ -1,0 +1,198 @@
+"""Scratch homes: for a server whose account's own home is full, or cannot be written.
+
+Each is `SCRATCH_DIR/SERVER_ID`, 0700 and its user's, made when they ask for it and never otherwise.
+It says what it is: by a page that JupyterLab opens, by a link to the real home, by variables. What
+is in it is kept for some days after the server has ended, and used again if it is asked for again.
+"""
+
+import os
+import shutil
+import stat
+import subprocess
+import threading
+from collections.abc import Container
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from carrel_agent.supervise.accounts import Account
+from carrel_agent.supervise.launching import LaunchError
+from carrel_shared.clock import Clock
+from carrel_shared.wire.servers import ServerSpec
+
+log = structlog.get_logger(__name__)
+
+README = "SCRATCH-HOME.md"
+REAL_HOME = "real-home"
+DAY = 24 * 3600.0
+SWEEP_SECONDS = 3600.0
+"""How often those whose time is over are looked for."""
+_LAB = "/lab"
+
+
+def usual_place() -> Path:
+    """Return where scratch homes are made unless the settings say otherwise."""
+    uid = os.geteuid()
+    return Path("/var/tmp") / ("carrel-scratch" if uid == 0 else f"carrel-scratch-{uid}")  # noqa: S108
+
+
+class ScratchHomes:
+    """Owns a directory that only the agent's account can write, and others can pass through.
+
+    Args:
+        root: It is made when it is first needed.
+        keep_days: How long one is kept once its server has ended.
+    """
+
+    def __init__(self, root: Path, *, clock: Clock, keep_days: float) -> None:
+        self._root = root
+        self._clock = clock
+        self._keep_days = keep_days
+        self._lock = threading.Lock()  # one that is asked for again is not removed meanwhile
+
+    def move(self, spec: ServerSpec, account: Account) -> tuple[ServerSpec, Account]:
+        """Make a server's scratch home, or take what is left of an earlier one.
+
+        Returns:
+            Spec and account as they are to be launched: at home there, and told so.
+
+        Raises:
+            LaunchError: There is none to be had.
+        """
+        if os.geteuid() not in (0, account.uid):
+            raise LaunchError(
+                "a scratch home is made by an agent that runs as root, and this one does not"
+            )
+        try:
+            with self._lock:
+                place = self._made(spec.server_id, account)
+        except OSError as error:
+            raise LaunchError(
+                f"no scratch home can be made in {self._root}: {error.strerror}"
+            ) from error
+        marks = {"CARREL_SCRATCH_HOME": str(place), "CARREL_REAL_HOME": account.home}
+        changed = spec.model_copy(
+            update={
+                "environment": {**spec.environment, **marks},
+                # JupyterLab opens the page that says where one is.
+                "default_url": f"{_LAB}/tree/{README}"
+                if spec.default_url == _LAB
+                else spec.default_url,
+            }
+        )
+        return changed, replace(account, home=str(place))
+
+    def path(self, server_id: str) -> Path:
+        """Return where a server's scratch home is, if it has one."""
+        return self._root / server_id
+
+    def note_end(self, server_id: str) -> None:
+        """Let the days begin for which it is kept."""
+        try:
+            self._touch(self.path(server_id))
+        except OSError as error:
+            log.warning("scratch_home_not_marked", server_id=server_id, reason=error.strerror)
+
+    def sweep(self, living: Container[str]) -> list[str]:
+        """Remove those whose time is over; return whose they were.
+
+        Args:
+            living: The servers that have not ended.
+        """
+        if not self._root.is_dir():
+            return []
+        names = [entry.name for entry in self._root.iterdir() if entry.name not in living]
+        return [name for name in names if self._removed_if_over(name)]
+
+    def _touch(self, path: Path) -> None:
+        now = self._clock.now().timestamp()
+        os.utime(path, (now, now), follow_symlinks=False)
+
+    def _removed_if_over(self, name: str) -> bool:
+        until = self._clock.now().timestamp() - self._keep_days * DAY
+        with self._lock:
+            return self.path(name).lstat().st_mtime <= until and self._removed(name)
+
+    def _removed(self, name: str) -> bool:
+        path = self.path(name)
+        owner = path.lstat()
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            # Whatever is in there is its owner's, and so is whoever removes it.
+            as_owner = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+            subprocess.run(
+                ["/bin/rm", "-rf", "--one-file-system", "--", str(path)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                cwd="/",
+                **as_owner,  # type: ignore[call-overload]
+            )
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("scratch_home_remains", path=str(path), reason=error.strerror)
+            return False
+        log.info("scratch_home_removed", server_id=name)
+        return True
+
+    # -- making one
+
+    def _made(self, server_id: str, account: Account) -> Path:
+        self._check_root()
+        path = self.path(server_id)
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            found = None
+        if found is not None and found.st_uid == account.uid and stat.S_ISDIR(found.st_mode):
+            self._touch(path)
+            return path
+        if found is not None:  # begun and not finished, or of an account that is another by now
+            shutil.rmtree(path)
+        path.mkdir(mode=0o700)
+        self._furnish(path, account)
+        return path
+
+    def _furnish(self, path: Path, account: Account) -> None:
+        """Put in what says what this is, before it is the user's."""
+        text = _README.format(home=account.home, link=REAL_HOME, days=f"{self._keep_days:g}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(path / README, flags, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as readme:
+            readme.write(text)
+        (path / REAL_HOME).symlink_to(account.home)
+        if os.geteuid() == 0:
+            for each in (path / README, path / REAL_HOME, path):
+                os.chown(each, account.uid, account.gid, follow_symlinks=False)
+
+    def _check_root(self) -> None:
+        try:
+            self._root.mkdir(mode=0o711, parents=True)
+            self._root.chmod(0o711)
+        except FileExistsError:
+            pass
+        found = self._root.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise PermissionError(
+                1,
+                "it must be a directory of the agent's own account that nobody else can write to;"
+                " an administrator can remove it, or set scratch_dir",
+            )
+
+
+_README = """# This is a scratch home
+
+This server was started with a **scratch home**: an empty directory on the host it runs on,
+in place of your home `{home}`, which was full or could not be written.
+
+- Your files are where they were: in `{link}` beside this page, and in `{home}`.
+- Make room there (a quota may need a few minutes to notice), then stop this server and
+  start it as usual.
+- What you save here stays here. It is **deleted {days} days after this server has ended**:
+  move what you want to keep into your home before that.
+"""
