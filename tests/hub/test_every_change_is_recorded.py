@@ -20,6 +20,8 @@ from hub.world import World, open_world
 from sqlmodel import col, select
 from starlette.types import ASGIApp
 
+from carrel_hub.auth.sessions import begin_session
+from carrel_hub.auth.signing import signer_for
 from carrel_hub.auth.tokens import issue_token
 from carrel_hub.db.models import AgentHost, Event, HostAccount, User
 from carrel_hub.users import operate
@@ -459,6 +461,15 @@ async def _press_make(stage: Stage) -> httpx.Response:
 async def _press_revoke(stage: Stage) -> httpx.Response:
     made = (await stage.call("POST", "/users/boss/tokens")).json()
     return await stage.form(f"/hub/token/revoke/{made['id']}")
+
+
+@changes("POST /hub/logout-elsewhere")
+async def _press_logout_elsewhere(stage: Stage) -> httpx.Response:
+    hub = stage.world.hub
+    async with hub.database.write() as session:
+        boss = (await session.exec(select(User).where(User.name == "boss"))).one()
+        await begin_session(session, hub, signer_for(hub.settings.state_dir), boss, how="link")
+    return await stage.form("/hub/logout-elsewhere")
 
 
 def _code(answer: httpx.Response) -> str:

@@ -130,6 +130,21 @@ class HubSettings(ServiceSettings):
     default_url: str = Field(
         default="/lab", pattern=r"^/", description="Where a browser lands on its server."
     )
+    landing_url: str | None = Field(
+        default=None,
+        pattern=r"^/([^/\\\s][^\\\s]*)?$",
+        description="Where a browser goes from `/hub/` and after signing in, unless it wanted to be"
+        " somewhere: a path with `base_url` in front, such as /hub/home; {username} in it is the"
+        " user's name. Without it see `redirect_to_server`.",
+    )
+    redirect_to_server: bool = Field(
+        default=True,
+        description="Without `landing_url`, have people go to their server, or start it; else to"
+        " their home page.",
+    )
+    shutdown_on_logout: bool = Field(
+        default=False, description="Stop the servers of whoever signs out."
+    )
     runner: RunnerName | None = Field(
         default=None, description="How servers are run; the agent chooses without it."
     )
@@ -216,6 +231,13 @@ class HubSettings(ServiceSettings):
                 "user_domains needs public_url, with a name that users' hosts can be below, such as"
                 " https://hub.example.org/"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _lands_somewhere(self) -> "HubSettings":
+        rootward = (self.base_url, self.hub_prefix, self.hub_prefix.rstrip("/"))
+        if self.landing_url is not None and self.landing_url.partition("?")[0] in rootward:
+            raise ValueError(f"landing_url: {self.landing_url} leads to itself")
         return self
 
     @property

@@ -1,7 +1,8 @@
 """What the settings say is there from the start, made so each time a hub starts.
 
 Users and groups are added to and never taken away from; services are exactly those that the
-settings name, beside those that were made over the API; who is blocked loses what they have.
+settings name, beside those that were made over the API; who is blocked loses what they have,
+and sign-ins end with the shared password that they were made with.
 """
 
 import structlog
@@ -16,6 +17,7 @@ from carrel_hub.auth.rules import (
     people_named,
 )
 from carrel_hub.auth.settings import AuthSettings
+from carrel_hub.auth.shared_passwords import end_stale_sessions
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Group, Service, User, UserGroup
 from carrel_hub.errors import ConflictError
@@ -67,6 +69,7 @@ async def _apply(hub: Hub) -> None:
         await _make_services(session, hub)
         await want_services(session, hub)
         await _take_from_the_blocked(session, hub)
+        await end_stale_sessions(session, hub)
 
 
 def doubts(auth: AuthSettings) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from carrel_hub.auth.names import InvalidNameError, normalise_name
 from carrel_hub.auth.rate_limit import Attempt, begin_attempt, forgive, strike_out
 from carrel_hub.auth.rules import Known, admit
 from carrel_hub.auth.sessions import NewSession, begin_session
+from carrel_hub.auth.shared_passwords import mark_of
 from carrel_hub.auth.signing import Signer
 from carrel_hub.context import Hub
 from carrel_hub.db.models import User
@@ -112,7 +113,10 @@ async def _prove(
     if not checked.ok:
         log.info("sign_in_refused", name=name[:64], address=address, reason=checked.reason)
         return Proven(message=checked.message or WRONG), None
-    return await _admit(hub, signer, attempt, typed=name, checked=checked, address=address)
+    mark = mark_of(signer, settings, password) if signer is not None else ""
+    return await _admit(
+        hub, signer, attempt, typed=name, checked=checked, address=address, mark=mark
+    )
 
 
 async def _admit(
@@ -123,6 +127,7 @@ async def _admit(
     typed: str,
     checked: Checked,
     address: str,
+    mark: str,
 ) -> tuple[Proven, NewSession | None]:
     now = hub.clock.now()
     session = None
@@ -159,7 +164,7 @@ async def _admit(
         if checked.group is not None:
             await join_group(db, user, checked.group, at=now)
         if signer is not None:
-            session = await begin_session(db, hub, signer, user, how="password")
+            session = await begin_session(db, hub, signer, user, how="password", password_mark=mark)
     log.info("password_accepted", user=name, address=address, signed_in=signer is not None)
     return Proven(user), session
 

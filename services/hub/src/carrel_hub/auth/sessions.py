@@ -59,12 +59,19 @@ async def find_session(db: AsyncSession, secret_hash: str) -> tuple[BrowserSessi
 
 
 async def begin_session(
-    db: AsyncSession, hub: Hub, signer: Signer, user: User, *, how: str
+    db: AsyncSession,
+    hub: Hub,
+    signer: Signer,
+    user: User,
+    *,
+    how: str,
+    password_mark: str = "",
 ) -> NewSession:
     """Sign a browser in, with fresh secrets whatever it had before.
 
     Args:
         how: `password` or `link`, for the history.
+        password_mark: What is kept of the password (`auth.shared_passwords`).
     """
     now = hub.clock.now()
     await purge_expired(db, now=now)
@@ -74,6 +81,7 @@ async def begin_session(
         secret_hash=digest(secret),
         session_hash=digest(browser_session_id(signer, secret)),
         user_id=user.id,
+        password_mark=password_mark,
         created=now,
         expires_at=now + timedelta(days=hub.settings.auth.session_days),
     )
@@ -115,17 +123,43 @@ def restore_session_id(
     return False
 
 
-async def end_session(db: AsyncSession, row: BrowserSession, user: User, *, at: datetime) -> None:
+async def end_session(
+    db: AsyncSession,
+    row: BrowserSession,
+    user: User,
+    *,
+    at: datetime,
+    actor: str | None = None,
+    reason: str = "",
+) -> None:
     """Sign a browser out: its session, its codes and tokens, and every proxy's memory of it.
 
     After the commit call `Wakeups.notify()`.
+
+    Args:
+        actor: Who does; the user without it.
+        reason: Why, for the history, where it was not the user's own wish.
     """
     await db.exec(delete(OAuthCode).where(col(OAuthCode.session_hash) == row.session_hash))
     await db.exec(delete(Token).where(col(Token.session_hash) == row.session_hash))
     await db.exec(delete(BrowserSession).where(col(BrowserSession.id) == row.id))
-    actor = user_actor(user.name)
-    record(db, "session.signed_out", actor, actor, at=at)
+    who = user_actor(user.name)
+    record(db, "session.signed_out", actor or who, who, at=at, message=reason)
     await revoke(db, Revocation(session_hash=row.session_hash))
+
+
+async def end_other_sessions(
+    db: AsyncSession, user: User, kept: BrowserSession | None, *, at: datetime
+) -> int:
+    """Sign somebody out in every browser but one, and return in how many they were.
+
+    After the commit call `Wakeups.notify()`.
+    """
+    rows = (await db.exec(select(BrowserSession).where(BrowserSession.user_id == user.id))).all()
+    others = [row for row in rows if kept is None or row.id != kept.id]
+    for row in others:
+        await end_session(db, row, user, at=at)
+    return len(others)
 
 
 async def purge_expired(db: AsyncSession, *, now: datetime) -> None:

@@ -18,6 +18,7 @@ REVISIONS = (
     "0010",
     "0011",
     "0012",
+    "0013",
 )
 """Every revision in its order; the last is the one the models are of."""
 

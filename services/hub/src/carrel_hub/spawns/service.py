@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from carrel_hub.context import Hub
 from carrel_hub.db.models import AgentHost, Server, Token, User
 from carrel_hub.errors import ConflictError, InvalidRequestError, TooManyRequestsError
-from carrel_hub.events import HUB_ACTOR
+from carrel_hub.events import HUB_ACTOR, user_actor
 from carrel_hub.groups.membership import groups_of
 from carrel_hub.hosts.standing import known_names
 from carrel_hub.routing.changes import revoke
@@ -284,6 +284,15 @@ async def request_stop(
         await finish(session, row, at=at, actor=actor, exit_=None)
     await session.flush()
     return row
+
+
+async def request_stop_of(session: AsyncSession, hub: Hub, user: User, *, reason: str) -> list[str]:
+    """Have every server of somebody end, by their own wish; return the ids of those that ran."""
+    active = select(Server).where(Server.user_id == user.id, col(Server.state).not_in([*ENDED]))
+    rows = (await session.exec(active)).all()
+    for row in rows:
+        await request_stop(session, hub, row, actor=user_actor(user.name), reason=reason)
+    return [row.id for row in rows]
 
 
 async def request_stop_all(

@@ -11,6 +11,7 @@ from carrel_hub.auth.subjects import Subject, hub_signer
 from carrel_hub.context import Hub
 from carrel_hub.db.models import User
 from carrel_hub.hosts.standing import known_names
+from carrel_hub.spawns.paths import escape_name
 from carrel_hub.spawns.service import can_have_servers, find_server
 from carrel_hub.spawns.states import State
 from carrel_hub.web.page_route import redirect
@@ -37,7 +38,12 @@ def _split_origin(address: str) -> tuple[str, str, str]:
 
 
 async def default_next(hub: Hub, user: User) -> str:
-    """Return where somebody goes who did not say: to their server, if there can be one."""
+    """Return where somebody goes who did not say: as the settings say, else to their server."""
+    if hub.settings.landing_url is not None:
+        path = hub.settings.landing_url.replace("{username}", escape_name(user.name))
+        return hub.settings.places.located(path)
+    if not hub.settings.redirect_to_server:
+        return f"{hub.settings.hub_prefix}home"
     async with hub.database.read() as db:
         row = await find_server(db, user)
         possible = await can_have_servers(db, hub, user)

@@ -40,10 +40,14 @@ REFRESH_SECONDS = 2
 @router.api_route("/", methods=READING)
 async def root(request: Request) -> Response:
     """Send somebody to where they wanted to be, or to sign in first."""
+    hub = hub_of(request)
     subject = await page_subject(request)
+    landing = hub.settings.landing_url
     if subject.user is None:
-        return to_sign_in(request)
-    return redirect(wanted_next(request) or await default_next(hub_of(request), subject.user))
+        if landing is None or "{username}" in landing:
+            return to_sign_in(request)
+        return redirect(hub.settings.places.located(landing))
+    return redirect(wanted_next(request) or await default_next(hub, subject.user))
 
 
 @router.api_route("/home", methods=READING)

@@ -69,6 +69,13 @@ def navigation_only(request: Request) -> None:
         raise ForbiddenError("This page is for people: open it in a window of your browser.")
 
 
+def is_ones_own_wish(request: Request) -> bool:
+    """Whether a visit may do something: it comes from here, not from another site or as a guess."""
+    if "prefetch" in request.headers.get("sec-purpose", request.headers.get("purpose", "")):
+        return False
+    return request.headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+
+
 def to_sign_in(request: Request) -> Response:
     """Send somebody to the sign-in page, to come back here afterwards."""
     if request.method not in READING:

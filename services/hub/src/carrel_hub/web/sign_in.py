@@ -11,20 +11,23 @@ from carrel_hub.auth.links import link_user, use_link
 from carrel_hub.auth.names import MAX_NAME
 from carrel_hub.auth.password import sign_in
 from carrel_hub.auth.rules import anybody_allowed
-from carrel_hub.auth.sessions import begin_session, end_session
+from carrel_hub.auth.sessions import begin_session, end_other_sessions, end_session
 from carrel_hub.auth.subjects import ANONYMOUS, hub_signer, page_subject
 from carrel_hub.db.models import User
 from carrel_hub.errors import ForbiddenError
+from carrel_hub.spawns.service import request_stop_of
 from carrel_hub.web.arrival import arrive, default_next, wanted_next
 from carrel_hub.web.headers import NO_REFERRER
 from carrel_hub.web.page_route import (
     READING,
     PageRoute,
     checked_form,
+    is_ones_own_wish,
     keep_session_id,
     navigation_only,
     redirect,
     show,
+    signed_in,
 )
 
 router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
@@ -128,13 +131,32 @@ async def logout(request: Request) -> Response:
     subject = await page_subject(request)
     if request.method == "GET" and subject.user is not None and subject.session is not None:
         began = hub.clock.monotonic()
+        ids: list[str] = []
         async with hub.database.write() as db:
+            if hub.settings.shutdown_on_logout and is_ones_own_wish(request):
+                reason = f"{subject.name} signed out."
+                ids = await request_stop_of(db, hub, subject.user, reason=reason)
             await end_session(db, subject.session, subject.user, at=hub.clock.now())
-        await hub.wakeups.notify()
+        await hub.wakeups.notify(*ids)
         hub.measures.signed_out(hub.clock.monotonic() - began)
-    response = redirect(f"{hub.settings.hub_prefix}login")
+    if hub.settings.auth.checks_passwords:
+        response: Response = redirect(f"{hub.settings.hub_prefix}login")
+    else:  # whatever signs people in here without asking would do so again at once
+        response = show(request, ANONYMOUS, "logout.html")
     cookie_jar(request).clear(response)
     return response
+
+
+@router.post("/logout-elsewhere")
+async def logout_elsewhere(request: Request) -> Response:
+    """Sign somebody out in every other browser, and at every server those had opened."""
+    hub = hub_of(request)
+    subject, user = await signed_in(request)
+    await checked_form(request, subject)
+    async with hub.database.write() as db:
+        await end_other_sessions(db, user, subject.session, at=hub.clock.now())
+    await hub.wakeups.notify()
+    return redirect(f"{hub.settings.hub_prefix}token", status=303)
 
 
 @router.api_route("/sign-in/{secret}", methods=READING)

@@ -26,6 +26,7 @@ from carrel_hub.web.page_route import (
     PageRoute,
     checked_fields,
     checked_form,
+    is_ones_own_wish,
     navigation_only,
     redirect,
     show,
@@ -130,13 +131,6 @@ def query_options(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]] | No
     return found or None
 
 
-def may_start_at_once(request: Request) -> bool:
-    """Whether visiting a page may start a server: not from another site, not as a guess."""
-    if "prefetch" in request.headers.get("sec-purpose", request.headers.get("purpose", "")):
-        return False
-    return request.headers.get("sec-fetch-site", "none") in ("same-origin", "none")
-
-
 async def _visit(request: Request, owner: str, name: str) -> Response:
     hub = hub_of(request)
     subject, user = await signed_in(request)
@@ -150,7 +144,7 @@ async def _visit(request: Request, owner: str, name: str) -> Response:
         return redirect(with_next(request, place.page(hub, "spawn-pending")))
     options = query_options(request.query_params.multi_items())
     form = await _form(hub, place, options)
-    if request.method == "GET" and may_start_at_once(request) and (form is None or options):
+    if request.method == "GET" and is_ones_own_wish(request) and (form is None or options):
         return await _start(request, subject, user, place, options, status=302)
     if form is not None:
         return _show_form(request, subject, place, form)

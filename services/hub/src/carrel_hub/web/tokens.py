@@ -4,14 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Depends
-from sqlmodel import select
+from sqlmodel import col, select
 from starlette.requests import Request
 from starlette.responses import Response
 
 from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.subjects import Subject
 from carrel_hub.auth.tokens import issue_token
-from carrel_hub.db.models import Token, User
+from carrel_hub.db.models import BrowserSession, Token, User
 from carrel_hub.errors import ForbiddenError, InvalidRequestError, NotFoundError
 from carrel_hub.rbac import Resource, Scope, authorise
 from carrel_hub.tokens.granting import granted_scopes
@@ -96,6 +96,12 @@ async def _page(
         models = await token_models(session, hub, user)
         stored = select(Token.id, Token.scopes).where(Token.user_id == user.id)
         scopes = {f"a{number}": texts for number, texts in (await session.exec(stored)).all()}
+        mine = select(BrowserSession).where(
+            BrowserSession.user_id == user.id, BrowserSession.expires_at > hub.clock.now()
+        )
+        found = (await session.exec(mine.order_by(col(BrowserSession.created).desc()))).all()
+    here = subject.session.id if subject.session else None
+    browsers = [(row.created, row.expires_at, row.id == here) for row in found]
     own: list[dict[str, Any]] = []
     given: dict[str, dict[str, Any]] = {}
     for model in models:
@@ -115,5 +121,6 @@ async def _page(
         secret=secret,
         form=form or TokenForm(),
         lifetimes=LIFETIMES,
+        browsers=browsers,
         offers=offered_scopes(subject, hub.settings.role_book.custom),
     )

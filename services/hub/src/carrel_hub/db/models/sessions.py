@@ -14,6 +14,8 @@ class BrowserSession(SQLModel, table=True):
         secret_hash: Of the random value in the `jupyterhub-hub-login` cookie.
         session_hash: Of the `jupyterhub-session-id` cookie. Tokens that the OAuth provider issues
             to this browser carry it, and end with it.
+        password_mark: A keyed hash of the shared password that it was made with, so that it ends
+            with that password; empty when it was made otherwise, None from before there were marks.
     """
 
     __tablename__ = "browser_sessions"
@@ -22,6 +24,7 @@ class BrowserSession(SQLModel, table=True):
     secret_hash: str = Field(unique=True, index=True, max_length=64)
     session_hash: str = Field(index=True, max_length=64)
     user_id: int = Field(foreign_key="users.id", index=True, ondelete="CASCADE")
+    password_mark: str | None = Field(default=None, max_length=43)
     created: datetime = Field(sa_type=UtcDateTime)
     expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
 
