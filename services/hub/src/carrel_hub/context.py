@@ -20,17 +20,25 @@ from carrel_shared.tasks import TaskOwner
 ROUTES = "routes"
 """What to watch and notify, in place of a server's id, for the route log and the proxies."""
 
+SOMETHING = "something"
+"""In place of an id: something changed that has none. Whoever watches anything looks again."""
+
+MISSED = "missed"
+"""In place of an id: hints may have been lost. Whoever acts on hints reads everything again."""
+
+_FOR_ALL = {SOMETHING, MISSED}
+
 
 class Watch:
     """A place where hints arrive. Made before the rows are read, so none is missed in between."""
 
     def __init__(self, servers: frozenset[str] | None) -> None:
         self._changed = asyncio.Event()
-        self._servers = servers
+        self._servers = None if servers is None else servers | _FOR_ALL
         self._hinted: set[str] = set()
 
     def hint(self, server_ids: tuple[str, ...]) -> None:
-        if self._servers is None or not server_ids or not self._servers.isdisjoint(server_ids):
+        if self._servers is None or not self._servers.isdisjoint(server_ids):
             self._hinted.update(server_ids)
             self._changed.set()
 
@@ -39,7 +47,7 @@ class Watch:
         self._changed.set()
 
     def take(self) -> set[str]:
-        """Return the servers that were hinted at since the last call."""
+        """Return what was hinted at since the last call: servers, or what is in place of one."""
         hinted, self._hinted = self._hinted, set()
         return hinted
 
@@ -73,7 +81,7 @@ class Wakeups:
         """Watch these servers; with no id, everything."""
         watch = Watch(frozenset(server_ids) if server_ids else None)
         if self.stopping:
-            watch.hint(())
+            watch.ring()
         self._watches.add(watch)
         try:
             yield watch
@@ -82,8 +90,9 @@ class Wakeups:
 
     async def notify(self, *server_ids: str) -> None:
         """Say that these servers (or something else, with no id) changed. Call after the commit."""
-        self.hear(server_ids)
-        self.relay(server_ids)
+        hints = server_ids or (SOMETHING,)
+        self.hear(hints)
+        self.relay(hints)
 
     async def wait(self, seconds: float) -> None:
         """Return at the next hint of any kind, or after `seconds`."""
@@ -93,7 +102,7 @@ class Wakeups:
     def stop(self) -> None:
         """Wake everybody for the last time."""
         self.stopping = True
-        self.hear(())
+        self.hear((SOMETHING,))
 
     def hear(self, server_ids: tuple[str, ...]) -> None:
         """Wake those of this process who wait for these servers."""

@@ -14,6 +14,7 @@ import asyncpg
 import structlog
 from sqlalchemy.engine import make_url
 
+from carrel_hub.context import MISSED
 from carrel_hub.db.postgres import CONNECT_SECONDS
 from carrel_hub.replicas import ALIVE_SECONDS, GONE_SECONDS
 
@@ -21,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 CHANNEL = "carrel"
 LONGEST_PAYLOAD = 7000
-"""PostgreSQL takes 8000 bytes; what is longer is said as "something changed"."""
+"""PostgreSQL takes 8000 bytes; of what is longer the others are told that they missed it."""
 
 _BEAT = f"""
 -- The database's clock, which all replicas share.
@@ -98,20 +99,29 @@ class Link:
         while True:
             await self._told.wait()
             self._told.clear()
-            hints, self._to_tell = self._to_tell, []
-            everything = any(not ids for ids in hints)
-            payload = " ".join(dict.fromkeys(one for ids in hints for one in ids))
-            if everything or len(payload) > LONGEST_PAYLOAD:
-                payload = ""
             with suppress(LinkLostError):
-                await self._call("execute", "SELECT pg_notify($1, $2)", CHANNEL, payload)
+                await self._pass_on()
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Pass on what is left, which nobody else knows of, and close the connection."""
+        if self._to_tell and self._connection is not None:
+            with suppress(LinkLostError):
+                await self._pass_on()
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await connection.close(timeout=1)
+
+    async def _pass_on(self) -> None:
+        hints, self._to_tell = self._to_tell, []
+        payload = " ".join(dict.fromkeys(one for ids in hints for one in ids))
+        if len(payload) > LONGEST_PAYLOAD:
+            payload = MISSED
+        try:
+            await self._call("execute", "SELECT pg_notify($1, $2)", CHANNEL, payload)
+        except BaseException:
+            self._to_tell.append((MISSED,))  # said with what is to tell next
+            raise
 
     async def _call(self, method: str, *arguments: object) -> Any:
         try:
@@ -136,7 +146,7 @@ class Link:
             },
         )
         await connection.add_listener(CHANNEL, self._hear)
-        self._heard(())  # hints may have been missed
+        self._heard((MISSED,))
         return connection
 
     def _hear(self, connection: asyncpg.Connection, pid: int, _channel: str, payload: str) -> None:

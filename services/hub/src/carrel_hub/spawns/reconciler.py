@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, not_, select
 
-from carrel_hub.context import ROUTES, Hub
+from carrel_hub.context import MISSED, ROUTES, SOMETHING, Hub
 from carrel_hub.db.models import Server
 from carrel_hub.hosts.standing import is_heard, known_hosts
 from carrel_hub.replicas import REPLICAS
@@ -38,6 +38,9 @@ AT_ONCE = 32
 """How many servers are driven at the same time."""
 
 _STUMBLE_SECONDS = 3.0
+
+_SCAN_ON = {REPLICAS, MISSED}
+_NO_SERVERS = {ROUTES, SOMETHING, *_SCAN_ON}
 
 
 class Reconciler:
@@ -68,9 +71,9 @@ class Reconciler:
                 next_scan = self._hub.clock.now()
                 while True:
                     now = self._hub.clock.now()
-                    ids = watch.take() - {ROUTES}
+                    ids = watch.take()
                     try:
-                        if now >= next_scan or REPLICAS in ids:
+                        if now >= next_scan or not ids.isdisjoint(_SCAN_ON):
                             pending = await self._scan()
                             ids |= pending - self._due.keys()
                             wait = BUSY_SCAN_SECONDS if pending or self._line else SCAN_SECONDS
@@ -83,7 +86,7 @@ class Reconciler:
                         log.error("scan_failed", reason=str(error)[:200])
                         next_scan = now + timedelta(seconds=BUSY_SCAN_SECONDS)
                     ids |= {key for key, at in self._due.items() if at <= now}
-                    for server_id in ids - {REPLICAS}:
+                    for server_id in ids - _NO_SERVERS:
                         self._drive_soon(tasks, server_id)
                     await watch.wait(self._seconds_until(next_scan))
         finally:
