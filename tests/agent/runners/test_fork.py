@@ -1,13 +1,16 @@
 """The fork runner: with the real zygote, and with one that lets it down."""
 
 import asyncio
+import contextlib
 import os
 import pwd
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,28 +48,29 @@ SPEC = LaunchSpec(  # noqa: S604 - its `shell` is a login shell
 class Zygotes:
     """A keeper whose zygotes are this test."""
 
+    preloads: list[object] = field(default_factory=list)
     ends: list[socket.socket] = field(default_factory=list)
 
-    async def start_zygote(self, _python: str, _preload: object) -> tuple[int, socket.socket]:
+    async def start_zygote(self, _python: str, preload: object) -> tuple[int, socket.socket]:
         ours, theirs = new_pair()
+        self.preloads.append(preload)
         self.ends.append(theirs)
         return 2**22 + 1, ours  # no such process
 
     async def request(self) -> tuple[Message, list[int]]:
         """Return what the latest zygote is asked."""
         for _ in range(1000):
-            try:
-                received = receive(self.ends[-1])
-            except BlockingIOError:
-                await asyncio.sleep(0.005)
-                continue
-            assert received is not None
-            return received
+            with contextlib.suppress(BlockingIOError):
+                if self.ends and (received := receive(self.ends[-1])) is not None:
+                    return received
+            await asyncio.sleep(0.005)  # the zygote, or the next one, is not started yet
         raise AssertionError("no request came")
 
 
 @asynccontextmanager
-async def fork_runner(idle_seconds: float = 60) -> AsyncIterator[tuple[ForkRunner, Zygotes]]:
+async def fork_runner(
+    idle_seconds: float = 60, **context: Any
+) -> AsyncIterator[tuple[ForkRunner, Zygotes]]:
     zygotes = Zygotes()
     keeper: KeeperClient = zygotes  # type: ignore[assignment]
     runner = ForkRunner(
@@ -76,6 +80,7 @@ async def fork_runner(idle_seconds: float = 60) -> AsyncIterator[tuple[ForkRunne
             groups=ControlGroups([], {}),
             state_dir=Path("/nowhere"),
             zygote_idle_seconds=idle_seconds,
+            **context,
         )
     )
     try:
@@ -189,6 +194,41 @@ async def test_an_unused_zygote_is_let_go_and_a_new_one_started_when_needed() ->
         assert receive(zygotes.ends[0]) is None, "the zygote sees the end"
         await runner.warm()
         assert len(zygotes.ends) == 2
+
+
+@pytest.fixture
+def open_python(tmp_path: Path) -> Path:
+    """A Python in a directory that everybody can write."""
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    tmp_path.chmod(0o777)
+    return python
+
+
+async def test_nothing_is_forked_from_what_others_can_change(
+    launch: Launch, open_python: Path
+) -> None:
+    async with fork_runner(python=str(open_python)) as (runner, zygotes):
+        with pytest.raises(RunnerUnavailableError, match="can be written by everybody"):
+            await runner.launch(launch)
+        os.chmod(open_python.parents[1], 0o700)  # noqa: PTH101 - a moment's work
+        assert zygotes.ends == []
+        await runner.warm()
+        assert len(zygotes.ends) == 1
+
+
+async def test_what_profiles_name_is_loaded_if_it_is_installed() -> None:
+    async with fork_runner(preload=("wave",)) as (runner, zygotes):
+        runner.prefer(["tornado.web", "no_such_module"])
+        await runner.warm()
+        runner.prefer(["tornado.web", "no_such_module"])
+        runner.prefer(["tornado.web", "another_that_is_not_there"])
+        runner.prefer(["tornado.web", "jinja2"])
+        async with asyncio.timeout(20):
+            while len(zygotes.ends) < 2:  # noqa: ASYNC110 - the next one is this test as well
+                await asyncio.sleep(0.005)
+        assert zygotes.preloads == [("wave", "tornado.web"), ("wave", "tornado.web", "jinja2")]
 
 
 def test_a_real_zygote_forks_a_real_jupyterlab(account: pwd.struct_passwd) -> None:

@@ -1,8 +1,10 @@
 """From a request to a ready server and back, with an agent that behaves and one that does not."""
 
+import pytest
 from hub.world import World
 
 from carrel_hub.db.models import Server
+from carrel_hub.spawns.profiles import ProfileSettings
 from carrel_shared.wire.servers import ServerState
 
 
@@ -197,3 +199,13 @@ async def test_a_scratch_home_is_for_one_start(world: World) -> None:
     second = await world.settle(await world.start())
     assert [spec.scratch_home for spec in world.agent.specs] == [True, False]
     assert second.user_options == {"n": 1}
+
+
+async def test_a_host_hears_what_its_profiles_would_have_loaded(world: World) -> None:
+    lab = ProfileSettings(preload=["numpy", "jupyter_lsp"])
+    other = ProfileSettings(preload=["pandas"], labels={"zone": "b"})
+    program = ProfileSettings(preload=["scipy"], command=["/opt/lab"])
+    world.change_settings(profiles={"default": lab, "other": other, "program": program})
+    assert (await world.report()).preload == ["numpy", "jupyter_lsp"]
+    with pytest.raises(ValueError, match="preload"):
+        ProfileSettings(preload=["os; import sys"])

@@ -111,6 +111,12 @@ class AgentSettings(ServiceSettings):
         description="Modules that forked servers are to find imported, beside those of JupyterLab"
         " itself: what server extensions use. One that starts threads is left out.",
     )
+    trusted_owners: list[str] = Field(
+        default=[],
+        description="Accounts, beside root and the agent's own, that may be able to change the"
+        " Python environment that JupyterLab is forked from. Whoever can change it can be root and"
+        " every user, so with others servers are executed instead, and the log says why.",
+    )
     zygote_idle_seconds: float = Field(
         default=1800,
         gt=0,

@@ -2,7 +2,14 @@
 
 from pydantic import Field
 
-from carrel_shared.wire.base import Generation, ServerId, Timestamp, WireReply, WireRequest
+from carrel_shared.wire.base import (
+    Generation,
+    ModuleName,
+    ServerId,
+    Timestamp,
+    WireReply,
+    WireRequest,
+)
 from carrel_shared.wire.hosts import Labels
 from carrel_shared.wire.servers import ServerReport
 
@@ -69,12 +76,14 @@ class AgentReportReply(WireReply):
         forget: Ended servers whose report the hub has stored. The agent may drop their journal.
         repeat: Unchanged servers of which the hub wants a whole report all the same.
         trouble: What is wrong with the host, in plain words, for its log.
+        preload: Modules that servers of its profiles are to find imported.
     """
 
     heartbeat_seconds: float = 10
     forget: list[str] = Field(default_factory=list)
     repeat: list[str] = Field(default_factory=list)
     trouble: str = ""
+    preload: list[ModuleName] = Field(default_factory=list)
 
 
 class AgentSnapshot(WireReply):

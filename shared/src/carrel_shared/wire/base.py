@@ -14,6 +14,11 @@ HostId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 RunnerName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 """A way to run servers: `fork`, `exec`, `systemd`, `sudo`, or one of a host's own."""
 
+ModuleName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=200)
+]
+"""A Python module, by its dotted name."""
+
 Generation = int
 """Counts the starts of one server. A command with a lower generation is stale and refused."""
 

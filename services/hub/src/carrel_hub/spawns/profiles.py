@@ -1,12 +1,13 @@
 """Kinds of servers in the settings: `[hub.profiles.NAME]`."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from carrel_hub.spawns.limits import GuaranteeSettings, LimitSettings
 from carrel_hub.spawns.options import OptionName, OptionSettings
-from carrel_shared.wire.base import RunnerName
+from carrel_shared.wire.base import ModuleName, RunnerName
 from carrel_shared.wire.hosts import Labels
 
 DEFAULT = "default"
@@ -56,6 +57,12 @@ class ProfileSettings(BaseModel):
         description="What runs its servers, of what their host offers: fork, exec, systemd, sudo,"
         " or a runner of the host's own. Without it the host chooses.",
     )
+    preload: list[ModuleName] = Field(
+        default=[],
+        max_length=100,
+        description="Python modules that its servers use and are to find imported, where they are"
+        " forked and the host has them installed: server extensions, say.",
+    )
     guarantee: GuaranteeSettings = Field(
         default=GuaranteeSettings(),
         description="What is kept free for each of its servers on the host it is placed on: memory,"
@@ -95,6 +102,17 @@ class ProfileSettings(BaseModel):
 
 
 PLAIN = ProfileSettings(title="JupyterLab")
+
+
+def preloaded(profiles: Mapping[str, ProfileSettings], labels: Labels) -> list[str]:
+    """Return the modules that a host with these labels should have ready. Pure."""
+    found = [
+        name
+        for profile in profiles.values()
+        if profile.command is None and profile.labels.items() <= labels.items()
+        for name in profile.preload
+    ]
+    return list(dict.fromkeys(found))
 
 
 def default_runner(runner: str | None, profile: ProfileSettings) -> str | None:

@@ -11,6 +11,7 @@ from carrel_hub.db.models import Event, Server
 from carrel_hub.events import agent_actor, record, server_subject
 from carrel_hub.hosts.heartbeat import ImpostorError, note_host, note_refusal
 from carrel_hub.services.managed import SERVICES, absorb_reports
+from carrel_hub.spawns.profiles import preloaded
 from carrel_hub.spawns.states import ENDED, State
 from carrel_hub.spawns.transitions import apply_report, lose_sight
 from carrel_shared.failpoints import failpoint
@@ -95,6 +96,7 @@ async def _take(hub: Hub, name: str, report: AgentReport) -> AgentReportReply:
             if one.server_id not in services and one.server_id not in quiet
         ],
         trouble=host.trouble if host is not None else "",
+        preload=preloaded(hub.settings.profiles, report.labels),
     )
 
 

@@ -40,6 +40,7 @@ class RunnerContext:
         state_dir: The agent's. Two agents of one host are told apart by it.
         python: The Python whose JupyterLab is run; empty for the agent's own.
         preload: Modules that forked servers are to find imported.
+        trusted_owners: Accounts that may change the environment which servers are forked from.
         options: `[agent.runner_options.NAME]` of the settings.
     """
 
@@ -50,6 +51,7 @@ class RunnerContext:
     python: str = ""
     zygote_idle_seconds: float = 1800
     preload: tuple[str, ...] = ()
+    trusted_owners: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -45,6 +45,7 @@ def open_runners(
             python=settings.python,
             zygote_idle_seconds=settings.zygote_idle_seconds,
             preload=tuple(settings.preload),
+            trusted_owners=tuple(settings.trusted_owners),
             options=settings.runner_options.get(name, {}),
         )
         made[name] = _load(name, places[name])(context)

@@ -7,6 +7,8 @@ long. It costs as much memory as a server.
 import asyncio
 import os
 import signal
+import sys
+from collections.abc import Sequence
 
 import structlog
 
@@ -22,6 +24,7 @@ from carrel_agent.runners.base import (
 from carrel_agent.runners.processes import ProcessRunner
 from carrel_agent.supervise.process_tree import signal_process
 from carrel_agent.zygote.freshness import STALE
+from carrel_agent.zygote.trust import distrust, is_installed
 from carrel_shared.identity import ProcessIdentity, identify
 from carrel_shared.tasks import TaskOwner
 
@@ -33,6 +36,7 @@ QUICK_DEATH_SECONDS = 10.0
 RECYCLE_FORKS = 1000
 RECYCLE_SECONDS = 24 * 3600.0
 """After so many forks, or so long, a new zygote takes the place of the old one."""
+UNTRUSTED = "nothing is forked from an environment that others can change"
 PAUSE_SECONDS = 30.0
 """A zygote that died young is not started again for so long; servers are executed meanwhile."""
 
@@ -51,6 +55,10 @@ class ForkRunner(ProcessRunner):
         self._clock = context.clock
         self._python = context.python
         self._preload = context.preload
+        self._preferred: tuple[str, ...] = ()
+        self._considered: tuple[str, ...] = ()
+        self._loaded: tuple[str, ...] = ()
+        self._trusted = context.trusted_owners
         self._idle_seconds = context.zygote_idle_seconds
         self._channel: Channel | None = None
         self._pid = 0
@@ -101,6 +109,21 @@ class ForkRunner(ProcessRunner):
         except RunnerUnavailableError as error:
             log.warning("zygote_unavailable", reason=str(error))
 
+    def prefer(self, modules: Sequence[str]) -> None:
+        """Load these as well. A zygote that has not is replaced when nobody waits for it."""
+        self._preferred = tuple(modules)
+        idle = not self._in_use and not self._starting.locked()
+        if self._channel is not None and self._considered != self._preferred and idle:
+            self._considered = self._preferred
+            self._tasks.start(self._load_anew(), name="zygote-anew")
+
+    async def _load_anew(self) -> None:
+        wanted = await asyncio.to_thread(self._wanted, self._python or sys.executable)
+        if wanted != self._loaded:
+            log.info("zygote_recycled", pid=self._pid, preload=list(wanted))
+            self._drop()
+            await self.warm()
+
     def helper_pids(self) -> frozenset[int]:
         return frozenset({self._pid}) if self._channel is not None else frozenset()
 
@@ -116,8 +139,13 @@ class ForkRunner(ProcessRunner):
                 return self._channel
             if self._clock.monotonic() < self._not_before:
                 raise RunnerUnavailableError("the zygote died as soon as it was started")
+            python = self._python or sys.executable
+            if reason := await asyncio.to_thread(distrust, python, self._trusted):
+                raise RunnerUnavailableError(f"{UNTRUSTED}: {reason}")
+            self._considered = self._preferred
+            self._loaded = await asyncio.to_thread(self._wanted, python)
             try:
-                self._pid, end = await self._keeper.start_zygote(self._python, self._preload)
+                self._pid, end = await self._keeper.start_zygote(self._python, self._loaded)
             except (RefusedError, ChannelClosedError) as error:
                 raise RunnerUnavailableError(f"the zygote could not be started: {error}") from error
             self._identity = identify(self._pid)
@@ -127,6 +155,11 @@ class ForkRunner(ProcessRunner):
             self._tasks.start(self._let_go_when_idle(self._channel), name="zygote-idle")
             log.info("zygote_started", pid=self._pid)
             return self._channel
+
+    def _wanted(self, python: str) -> tuple[str, ...]:
+        """Return what is to be loaded. The hub names nothing but what is installed here."""
+        theirs = [name for name in self._preferred if is_installed(python, name)]
+        return tuple(dict.fromkeys([*self._preload, *theirs]))
 
     def _is_worn(self) -> bool:
         """Whether a new one is due: its children share addresses, hash seed and stack canary."""

@@ -123,6 +123,7 @@ class Reporter:
                 log.info("hub_reached", after_failures=failures)
             heartbeat, failures = reply.heartbeat_seconds, 0
             self._note_trouble(reply.trouble)
+            self._supervisor.prefer(reply.preload)
             self._answered = {
                 one.server_id: one for one in servers if one.server_id not in reply.repeat
             }

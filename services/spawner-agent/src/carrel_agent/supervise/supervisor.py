@@ -396,6 +396,12 @@ class Supervisor:
         server = self._known(server_id)
         return follow(self._logs, server_id, lines, ended=lambda: server.ended)
 
+    def prefer(self, modules: Sequence[str]) -> None:
+        """Hear what the hub's profiles would have loaded beforehand."""
+        for runner in self._runners.values():
+            if (prefer := getattr(runner, "prefer", None)) is not None:  # most load nothing
+                prefer(modules)
+
     def warm(self) -> None:
         """Get ready for a start that is likely to come."""
         for name in self._default_runners:
