@@ -472,6 +472,20 @@ async def _press_logout_elsewhere(stage: Stage) -> httpx.Response:
     return await stage.form("/hub/logout-elsewhere")
 
 
+@changes("POST /hub/share/{owner}")
+async def _press_share(stage: Stage) -> httpx.Response:
+    user = await stage.new("users")
+    fields = {"do": "link", "lifetime": "3600", "scope": "access:servers"}
+    return await stage.form(f"/hub/share/{user}", **fields)
+
+
+@changes("POST /hub/share/{owner}/{name}")
+async def _press_share_named(stage: Stage) -> httpx.Response:
+    user, other = await stage.started("lab"), await stage.new("users")
+    fields = {"do": "grant", "kind": "user", "name": other, "scope": "access:servers"}
+    return await stage.form(f"/hub/share/{user}/lab", **fields)
+
+
 def _code(answer: httpx.Response) -> str:
     return parse_qs(urlsplit(answer.headers["location"]).query)["code"][0]
 

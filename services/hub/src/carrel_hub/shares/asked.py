@@ -11,8 +11,11 @@ from carrel_hub.auth.subjects import Subject, current_subject
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Server
 from carrel_hub.errors import ForbiddenError, NotFoundError
-from carrel_hub.rbac import Resource, expand, is_within
+from carrel_hub.groups.store import find_group
+from carrel_hub.rbac import GroupResource, Resource, Scope, expand, is_within, may
+from carrel_hub.shares.bodies import Recipient
 from carrel_hub.shares.scopes import DEFAULT, pinned, shared_names
+from carrel_hub.shares.store import With
 from carrel_hub.spawns.service import find_server
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.paging import Page, page_reply
@@ -47,6 +50,35 @@ def grantable_names(
         if not is_within(expand([text]), subject.scopes, subject.members):
             raise ForbiddenError(f"You cannot share {text}, which you do not have yourself")
     return names
+
+
+def require_to_name(subject: Subject, recipient: Recipient) -> None:
+    """Refuse to say, by sharing, whether there is a user or a group that one may not know of.
+
+    Raises:
+        ForbiddenError: The recipient is one.
+    """
+    scope, resource = (
+        (Scope.READ_GROUPS_NAME, GroupResource(recipient.name))
+        if recipient.is_group
+        else (Scope.READ_USERS_NAME, Resource(recipient.name))
+    )
+    if not may(subject, scope, resource):
+        raise ForbiddenError(f"Sharing with somebody by name needs {scope}")
+
+
+def may_name_somebody(subject: Subject) -> bool:
+    """Whether there can be anybody but themselves that a subject may share with by name."""
+    own = f"{Scope.READ_USERS_NAME}!user={subject.name}"
+    names = (Scope.READ_USERS_NAME, Scope.READ_GROUPS_NAME)
+    return any(text.partition("!")[0] in names and text != own for text in subject.scopes)
+
+
+async def find_recipient(session: AsyncSession, recipient: Recipient) -> With | None:
+    """Return the user or the group of that name."""
+    if recipient.is_group:
+        return await find_group(session, recipient.name)
+    return await find_user(session, recipient.name)
 
 
 def list_reply(request: Request, page: Page, models: list[Any], total: int) -> JSONResponse:

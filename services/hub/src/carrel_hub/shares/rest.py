@@ -6,19 +6,23 @@ from sqlalchemy import ColumnElement
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from carrel_hub.auth.subjects import Subject
 from carrel_hub.db.models import Server
 from carrel_hub.deps import HubDep
-from carrel_hub.errors import ForbiddenError, InvalidRequestError, NotFoundError
-from carrel_hub.groups.store import find_group
-from carrel_hub.rbac import GroupResource, Resource, Scope, authorise, may
-from carrel_hub.shares.asked import SubjectDep, asked_server, grantable_names, list_reply
-from carrel_hub.shares.bodies import Recipient, code_number, read_code_request, read_recipient
+from carrel_hub.errors import InvalidRequestError, NotFoundError
+from carrel_hub.rbac import Resource, Scope, authorise
+from carrel_hub.shares.asked import (
+    SubjectDep,
+    asked_server,
+    find_recipient,
+    grantable_names,
+    list_reply,
+    require_to_name,
+)
+from carrel_hub.shares.bodies import code_number, read_code_request, read_recipient
 from carrel_hub.shares.codes import delete_codes, issue_code, list_codes
 from carrel_hub.shares.models import Offered, code_model, share_model
 from carrel_hub.shares.scopes import shared_names
 from carrel_hub.shares.store import (
-    With,
     find_share,
     grant_share,
     list_shares,
@@ -76,10 +80,10 @@ async def post_share(
     authorise(subject, Scope.SHARES, resource)
     recipient, scopes = read_recipient(json_body(await request.body()))
     names = grantable_names(hub, subject, resource, scopes)
-    _require_to_name(subject, recipient)
+    require_to_name(subject, recipient)
     async with hub.database.write() as session:
         server = await asked_server(session, owner, name)
-        who = await _find(session, recipient)
+        who = await find_recipient(session, recipient)
         if who is None:
             kind = "group" if recipient.is_group else "user"
             raise InvalidRequestError(f"No such {kind}: {recipient.name[:255]}")
@@ -102,7 +106,7 @@ async def patch_share(
     names = None if scopes is None else shared_names(scopes, resource, hub.settings.role_book)
     async with hub.database.write() as session:
         server = await asked_server(session, owner, name)
-        who = await _find(session, recipient)
+        who = await find_recipient(session, recipient)
         if who is None:
             return JSONResponse({})
         at, actor = hub.clock.now(), subject.actor
@@ -187,29 +191,8 @@ async def remove_codes(
     return Response(status_code=204)
 
 
-def _require_to_name(subject: Subject, recipient: Recipient) -> None:
-    """Refuse to say, by sharing, whether there is a user or a group that one may not know of.
-
-    Raises:
-        ForbiddenError: The recipient is one.
-    """
-    scope, resource = (
-        (Scope.READ_GROUPS_NAME, GroupResource(recipient.name))
-        if recipient.is_group
-        else (Scope.READ_USERS_NAME, Resource(recipient.name))
-    )
-    if not may(subject, scope, resource):
-        raise ForbiddenError(f"Sharing with somebody by name needs {scope}")
-
-
 async def _are_of(session: AsyncSession, owner: str) -> ColumnElement[bool]:
     user = await find_user(session, owner)
     if user is None:
         raise NotFoundError("")
     return col(Server.user_id) == user.id
-
-
-async def _find(session: AsyncSession, recipient: Recipient) -> With | None:
-    if recipient.is_group:
-        return await find_group(session, recipient.name)
-    return await find_user(session, recipient.name)

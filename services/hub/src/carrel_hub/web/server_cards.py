@@ -20,6 +20,7 @@ class Card:
     stop_url: str
     why_url: str
     history_url: str
+    share_url: str
 
 
 def card(hub: Hub, place: Place) -> Card:
@@ -33,5 +34,6 @@ def card(hub: Hub, place: Place) -> Card:
         start_url=place.page(hub, "spawn"),
         stop_url=place.page(hub, "stop"),
         why_url=place.page(hub, "spawn-pending"),
+        share_url=place.page(hub, "share"),
         history_url=place.page(hub, "history") if place.row else "",
     )
