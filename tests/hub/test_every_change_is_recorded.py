@@ -486,6 +486,17 @@ async def _press_share_named(stage: Stage) -> httpx.Response:
     return await stage.form(f"/hub/share/{user}/lab", **fields)
 
 
+@changes("POST /hub/hosts")
+async def _press_make_join_token(stage: Stage) -> httpx.Response:
+    return await stage.form("/hub/hosts", name="rack-9")
+
+
+@changes("POST /hub/hosts/{name}")
+async def _press_drain(stage: Stage) -> httpx.Response:
+    await stage.call("POST", "/hosts/local/drain")
+    return await stage.form("/hub/hosts/local", do="take-in")
+
+
 def _code(answer: httpx.Response) -> str:
     return parse_qs(urlsplit(answer.headers["location"]).query)["code"][0]
 

@@ -1,24 +1,21 @@
 """`{hub}api/hosts`: what hosts there are, and their coming and going. For administrators."""
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
-from sqlmodel import col, func, select
 
 from carrel_hub.auth.subjects import Subject, current_subject
-from carrel_hub.db.models import AgentHost, JoinToken, Server
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import ForbiddenError, InvalidRequestError, NotFoundError
 from carrel_hub.events import agent_actor, record
 from carrel_hub.hosts.accounts import forget_pin
 from carrel_hub.hosts.joining import issue_join_token
 from carrel_hub.hosts.keeping import evacuate, find_host, remove_host, set_draining
-from carrel_hub.hosts.standing import Standing, known_hosts, standing_of
+from carrel_hub.hosts.listing import host_model, list_host_models
 from carrel_hub.rbac import is_administrator
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
-from carrel_hub.spawns.states import ENDED
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.bodies import json_body
 from carrel_hub.users.models import timestamp
@@ -40,33 +37,9 @@ AdminDep = Annotated[Subject, Depends(_administrator)]
 @router.get("/hosts")
 async def list_hosts(hub: HubDep, _admin: AdminDep) -> JSONResponse:
     """Every host: those of the settings, those that joined, and those a token awaits."""
-    now = hub.clock.now()
     async with hub.database.read() as session:
-        hosts = list(await known_hosts(session, hub.settings))
-        gone = select(AgentHost).where(col(AgentHost.removed_at).is_not(None))
-        names = {host.name for host in hosts}
-        hosts += [one for one in (await session.exec(gone)).all() if one.name not in names]
-        running = select(Server.host, func.count()).where(col(Server.state).not_in(ENDED))
-        counts = dict((await session.exec(running.group_by(col(Server.host)))).all())
-        waiting = select(JoinToken).where(JoinToken.expires_at > now)
-        tokens = (await session.exec(waiting.order_by(col(JoinToken.host)))).all()
-    models = [_model(hub, host, counts.get(host.name, 0)) for host in hosts]
-    known = {host.name for host in hosts if host.removed_at is None}
-    models = [one for one in models if one["name"] in known or not _awaited(one, tokens)]
-    models += [
-        {
-            "name": token.host,
-            "state": str(Standing.JOINING),
-            "token_expires_at": timestamp(token.expires_at),
-        }
-        for token in tokens
-        if token.host not in known
-    ]
+        models = await list_host_models(session, hub)
     return JSONResponse({"hosts": models})
-
-
-def _awaited(model: dict[str, Any], tokens: Any) -> bool:
-    return any(token.host == model["name"] for token in tokens)
 
 
 @router.post("/hosts/{name}/token", status_code=201)
@@ -103,7 +76,7 @@ async def _set_draining(hub: HubDep, name: str, admin: Subject, on: bool) -> JSO
     async with hub.database.write() as session:
         host = await find_host(session, hub, name)
         await set_draining(session, hub, host, on, actor=admin.actor)
-    return JSONResponse(_model(hub, host, None))
+    return JSONResponse(host_model(hub, host, None))
 
 
 @router.post("/hosts/{name}/evacuate", status_code=202)
@@ -113,7 +86,7 @@ async def empty(name: str, hub: HubDep, admin: AdminDep) -> JSONResponse:
         host = await find_host(session, hub, name)
         ids = await evacuate(session, hub, host, actor=admin.actor)
     await hub.wakeups.notify(*ids)
-    return JSONResponse({**_model(hub, host, None), "stopping": ids}, status_code=202)
+    return JSONResponse({**host_model(hub, host, None), "stopping": ids}, status_code=202)
 
 
 @router.delete("/hosts/{name}", status_code=204)
@@ -142,24 +115,3 @@ async def forget_account(name: str, user: str, hub: HubDep, admin: AdminDep) -> 
         at, data = hub.clock.now(), {"user": user}
         record(session, "host.account_forgotten", admin.actor, agent_actor(name), at=at, data=data)
     return Response(status_code=204)
-
-
-def _model(hub: HubDep, host: AgentHost, servers: int | None) -> dict[str, Any]:
-    now, silence = hub.clock.now(), timedelta(seconds=hub.settings.agent_silence_seconds)
-    model: dict[str, Any] = {
-        "name": host.name,
-        "state": str(standing_of(host, now=now, silence=silence)),
-        "trouble": host.trouble,
-        "labels": host.labels,
-        "capacity": host.capacity,
-        "accounts": host.accounts,
-        "homes": host.homes,
-        "version": host.version,
-        "address": host.address or None,
-        "joined": timestamp(host.joined_at),
-        "last_seen": timestamp(host.seen_at),
-        "clock_off_seconds": host.clock_off,
-    }
-    if servers is not None:
-        model["servers"] = servers
-    return model
