@@ -141,6 +141,7 @@ class FakeHub(ThreadingMixIn, UnixStreamServer):
         self.headers: list[dict[str, str]] = []
         self.forget: list[str] = []
         self.status = 200
+        self.heartbeat_seconds = 1.0
         super().__init__(str(path), _Handler)
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
@@ -159,7 +160,11 @@ class _Handler(BaseHTTPRequestHandler):
         data = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.reports.append({"path": self.path, **json.loads(data)})
         self.server.headers.append(dict(self.headers))
-        body = json.dumps({"heartbeat_seconds": 1, "forget": self.server.forget}).encode()
+        answer = {
+            "heartbeat_seconds": self.server.heartbeat_seconds,
+            "forget": self.server.forget,
+        }
+        body = json.dumps(answer).encode()
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

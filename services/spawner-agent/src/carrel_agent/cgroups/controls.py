@@ -5,9 +5,11 @@ The files are those of Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst.
 
 import contextlib
 import errno
+import os
 from pathlib import Path
 
 CPU_PERIOD_MICROSECONDS = 100_000
+MOST_AT_ONCE = 65536
 NO_LIMIT_V1 = 1 << 60
 """Version 1 has a number, near 2**63, for no limit of memory."""
 
@@ -19,11 +21,17 @@ class LimitNotSetError(Exception):
 def read_text(path: Path) -> str | None:
     """Return a control file's text, or None where this kernel has no such file."""
     try:
-        return path.read_text(encoding="ascii").strip()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # Read for each limited server every few seconds, so without a file object.
+            parts = list(iter(lambda: os.read(descriptor, MOST_AT_ONCE), b""))
+        finally:
+            os.close(descriptor)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
             return None
         raise
+    return b"".join(parts).decode("ascii").strip()
 
 
 def read_number(path: Path) -> int | None:
@@ -89,12 +97,10 @@ def memory_peak(group: Path) -> int | None:
     return read_number(group / "memory.max_usage_in_bytes") if peak is None else peak
 
 
-def memory_kills(group: Path) -> int:
+def memory_kills(group: Path, version: int) -> int:
     """Return how many processes were killed for memory."""
-    for name in ("memory.events", "memory.oom_control"):
-        if (count := read_table(group / name).get("oom_kill")) is not None:
-            return count
-    return 0
+    name = "memory.oom_control" if version == 1 else "memory.events"
+    return read_table(group / name).get("oom_kill", 0)
 
 
 # -- processor time

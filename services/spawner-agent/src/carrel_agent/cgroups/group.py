@@ -153,9 +153,10 @@ class Group:
     def counts(self) -> Counts:
         """Return how often limits were met; zeros once the group is gone."""
         memory, pids = (self._controllers.get(name) for name in ("memory", "pids"))
+        kills = controls.memory_kills(*memory) if memory else 0
         return Counts(
-            memory_kills=controls.memory_kills(memory[0]) if memory else 0,
-            memory_peak=controls.memory_peak(memory[0]) if memory else None,
+            memory_kills=kills,
+            memory_peak=controls.memory_peak(memory[0]) if memory and kills else None,
             refused_processes=controls.refused_processes(pids[0]) if pids else 0,
         )
 

@@ -31,6 +31,8 @@ LONGEST_WAIT = 5.0
 HEARTBEAT_SECONDS = 10.0
 PROGRESS_SECONDS = 0.4
 """How long the hub may wait to hear how a start goes on; most are ready before."""
+GATHER_SECONDS = 0.05
+"""Reports follow each other no faster, so that many changes at once are few reports."""
 QUIET_FAILURES = 3
 """The hub may be starting or restarting: only then is its absence worth a line."""
 
@@ -107,6 +109,7 @@ class Reporter:
             self._changed.clear()
             self._urgent.clear()
             servers = await self._reports()
+            began = asyncio.get_running_loop().time()
             try:
                 reply = await self._send(servers)
             except (HubRefusedError, OSError) as error:
@@ -133,6 +136,12 @@ class Reporter:
             await _wait(self._changed, heartbeat)
             if self._changed.is_set():
                 await _wait(self._urgent, PROGRESS_SECONDS)
+            # Many ends at once are one report, or a few.
+            await asyncio.sleep(began + GATHER_SECONDS - asyncio.get_running_loop().time())
+
+    def _is_answered(self, report: ServerReport) -> bool:
+        answered = self._answered.get(report.server_id)
+        return answered is report or answered == report
 
     def _note(self, at_once: bool) -> None:
         self._changed.set()
@@ -155,8 +164,8 @@ class Reporter:
 
         self._sequence += 1
         facts = self._facts
-        news = [one for one in servers if self._answered.get(one.server_id) != one]
-        rest = [one for one in servers if self._answered.get(one.server_id) == one]
+        news = [one for one in servers if not self._is_answered(one)]
+        rest = [one for one in servers if self._is_answered(one)]
         report = AgentReport(
             instance=self._instance,
             boot_id=boot_id(),
@@ -165,7 +174,7 @@ class Reporter:
             accounts=facts.accounts,
             capacity=read_capacity(facts.state_dir),
             servers=news,
-            unchanged=[Running(server_id=one.server_id, generation=one.generation) for one in rest],
+            unchanged=[_named(one) for one in rest],
             at=SystemClock().now(),
             labels=facts.labels,
             homes=facts.homes,
@@ -188,6 +197,11 @@ class Reporter:
             raise OSError(str(error) or type(error).__name__) from error
         except ValidationError as error:
             raise HubRefusedError("the hub's answer is not what was agreed on") from error
+
+
+def _named(report: ServerReport) -> Running:
+    """Return what names a server that was reported before; it needs no second look."""
+    return Running.model_construct(server_id=report.server_id, generation=report.generation)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

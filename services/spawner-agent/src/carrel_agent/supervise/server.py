@@ -6,6 +6,7 @@ an agent that starts goes on from whatever the record says.
 
 import asyncio
 import contextlib
+import operator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -61,14 +62,19 @@ class Server:
         self._around = around
         self._to_be_stopped = record.stop is not None
         self._ending = False
+        self._told: tuple[tuple[Record, str, bool], ServerReport] | None = None
         self._last_status: int | None = None
         self._wake = asyncio.Event()
         self._saving = asyncio.Lock()
 
     @property
     def report(self) -> ServerReport:
-        """What the hub is told."""
-        return report_of(self.record, progress=self.progress, unresolved=self.unresolved)
+        """What the hub is told. It is the same object until something is new."""
+        told, known = self._told, (self.record, self.progress, self.unresolved)
+        if told is None or not all(map(operator.is_, told[0], known)):
+            report = report_of(self.record, progress=self.progress, unresolved=self.unresolved)
+            told = self._told = (known, report)
+        return told[1]
 
     @property
     def _runner(self) -> Runner:
