@@ -1,4 +1,4 @@
-"""Hubs for measurements of the REST API: ours, and JupyterHub with the same trivial server."""
+"""Hubs for measurements: ours, and JupyterHub, both with a trivial server or with JupyterLab."""
 
 import asyncio
 import os
@@ -31,9 +31,7 @@ concurrent_spawn_limit = 0
 authenticator = "dummy"
 dummy_password = "any"
 allow_all = true
-[hub.profiles.default]
-command = ["{server}"]
-contract = "jupyterhub"
+{profile}
 [[hub.services]]
 name = "bench"
 api_token = "{token}"
@@ -42,6 +40,11 @@ admin = true
 accounts = "shared-insecure"
 shared_account = "{account}"
 shared_homes = "{homes}/{{username}}"
+"""
+
+TRIVIAL = """[hub.profiles.default]
+command = ["{server}"]
+contract = "jupyterhub"
 """
 
 JUPYTERHUB = """
@@ -54,8 +57,7 @@ c.JupyterHub.log_level = "ERROR"
 c.JupyterHub.authenticator_class = "dummy"
 c.Authenticator.allow_all = True
 c.JupyterHub.spawner_class = "simple"
-c.Spawner.cmd = ["{server}"]
-c.Spawner.args = []
+c.Spawner.args = {arguments}
 c.Spawner.http_timeout = 60
 c.ConfigurableHTTPProxy.command = ["node", "{proxy}"]
 c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{proxy_port}"
@@ -70,8 +72,8 @@ c.JupyterHub.load_roles = [
 class Side:
     """One of the hubs."""
 
-    def __init__(self, name: str, api: str) -> None:
-        self.name, self.api = name, api
+    def __init__(self, name: str, api: str, url: str) -> None:
+        self.name, self.api, self.url = name, api, url
         limits = httpx.Limits(max_connections=64)
         headers = {"Authorization": f"token {TOKEN}"}
         self.client = httpx.AsyncClient(
@@ -144,36 +146,47 @@ def carrel() -> Iterator[Side]:
 
 
 @contextmanager
-def carrel_installation() -> Iterator[tuple[Side, Installation]]:
-    """The same, with what runs it."""
+def carrel_installation(*, lab: bool = False) -> Iterator[tuple[Side, Installation]]:
+    """The same, with what runs it.
+
+    Args:
+        lab: Its servers are JupyterLabs.
+    """
     with ExitStack() as stack:
         as_root = os.geteuid() == 0
         account = stack.enter_context(temporary_account("bench")).name if as_root else ""
         made = Installation(user=account or None)
         server = made.base / "lite_server.py"  # where that account can read it
         shutil.copy(HERE / "lite_server.py", server)
+        profile = "" if lab else TRIVIAL.format(server=server)
         made._toml = SETTINGS.format(
-            server=server, token=TOKEN, account=account, homes=made.base / "homes"
+            profile=profile, token=TOKEN, account=account, homes=made.base / "homes"
         )
         if not as_root:
             made._toml = made._toml.replace('shared_account = ""\n', "")
         installation = stack.enter_context(made)
-        yield Side("carrel", f"{installation.url}hub/api"), installation
+        yield Side("carrel", f"{installation.url}hub/api", installation.url), installation
 
 
 @contextmanager
-def jupyterhub(peers: Path) -> Iterator[Side]:
-    """Run JupyterHub as its documents say, with what speaks for it: no limits, no log."""
+def jupyterhub(peers: Path, *, lab: bool = False) -> Iterator[Side]:
+    """Run JupyterHub as its documents say, with what speaks for it: no limits, no log.
+
+    Args:
+        lab: Its servers are JupyterLabs.
+    """
     port, hub_port, proxy_port = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="bjh-", dir="/tmp") as directory, ExitStack() as stack:
         config = Path(directory, "jupyterhub_config.py")
+        server = [] if lab else [f"c.Spawner.cmd = [{str(HERE / 'lite_server.py')!r}]\n"]
         config.write_text(
-            JUPYTERHUB.format(
+            "".join(server)
+            + JUPYTERHUB.format(
                 port=port,
                 hub_port=hub_port,
                 proxy_port=proxy_port,
                 directory=directory,
-                server=HERE / "lite_server.py",
+                arguments=["--allow-root"] if lab else [],
                 proxy=peers / "node_modules" / ".bin" / "configurable-http-proxy",
                 token=TOKEN,
             )
@@ -183,7 +196,8 @@ def jupyterhub(peers: Path) -> Iterator[Side]:
         stack.enter_context(running(command, directory, environment))
         api = f"http://127.0.0.1:{hub_port}/hub/api"
         wait_for(f"{api}/")
-        yield Side("jupyterhub", api)
+        wait_for(f"http://127.0.0.1:{port}/hub/api/")
+        yield Side("jupyterhub", api, f"http://127.0.0.1:{port}/")
 
 
 @contextmanager
