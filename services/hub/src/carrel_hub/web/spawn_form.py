@@ -99,7 +99,9 @@ def form_view(
         )
         for index, (name, profile) in enumerate(profiles.items())
     ]
-    return FormView(shown, problem)
+    titles = {key: one.title or key for key, one in profiles[chosen].options.items()}
+    said = [f"{titles.get(key, key)}: {words}" for key, words in (problems or {}).items()]
+    return FormView(shown, "; ".join(said) or problem)
 
 
 def form_options(
