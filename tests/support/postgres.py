@@ -1,5 +1,6 @@
 """A PostgreSQL server of the tests' own: Debian's programs, a private directory, a unix socket."""
 
+import asyncio
 import contextlib
 import os
 import pwd
@@ -52,9 +53,11 @@ class Postgres:
 
     Attributes:
         directory: Holds its socket; others may pass through it.
+        data: Where its data is.
     """
 
     directory: Path
+    data: Path
     bin: Path
     account: str | None
     process: subprocess.Popen[bytes]
@@ -67,9 +70,7 @@ class Postgres:
 
     async def execute(self, statement: str) -> None:
         """Run a statement on the server, outside the databases of the tests."""
-        connection = await asyncpg.connect(
-            host=str(self.directory), user=self.account, database="postgres"
-        )
+        connection = await self._connect()
         try:
             await connection.execute(statement)
         finally:
@@ -85,6 +86,26 @@ class Postgres:
         finally:
             await self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
+    async def set(self, name: str, value: str) -> None:
+        """Change a setting of the server for everybody, those who are connected included."""
+        await self.execute(f"ALTER SYSTEM SET {name} = {value}")
+        await self.execute("SELECT pg_reload_conf()")
+        async with asyncio.timeout(READY_SECONDS):
+            while await self._show(name) != value:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    async def _show(self, name: str) -> str:
+        connection = await self._connect()
+        try:
+            return str(await connection.fetchval(f"SHOW {name}"))
+        finally:
+            await connection.close()
+
+    async def _connect(self) -> asyncpg.Connection:
+        return await asyncpg.connect(
+            host=str(self.directory), user=self.account, database="postgres"
+        )
+
     def kill(self, number: signal.Signals) -> None:
         """End the server, or have it hang, with every process of it."""
         self._signal_all(number)
@@ -96,7 +117,7 @@ class Postgres:
         if self.process.poll() is None:
             self._signal_all(signal.SIGCONT)
         else:
-            self.process = _start(self.directory, self.bin, self.account)
+            self.process = _start(self.directory, self.data, self.bin, self.account)
 
     def _signal_all(self, number: signal.Signals) -> None:
         main = self.process.pid
@@ -107,8 +128,13 @@ class Postgres:
 
 
 @contextmanager
-def run_postgres(*, durable: bool = False) -> Iterator[Postgres]:
-    """Run a server and end it; skips the test where PostgreSQL is not installed."""
+def run_postgres(*, durable: bool = False, data: Path | None = None) -> Iterator[Postgres]:
+    """Run a server and end it; skips the test where PostgreSQL is not installed.
+
+    Args:
+        durable: Sync what is committed.
+        data: A new directory for its data, such as one on a file system of its own.
+    """
     binaries = programs()
     if binaries is None:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
@@ -118,15 +144,17 @@ def run_postgres(*, durable: bool = False) -> Iterator[Postgres]:
         if account is not None:
             directory.chmod(0o711)
             shutil.chown(directory, account)
-        _initialise(directory, binaries, account, durable=durable)
-        made = Postgres(directory, binaries, account, _start(directory, binaries, account))
+        data = data or directory / "data"
+        _initialise(directory, data, binaries, account, durable=durable)
+        process = _start(directory, data, binaries, account)
+        made = Postgres(directory, data, binaries, account, process)
         try:
             yield made
         finally:
             if made.process.poll() is None:
                 made._signal_all(signal.SIGCONT)
-            made.process.send_signal(signal.SIGINT)  # ends what is connected, too
-            made.process.wait(READY_SECONDS)
+                made.process.send_signal(signal.SIGINT)  # ends what is connected, too
+                made.process.wait(READY_SECONDS)
     finally:
         shutil.rmtree(directory)
 
@@ -140,23 +168,30 @@ def _account() -> str:
     raise AssertionError("there is no account to run PostgreSQL as")
 
 
-def _initialise(directory: Path, binaries: Path, account: str | None, *, durable: bool) -> None:
+def _initialise(
+    directory: Path, data: Path, binaries: Path, account: str | None, *, durable: bool
+) -> None:
+    data.mkdir(mode=0o700)
+    if account is not None:
+        shutil.chown(data, account)
     subprocess.run(
         [
             binaries / "initdb", "--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8",
-            "--pgdata", directory / "data",
+            "--pgdata", data,
         ],
         check=True, user=account, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         umask=0o077,
     )  # fmt: skip
-    settings = directory / "data" / "postgresql.conf"
+    settings = data / "postgresql.conf"
     with settings.open("a", encoding="utf-8") as file:
         file.write(_CONFIGURATION.format(directory=directory, fsync="on" if durable else "off"))
 
 
-def _start(directory: Path, binaries: Path, account: str | None) -> subprocess.Popen[bytes]:
+def _start(
+    directory: Path, data: Path, binaries: Path, account: str | None
+) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        [binaries / "postgres", "-D", directory / "data"],
+        [binaries / "postgres", "-D", data],
         user=account, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, umask=0o077,
     )  # fmt: skip
     until = time.monotonic() + READY_SECONDS

@@ -23,6 +23,9 @@ CALL_SECONDS = 15.0
 _DATA_EXCEPTION = "22"
 """How PostgreSQL's codes begin for values that cannot be stored or compared."""
 
+_READ_ONLY = "25006"
+"""PostgreSQL's code for a write where nothing can be written: a primary that is one no more."""
+
 _SERVER_SETTINGS = {
     "application_name": "carrel-hub",
     "jit": "off",
@@ -78,6 +81,9 @@ def _name_what_is_wrong(context: ExceptionContext) -> None:
         context.is_disconnect = True
         raise OperationalError(context.statement, None, reason, hide_parameters=True) from error
     code = getattr(cause, "sqlstate", None) or ""
+    if code == _READ_ONLY:
+        # Whoever connects anew is led to the primary there is now.
+        context.is_disconnect = True
     if code.startswith(_DATA_EXCEPTION) or isinstance(cause, ValueError):
         raise DataError(context.statement, None, reason, hide_parameters=True) from error
 
