@@ -9,7 +9,7 @@ from hub.world import World
 from carrel_hub.context import MISSED, SOMETHING, Hub
 from carrel_hub.db.models import Server
 from carrel_hub.replicas.link import Link, LinkLostError
-from carrel_hub.replicas.presence import join, leave
+from carrel_hub.replicas.presence import join, leave, show
 from carrel_hub.spawns.reconciler import Reconciler
 from carrel_shared.tasks import TaskOwner
 
@@ -91,6 +91,7 @@ async def test_servers_are_looked_at_at_once_when_hints_may_be_lost(world: World
     async with another(world) as other:
         await world.report()
         await join(other)
+        await show(other)
         await leave(world.hub)  # what it takes on from now on is another's to drive
         other.tasks.start(Reconciler(other).run(), name="reconciler")
         for name in ("alice", "bob"):  # the clock stands still: the first scan is the last one

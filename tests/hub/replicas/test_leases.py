@@ -21,6 +21,7 @@ from carrel_hub.replicas.presence import (
     hub_targets,
     join,
     leave,
+    show,
 )
 from carrel_hub.spawns.outcomes import Outcomes
 from carrel_hub.spawns.service import request_stop
@@ -86,6 +87,10 @@ async def test_proxies_know_every_replica(world: World) -> None:
     async with another(world) as other, another(world, 3) as third:
         for hub in (other, third):
             await join(hub)
+        await world.push()
+        assert len(world.proxy.routes["/"].targets) == 1  # they do not serve yet
+        for hub in (other, third):
+            await show(hub)
         await world.push()
         names = [Path(target).name for target in world.proxy.routes["/"].targets]
         assert names == ["hub.sock", "hub2.sock", "hub3.sock"]

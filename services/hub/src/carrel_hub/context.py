@@ -73,6 +73,8 @@ class Wakeups:
         self._watches: set[Watch] = set()
         self.relay: Callable[[tuple[str, ...]], None] = lambda _: None
         """Passes hints on to other replicas, where there can be any."""
+        self.serving = False
+        """Every listener of this process accepts: proxies may be led here."""
         self.stopping = False
         """The process is about to end: streams finish, and nobody waits any longer."""
 

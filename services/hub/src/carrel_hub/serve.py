@@ -76,6 +76,7 @@ async def serve_hub(settings: HubSettings) -> None:
             gc.collect()
             gc.freeze()
             gc.set_threshold(GARBAGE)
+            hub.wakeups.serving = True
             measures.started(time.monotonic() - began)
             log.info("hub_started", version=__version__, listen=settings.listen)
 

@@ -115,7 +115,8 @@ def _make_room(connection: Connection, replace: bool) -> None:
         since: ColumnElement[object] = literal_column("clock_timestamp() - interval '10 seconds'")
         seen = select(replicas.c.address).where(replicas.c.seen_at > since)
         if (address := connection.scalar(seen.limit(1))) is not None:
-            raise BackupError(f"the hub at {address} runs on this database; stop it first")
+            who = f"the hub at {address}" if address else "a hub that is starting"
+            raise BackupError(f"{who} runs on this database; stop it first")
     users = next((table for table in tables if table.name == "users"), None)
     if users is not None and not replace:
         known = connection.scalar(select(func.count()).select_from(users)) or 0

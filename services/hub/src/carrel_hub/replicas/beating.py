@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from carrel_hub.context import ROUTES, Hub
 from carrel_hub.replicas import BEAT_SECONDS, REPLICAS
 from carrel_hub.replicas.link import Beat, Link, LinkLostError
-from carrel_hub.replicas.presence import UnlikeReplicasError, forget_the_gone, join
+from carrel_hub.replicas.presence import UnlikeReplicasError, forget_the_gone, join, show
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +21,7 @@ class Beating:
         self._link = Link(hub.settings.effective_database_url, hub.wakeups.hear)
         self._last: Beat | None = None
         self._lost = False
+        self._shown = False
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -44,6 +45,9 @@ class Beating:
                 # The others took over what this process did, or the database was restored.
                 log.warning("replica_was_silent", replica=hub.database.replica)
                 await join(hub)
+            if hub.wakeups.serving and not self._shown:
+                await show(hub)
+                self._shown = True
             if beat.gone:
                 await forget_the_gone(hub)
         except (LinkLostError, SQLAlchemyError) as error:

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Sequence
 
 import structlog
-from sqlalchemy import delete
+from sqlalchemy import ColumnElement, delete, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -28,26 +28,28 @@ class UnlikeReplicasError(Exception):
 
 
 async def join(hub: Hub) -> None:
-    """Become one of the replicas, under a new id, and have proxies reach this one too.
+    """Become one of the replicas, under a new id.
+
+    Proxies are led to this one once it serves (`show`). When there is no other they have nobody
+    else to ask, and may as well wait here.
 
     Raises:
         UnlikeReplicasError: This hub and one that runs would answer differently.
     """
     before, hub.database.replica = hub.database.replica, secrets.token_hex(8)
-    agreed = what_all_have(hub.settings)
+    agreed, address = what_all_have(hub.settings), own_target(hub.settings)
     now = hub.clock.now()
     try:
         async with hub.database.write() as session:
             addresses = await hub_targets(session)
-            leave_out = col(Replica.id) == before
-            if hub.database.is_sqlite:  # its lock says that nobody else is there
-                leave_out = col(Replica.id) != ""
-            await session.exec(delete(Replica).where(leave_out | gone(hub.database)))
+            await _forget_who_was_here(session, hub, before)
             for other in (await session.exec(select(Replica).where(alive(hub.database)))).all():
                 _compare(agreed, other)
+            alone = not await hub_targets(session)
+            shown = address if alone or hub.wakeups.serving else ""
             me = Replica(
-                id=hub.database.replica, address=own_target(hub.settings), version=__version__,
-                agreed=agreed, started_at=now, seen_at=await _time(session, hub),
+                id=hub.database.replica, address=shown, version=__version__, agreed=agreed,
+                started_at=now, seen_at=await _time(session, hub),
             )  # fmt: skip
             session.add(me)
             await session.flush()
@@ -55,17 +57,45 @@ async def join(hub: Hub) -> None:
     except BaseException:
         hub.database.replica = before
         raise
-    log.info("replica_joined", replica=hub.database.replica, address=me.address)
+    log.info("replica_joined", replica=hub.database.replica, address=address)
+    await hub.wakeups.notify(REPLICAS, ROUTES)
+
+
+async def _forget_who_was_here(session: AsyncSession, hub: Hub, before: str) -> None:
+    """Delete what this process was, whoever was silent at its address, and who is gone."""
+    silent_here = ~alive(hub.database) & (col(Replica.address) == own_target(hub.settings))
+    left: ColumnElement[bool] = (col(Replica.id) == before) | silent_here | gone(hub.database)
+    if hub.database.is_sqlite:  # its lock says that nobody else is there
+        left = col(Replica.id) != ""
+    await session.exec(delete(Replica).where(left))
+
+
+async def show(hub: Hub) -> None:
+    """Have proxies reach this replica, which serves from now on."""
+    async with hub.database.write() as session:
+        addresses = await hub_targets(session)
+        mine = (col(Replica.id) == hub.database.replica) & (col(Replica.address) == "")
+        address = own_target(hub.settings)
+        done = await session.exec(update(Replica).where(mine).values(address=address))
+        if not done.rowcount:
+            return
+        await _route_anew(session, hub, addresses)
+    log.info("replica_shown", replica=hub.database.replica, address=address)
     await hub.wakeups.notify(REPLICAS, ROUTES)
 
 
 async def leave(hub: Hub) -> None:
-    """Be no replica any more, so that others go on at once. The last one leaves its address."""
+    """Be no replica any more, so that others go on at once.
+
+    When no other serves, the address stays.
+    """
     try:
         async with hub.database.write() as session:
             addresses = await hub_targets(session)
             others = select(Replica.id).where(
-                alive(hub.database), col(Replica.id) != hub.database.replica
+                alive(hub.database),
+                col(Replica.id) != hub.database.replica,
+                col(Replica.address) != "",
             )
             if (await session.exec(others)).first() is None:
                 return
@@ -90,8 +120,9 @@ async def forget_the_gone(hub: Hub) -> None:
 
 
 async def hub_targets(session: AsyncSession) -> list[str]:
-    """Return where proxies reach the hubs, each address once."""
-    found = (await session.exec(select(Replica.address).order_by(col(Replica.address)))).all()
+    """Return where proxies reach the hubs that serve, each address once."""
+    shown = select(Replica.address).where(col(Replica.address) != "")
+    found = (await session.exec(shown.order_by(col(Replica.address)))).all()
     return list(dict.fromkeys(found))
 
 
@@ -110,8 +141,9 @@ def what_all_have(settings: HubSettings) -> dict[str, str]:
 def _compare(agreed: dict[str, str], other: Replica) -> None:
     unlike = [name for name, digest in agreed.items() if other.agreed.get(name, digest) != digest]
     if unlike:
+        where = f"the hub at {other.address}" if other.address else "a hub that is starting"
         raise UnlikeReplicasError(
-            f"the hub at {other.address} runs on this database with another hub.{unlike[0]}: give"
+            f"{where} runs on this database with another hub.{unlike[0]}: give"
             " all replicas the same settings, or stop that one first"
         )
 

@@ -13,7 +13,7 @@ class Replica(SQLModel, table=True):
 
     Attributes:
         id: Random, and never used again: who was silent for too long takes another one.
-        address: Where proxies reach it; a target of the hub's own route.
+        address: Where proxies reach it; a target of the hub's own route. Empty until it serves.
         agreed: What all replicas must have alike, as digests by name.
         seen_at: By the database's clock, which all replicas share.
     """
