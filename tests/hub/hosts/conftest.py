@@ -37,6 +37,7 @@ class Machine:
     world: World
     app: ASGIApp
     boot_id: str = "boot-1"
+    place: str = "1:1"
     credentials: dict[str, Any] = field(default_factory=dict)
     instance: str = "one"
     sequence: int = 0
@@ -84,6 +85,7 @@ class Machine:
         body = {
             "instance": self.instance,
             "boot_id": self.boot_id,
+            "place": self.place,
             "sequence": self.sequence,
             "version": "0.1.0",
             "accounts": "any",

@@ -146,14 +146,33 @@ async def test_copied_credentials_are_refused_as_long_as_the_original_runs(
     assert (await host(world, "rack-1")).trouble == ""
 
 
-async def test_a_clone_on_one_kernel_is_found_when_the_first_is_heard_again(
+async def test_a_clone_on_one_kernel_takes_nobodys_place(
+    world: World, machine: NewMachine, token: Token
+) -> None:
+    """A container's copy, say: the same boot, and a state directory of its own."""
+    one = machine()
+    await one.join(await token("rack-1"))
+    await one.report()
+    clone = machine(credentials=one.credentials, instance="two", place="1:2")
+    for _ in range(2):
+        refused = await clone.report()
+        assert (refused.status_code, refused.json()["code"]) == (409, "two_agents")
+        assert "from another directory, on the same kernel" in refused.json()["message"]
+        assert (await one.report()).status_code == 200, "the original goes on"
+    restarted = machine(credentials=one.credentials, instance="three")
+    assert (await restarted.report()).status_code == 200
+    world.clock.advance(36)
+    assert (await clone.report()).status_code == 200, "its state was moved while it was silent"
+
+
+async def test_of_two_agents_in_one_place_the_one_that_began_last_counts(
     machine: NewMachine, token: Token
 ) -> None:
     one = machine()
     await one.join(await token("rack-1"))
     await one.report()
-    clone = machine(credentials=one.credentials, instance="two")
-    assert (await clone.report()).status_code == 200, "as after a restart of the agent"
+    later = machine(credentials=one.credentials, instance="two")
+    assert (await later.report()).status_code == 200, "as after a restart of the agent"
     refused = await one.report()
     assert refused.status_code == 409
     assert "two agents must not share one name and key" in refused.json()["message"]

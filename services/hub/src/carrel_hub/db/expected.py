@@ -19,6 +19,7 @@ REVISIONS = (
     "0011",
     "0012",
     "0013",
+    "0014",
 )
 """Every revision in its order; the last is the one the models are of."""
 

@@ -45,7 +45,8 @@ async def note_host(
         _check_instance(hub, host, report, now)
         log.info("agent_instance", agent=name, version=report.version)
         host.previous_instance, host.instance = host.instance, report.instance
-    host.sequence, host.boot_id, host.version = report.sequence, report.boot_id, report.version
+    host.sequence, host.version = report.sequence, report.version
+    host.boot_id, host.place = report.boot_id, report.place
     host.accounts, host.capacity = report.accounts, report.capacity.model_dump()
     host.labels, host.homes = report.labels, report.homes
     _note_clock(session, host, report.at, now)
@@ -63,16 +64,17 @@ def _check_instance(hub: Hub, host: AgentHost, report: AgentReport, now: datetim
             " key; stop this one, or give it its own"
         )
     silence = timedelta(seconds=hub.settings.agent_silence_seconds)
-    if (
-        host.instance
-        and host.boot_id != report.boot_id
-        and is_heard(host, now=now, silence=silence)
-    ):
+    elsewhere = ""
+    if host.boot_id != report.boot_id:
+        elsewhere = "on another machine"
+    elif host.place and host.place != report.place:
+        elsewhere = "from another directory, on the same kernel"
+    if host.instance and elsewhere and is_heard(host, now=now, silence=silence):
         raise ImpostorError(
-            f"host {host.name} runs on another machine, which was heard"
+            f"host {host.name} runs {elsewhere}, which was heard"
             f" {(now - host.seen_at).total_seconds():.0f} seconds ago: these credentials were"  # type: ignore[operator]
-            " copied. Remove them here, and join with a token of its own. (After a reboot within"
-            f" {silence.total_seconds():.0f} seconds this ends by itself.)"
+            " copied. Remove them here, and join with a token of its own. (After a reboot, or a"
+            f" move of its state, in {silence.total_seconds():.0f} seconds this ends by itself.)"
         )
 
 

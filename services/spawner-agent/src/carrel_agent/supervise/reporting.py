@@ -169,6 +169,7 @@ class Reporter:
         report = AgentReport(
             instance=self._instance,
             boot_id=boot_id(),
+            place=place_of(facts.state_dir),
             sequence=self._sequence,
             version=__version__,
             accounts=facts.accounts,
@@ -202,6 +203,12 @@ class Reporter:
 def _named(report: ServerReport) -> Running:
     """Return what names a server that was reported before; it needs no second look."""
     return Running.model_construct(server_id=report.server_id, generation=report.generation)
+
+
+def place_of(state_dir: Path) -> str:
+    """Return what tells a directory from all others of this kernel's."""
+    found = state_dir.stat()
+    return f"{found.st_dev:x}:{found.st_ino:x}"
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

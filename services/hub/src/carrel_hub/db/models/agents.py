@@ -17,6 +17,8 @@ class AgentHost(SQLModel, table=True):
         previous_instance: The one before it. If that one is heard again, two agents share a name.
         accounts: `any`, or the one unix account it can run.
         labels: What its operator says of it, as last reported.
+        place: Where its agent keeps its state, as one directory among all of its kernel's; empty
+            until it has said so.
         homes: What people's homes lie on there, by name, where several hosts share them; else
             empty.
         clock_off: By how many seconds its clock was ahead of the hub's, when it last reported.
@@ -34,6 +36,7 @@ class AgentHost(SQLModel, table=True):
     instance: str = Field(default="", max_length=64)
     previous_instance: str = Field(default="", max_length=64)
     boot_id: str = Field(default="", max_length=64)
+    place: str = Field(default="", max_length=64)
     sequence: int = 0
     version: str = Field(default="", max_length=64)
     accounts: str = Field(default="", max_length=255)
