@@ -56,8 +56,43 @@ def test_each_change_is_reported_and_forgetting_is_honoured(account: pwd.struct_
         silent = host.started("good")
         hub.forget = []
         host.kill_agent()
+        hub.reports.clear()  # what the old one said and was not heard
         hub.status = 200
         again = latest(hub, silent["server_id"], "ready")
         assert again["instance"] != report.instance, "another agent, as the hub can see"
         host.stop_server(silent["server_id"])
         latest(hub, silent["server_id"], "stopped")
+
+
+def test_who_waits_for_a_start_is_told_and_not_told_again(account: pwd.struct_passwd) -> None:
+    with AgentHost(account) as host:
+        hub = host.open_hub()
+        host.start()
+        spec = host.spec("good")
+        answered = host.client.put(f"/servers/{spec['server_id']}?wait=5", spec)
+        told = answered.json()
+        if told["state"] == "starting":  # on a very busy machine: as to everybody else
+            told = host.wait_state(spec["server_id"], "ready")
+            answered = host.client.put(f"/servers/{spec['server_id']}?wait=5", spec)
+        assert answered.status_code == 202
+        assert answered.json()["state"] == "ready"
+        known = {"server_id": spec["server_id"], "generation": 1}
+        wait_for("a report", lambda: any(known in report["unchanged"] for report in hub.reports))
+        host.kill_agent()
+        latest(hub, spec["server_id"], "ready")  # this agent does not know what the hub knows
+        host.stop_server(spec["server_id"])
+        latest(hub, spec["server_id"], "stopped")
+
+
+def test_who_waits_for_a_start_hears_of_its_failure_and_it_is_reported(
+    account: pwd.struct_passwd,
+) -> None:
+    with AgentHost(account) as host:
+        hub = host.open_hub()
+        host.start()
+        spec = host.spec("exit", "3", listen="port")
+        host.client.put(f"/servers/{spec['server_id']}?wait=5", spec)
+        again = host.client.put(f"/servers/{spec['server_id']}?wait=5", spec)
+        assert again.json()["state"] == "failed"
+        latest(hub, spec["server_id"], "failed")
+        assert host.client.put(f"/servers/{spec['server_id']}?wait=9", spec).status_code == 400

@@ -36,7 +36,8 @@ def test_a_server_becomes_ready_and_stops(host: AgentHost) -> None:
     assert ended["exit"]["summary"] == "It was stopped: a test asked."
     assert not (host.run / "s" / report["server_id"]).exists()
     assert not list((host.state / "logs").glob("*.fifo"))
-    assert not list((host.state / "exits").iterdir())
+    exits = host.state / "exits"
+    wait_for("its exit to be forgotten", lambda: not list(exits.iterdir()))
 
 
 def test_a_server_that_never_answers_fails_with_its_last_words(host: AgentHost) -> None:

@@ -93,9 +93,12 @@ def _serve(config: Path | None) -> int:
     except SettingsError as error:
         print(f"carrel-agent: {error}", file=sys.stderr)
         return EX_CONFIG
+    import uvloop
+
     configure_logging("agent", level=settings.log_level, json_lines=settings.log_json)
     try:
-        asyncio.run(run(settings, environ))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(settings, environ))
     except SetupError as error:
         print(f"carrel-agent: {error}", file=sys.stderr)
         return EX_CONFIG

@@ -14,6 +14,7 @@ from carrel_shared.wire.limits import LimitsChange, ServerUsage
 from carrel_shared.wire.servers import LogTail, ServerReport, ServerSpec, StopRequest
 
 MAX_LOG_LINES = 2000
+MAX_WAIT_SECONDS = 5
 
 router = APIRouter(prefix="/agent/v1")
 
@@ -43,13 +44,24 @@ async def show_server(request: Request, server_id: ServerId) -> ServerReport:
 
 
 @router.put("/servers/{server_id}", status_code=202)
-async def start_server(request: Request, server_id: ServerId, spec: ServerSpec) -> ServerReport:
-    """Start one generation of a server. Asking again changes nothing."""
+async def start_server(
+    request: Request,
+    server_id: ServerId,
+    spec: ServerSpec,
+    wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0,
+) -> ServerReport:
+    """Start one generation of a server, and wait so long for it. Asking again changes nothing."""
     if spec.server_id != server_id:
         raise InvalidRequestError(
             f"the path names server {server_id}, its body server {spec.server_id}"
         )
-    return await _supervisor(request).start(spec)
+    reporter: Reporter = request.app.state.reporter
+    # What is reached by a relay is not ready before that leads to it, which the reporter sees to.
+    seconds = 0 if reporter.has_relay else wait
+    report = await _supervisor(request).start(spec, wait_seconds=seconds)
+    if seconds:
+        reporter.note_told(report)
+    return report
 
 
 @router.post("/servers/{server_id}/stop", status_code=202)

@@ -10,9 +10,10 @@ from carrel_agent.fleet.relay import RelayRoutes
 from carrel_agent.fleet.renewal import Renewal
 from carrel_agent.settings import AgentSettings
 from carrel_shared.addresses import TcpAddress, http_client, parse_address, parse_addresses
+from carrel_shared.calls import PlainClient
 from carrel_shared.clock import SystemClock
 from carrel_shared.failover import service_client
-from carrel_shared.fleet import HUB_NAME, RenewedContext, fleet_client, host_identity
+from carrel_shared.fleet import HUB_NAME, FleetFiles, RenewedContext, fleet_client, host_identity
 
 if TYPE_CHECKING:
     import httpx
@@ -42,13 +43,19 @@ def check_credentials(settings: AgentSettings) -> None:
         )
 
 
-def hub_client(settings: AgentSettings) -> "httpx.AsyncClient":
+def hub_client(settings: AgentSettings) -> "httpx.AsyncClient | PlainClient":
     """Return what calls the hub."""
-    if settings.fleet is None:
-        return service_client(settings.hub_url)
+    if settings.fleet is not None:
+        return joined_client(settings, settings.fleet)
+    addresses = parse_addresses(settings.hub_url)
+    return PlainClient(addresses[0]) if len(addresses) == 1 else service_client(settings.hub_url)
+
+
+def joined_client(settings: AgentSettings, files: FleetFiles) -> "httpx.AsyncClient":
+    """Return what calls the hub from a host that has joined it."""
     addresses = parse_addresses(settings.hub_url)
     there = [address for address in addresses if isinstance(address, TcpAddress)]
-    return fleet_client(settings.fleet, there, HUB_NAME)
+    return fleet_client(files, there, HUB_NAME)
 
 
 @asynccontextmanager
@@ -63,12 +70,13 @@ async def relay_client(settings: AgentSettings) -> AsyncIterator[RelayRoutes | N
 
 def renewal_of(
     settings: AgentSettings,
-    hub: "httpx.AsyncClient",
+    hub: "httpx.AsyncClient | PlainClient",
     listening: RenewedContext,
     group: int | None,
 ) -> Renewal:
     """Return what keeps this host's certificate good."""
     assert settings.fleet is not None  # noqa: S101 - the listener has it
+    assert not isinstance(hub, PlainClient)  # noqa: S101 - nor does the hub know it without
     return Renewal(
         settings.fleet,
         name=settings.name,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from carrel_agent.fleet.connections import hub_client
+from carrel_agent.fleet.connections import joined_client
 from carrel_agent.fleet.exchange import JoinError, said
 from carrel_agent.fleet.places import HostPlaces
 from carrel_agent.fleet.units import UNIT_DIRECTORY, remove_units
@@ -57,7 +57,7 @@ async def _tell_hub(places: HostPlaces) -> None:
         raise JoinError(f"{places.agent_settings}: this agent did not join; its hub's settings do")
     key = settings.hub_key.get_secret_value()
     path = f"/internal/v1/agents/{settings.name}/leave"
-    async with hub_client(settings) as client:
+    async with joined_client(settings, settings.fleet) as client:
         try:
             reply = await client.post(path, headers=service_headers(key))
         except httpx.HTTPError as error:

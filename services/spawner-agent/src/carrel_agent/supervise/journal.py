@@ -5,6 +5,7 @@ the process it spoke of is left alone.
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -76,11 +77,21 @@ class Journal:
         path = self._directory / f"{record.server_id}.json"
         data = record.model_dump_json().encode()
         try:
-            await asyncio.to_thread(write_atomically, path, data)
+            await _to_its_end(write_atomically, path, data)
         except OSError as error:
             raise JournalError(
                 f"the agent's journal {path} cannot be written: {error.strerror}"
             ) from error
+
+
+async def _to_its_end(write: Callable[[Path, bytes], None], path: Path, data: bytes) -> None:
+    """Write in a thread. Who is cancelled waits for it: the next write must not overtake it."""
+    writing = asyncio.get_running_loop().run_in_executor(None, write, path, data)
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait([writing])
+        raise
 
 
 def _shortly(error: Exception) -> str:

@@ -5,7 +5,6 @@ import contextlib
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 from pydantic import ValidationError
@@ -15,15 +14,13 @@ from carrel_agent.fleet.relay import RelayRoutes
 from carrel_agent.supervise.capacity import read_capacity
 from carrel_agent.supervise.supervisor import Supervisor
 from carrel_shared.backoff import backoff_seconds
+from carrel_shared.calls import Answer, Client
 from carrel_shared.clock import SystemClock
 from carrel_shared.identity import boot_id
 from carrel_shared.service_auth import new_request_id, service_headers
 from carrel_shared.wire.agents import AgentReport, AgentReportReply, AgentSnapshot, Running
 from carrel_shared.wire.errors import ErrorBody
-from carrel_shared.wire.servers import ServerReport
-
-if TYPE_CHECKING:
-    import httpx
+from carrel_shared.wire.servers import ServerReport, ServerState
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +77,7 @@ class Reporter:
         supervisor: Supervisor,
         *,
         facts: HostFacts,
-        hub: "httpx.AsyncClient",
+        hub: Client,
         key: str,
         relay: RelayRoutes | None = None,
     ) -> None:
@@ -95,6 +92,16 @@ class Reporter:
         self._trouble = ""
         self._changed, self._urgent = asyncio.Event(), asyncio.Event()
         supervisor.on_change(self._note)
+
+    @property
+    def has_relay(self) -> bool:
+        """Whether proxies reach the servers here by a relay."""
+        return self._relay is not None
+
+    def note_told(self, report: ServerReport) -> None:
+        """Take note of what the hub was answered; what it did not get it asks for again."""
+        if report.state == ServerState.READY:
+            self._answered[report.server_id] = report
 
     def snapshot(self) -> AgentSnapshot:
         """Return all servers, for whoever asks instead of waiting to be told."""
@@ -133,11 +140,21 @@ class Reporter:
             await self._supervisor.forget_reported(servers, reply.forget)
             if reply.repeat:
                 continue
-            await _wait(self._changed, heartbeat)
-            if self._changed.is_set():
-                await _wait(self._urgent, PROGRESS_SECONDS)
+            due = asyncio.get_running_loop().time() + heartbeat
+            while await self._changes_without_news(due):
+                self._changed.clear()
             # Many ends at once are one report, or a few.
             await asyncio.sleep(began + GATHER_SECONDS - asyncio.get_running_loop().time())
+
+    async def _changes_without_news(self, due: float) -> bool:
+        """Wait for a change or until `due`; return whether a change came that the hub knows of."""
+        await _wait(self._changed, due - asyncio.get_running_loop().time())
+        if not self._changed.is_set():
+            return False
+        await _wait(self._urgent, PROGRESS_SECONDS)
+        if self._urgent.is_set() or self._relay is not None:
+            return False
+        return all(self._is_answered(one) for one in self._supervisor.reports())
 
     def _is_answered(self, report: ServerReport) -> bool:
         answered = self._answered.get(report.server_id)
@@ -181,9 +198,10 @@ class Reporter:
             homes=facts.homes,
         )
         try:
-            reply = await self._hub.post(
+            reply = await self._hub.request(
+                "POST",
                 f"/internal/v1/agents/{facts.name}/report",
-                content=report.model_dump_json(),
+                content=report.model_dump_json().encode(),
                 headers={
                     **service_headers(self._key, new_request_id()),
                     "Content-Type": "application/json",
@@ -217,7 +235,7 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
 
 
-def _said(reply: "httpx.Response") -> str:
+def _said(reply: Answer) -> str:
     try:
         return ErrorBody.model_validate_json(reply.content).message
     except ValidationError:

@@ -66,6 +66,8 @@ class Server:
         self._last_status: int | None = None
         self._wake = asyncio.Event()
         self._saving = asyncio.Lock()
+        self._settled = asyncio.Event()
+        self._waiting = 0
 
     @property
     def report(self) -> ServerReport:
@@ -93,6 +95,23 @@ class Server:
             self._to_be_stopped = True
             self._wake.set()
 
+    async def settle(self, seconds: float) -> None:
+        """Return when it is ready or has ended, or after so long.
+
+        Whoever waits will say so to the hub: while somebody does, readiness is not reported at
+        once besides.
+        """
+        if self.record.ready_at is not None or self.ended:
+            return
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(seconds):
+                await self._settled.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting -= 1
+
     # -- the ways a task begins
 
     async def start(self, spec: LaunchSpec, runners: list[Runner]) -> None:
@@ -106,9 +125,12 @@ class Server:
             await self._runner.forget(self.record)
             return
         failpoint("agent.start.launched")
-        await self._hold(launched)
-        failpoint("agent.start.journalled")
-        await self.follow()
+        self._hold(launched)
+        # Until it is written down the server is found by its socket: nobody need wait for that.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._journal_handle())
+            await self._runner.adopt(self.record)
+            await self.follow()
 
     async def search(self) -> None:
         """Find out what became of a start that an earlier agent decided, and go on from there."""
@@ -119,7 +141,9 @@ class Server:
             )
             return
         log.info("server_found", **self._names(), pid=found.identity.pid)
-        await self._hold(Launched(found.identity.pid, found.identity.start_ticks))
+        self._hold(Launched(found.identity.pid, found.identity.start_ticks))
+        await self._journal(None)
+        await self._runner.adopt(self.record)
         await self.follow()
 
     async def follow(self) -> None:
@@ -161,7 +185,8 @@ class Server:
             self._say("Starting JupyterLab" if launch.spec.argv is None else "Starting the server")
             try:
                 fitting, group = fitted(runner, self.record, launch)
-                await self._change(at_once=False, runner=runner.name, group=group)
+                if (self.record.runner, self.record.group) != (runner.name, group):
+                    await self._change(at_once=False, runner=runner.name, group=group)
                 await runner.prepare(self.record)
                 return await launch_in_session(self._around, self.record, runner, fitting)
             except (RunnerUnavailableError, LimitUnenforceableError) as error:
@@ -174,16 +199,22 @@ class Server:
             log.warning("runner_failed", **self._names(), runner=runner.name, reason=reasons[-1])
         raise LaunchError("; ".join(reasons))
 
-    async def _hold(self, launched: Launched) -> None:
-        """Journal which process it is, and have the keeper write down how it ends."""
+    def _hold(self, launched: Launched) -> None:
+        """Take note of which process it is. To be journalled, and the runner to be told."""
         log.info("server_started", **self._names(), pid=launched.pid, runner=self.record.runner)
-        await self._change(
-            at_once=False,
-            handle=Handle(pid=launched.pid, start_ticks=launched.start_ticks, boot_id=boot_id()),
-            started_at=self._around.clock.now(),
-            group=launched.group or self.record.group,
+        handle = Handle(pid=launched.pid, start_ticks=launched.start_ticks, boot_id=boot_id())
+        self.record = self.record.model_copy(
+            update={
+                "handle": handle,
+                "started_at": self._around.clock.now(),
+                "group": launched.group or self.record.group,
+            }
         )
-        await self._runner.adopt(self.record)
+        self._around.changed(False)
+
+    async def _journal_handle(self) -> None:
+        await self._journal(None)
+        failpoint("agent.start.journalled")
 
     async def _find(self, *, agent_holds_it: bool) -> Found | None:
         """Return the process that a start of unknown outcome led to, or None if there is none."""
@@ -219,7 +250,7 @@ class Server:
                 log.error("server_of_another_account", **self._names(), pid=pid, uid=uid)
                 self.unresolved = True
                 self._around.changed(True)
-            await watch.wait_ended(0.5 if late else 0.005)
+            await watch.wait_ended(0.5 if late else 0.002)
         self.unresolved = False
         return not watch.ended.is_set()
 
@@ -262,8 +293,11 @@ class Server:
         seconds = (now - record.requested_at).total_seconds()
         log.info("server_ready", **self._names(), after_seconds=round(seconds, 3))
         self.progress = "Ready"
-        await self._change(ready_at=now)
+        self.record = self.record.model_copy(update={"ready_at": now})
+        self._settled.set()
+        self._around.changed(not self._waiting)
         self._wake.set()
+        await self._journal(None)  # an agent that never reads this asks the server again
 
     async def _until_it_answers(self) -> None:
         record = self.record
@@ -371,6 +405,7 @@ class Server:
         # Only now may it be started again: nothing of this start touches the next one's things.
         self.progress = ""
         self.record = ended
+        self._settled.set()
         around.changed(True)
 
     async def record_reboot(self) -> None:

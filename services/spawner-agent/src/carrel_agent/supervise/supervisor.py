@@ -199,19 +199,28 @@ class Supervisor:
         """
         return self._known(server_id).report
 
-    async def start(self, spec: ServerSpec) -> ServerReport:
+    async def start(self, spec: ServerSpec, *, wait_seconds: float = 0.0) -> ServerReport:
         """Start a generation of a server, or return its report if that was done before.
 
         Returns once the intent is durable; the start itself follows.
 
+        Args:
+            wait_seconds: How long it is waited for besides until it is ready or has ended.
+
         Raises:
             AgentError: If it is not started; nothing has happened then.
         """
+        server = await self._started(spec)
+        if wait_seconds:
+            await server.settle(wait_seconds)
+        return server.report
+
+    async def _started(self, spec: ServerSpec) -> Server:
         async with self._lock(spec.server_id):
             known = self._servers.get(spec.server_id)
             match judge_start(known.record if known else None, spec.generation):
                 case StartVerdict.SAME if known is not None:
-                    return known.report
+                    return known
                 case StartVerdict.STALE:
                     raise GenerationStaleError(
                         f"server {spec.server_id}: generation {spec.generation} is not newer than"
@@ -224,7 +233,7 @@ class Supervisor:
                 case _:
                     return await self._start_new(spec)
 
-    async def _start_new(self, spec: ServerSpec) -> ServerReport:
+    async def _start_new(self, spec: ServerSpec) -> Server:
         runners = choose_runners(spec, self._runners, self._default_runners)
         refuse_unenforceable(runners[0], spec.limits)
         account = await self._accounts.find(spec)
@@ -260,7 +269,7 @@ class Supervisor:
         failpoint("agent.start.intent")
         self._servers[spec.server_id] = server
         self._run(server, launch_spec, runners)
-        return server.report
+        return server
 
     def _run(self, server: Server, spec: LaunchSpec, runners: list[Runner]) -> None:
         self._tasks.start(server.start(spec, runners), name=f"server-{server.record.server_id}")
