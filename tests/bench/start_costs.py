@@ -82,8 +82,8 @@ def main() -> None:
         spies = []
         for word in chosen.spy:
             name, _, file = word.partition("=")
-            command = ["py-spy", "record", "-p", str(pids[name][-1]), "-o", file, "-r", "500",
-                       "-f", "raw", "--nonblocking", "-d", "600"]  # fmt: skip
+            command = ["py-spy", "record", "-p", str(pids[name][-1]), "-o", file, "-r", "300",
+                       "-f", "raw", "-d", "600"]  # fmt: skip
             spies.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         asyncio.run(measure(side, pids, chosen.starts, chosen.rounds))
         for spy in spies:

@@ -20,7 +20,7 @@ from carrel_shared.addresses import UnixAddress, bind_address, http_client
 from carrel_shared.service_auth import service_headers
 
 CONSOLE_KEY, AGENT_KEY, PROXY_KEY = "c" * 32, "K" * 32, "P" * 32
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 
 
 @dataclass

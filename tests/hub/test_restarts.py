@@ -25,7 +25,7 @@ async def _ask(made: Installation, method: str) -> None:
             await client.request(method, "/hub/api/users/alice/server")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_start_and_a_stop_survive_a_kill_of_the_hub_at_every_step() -> None:
     async with installation() as made:
         await made.start_hub(failpoint=SPAWN_POINTS[0])

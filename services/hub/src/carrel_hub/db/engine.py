@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from carrel_hub.db.asking import write_notes
 from carrel_hub.db.identity import watch
 from carrel_hub.db.prepared import Prepared
 from carrel_hub.db.sqlite import InlineConnection, open_reader, sqlite_engine
@@ -81,6 +82,7 @@ class Database:
             try:
                 async with session.begin():
                     yield session
+                    await write_notes(session)
             finally:
                 self.writes += 1
             if session.info.pop(ROUTES_CHANGED, False):

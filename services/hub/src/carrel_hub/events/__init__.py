@@ -4,10 +4,14 @@ from datetime import datetime
 from typing import Any
 
 import structlog
+from sqlalchemy import insert
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from carrel_hub.db.asking import note
 from carrel_hub.db.engine import TOLD
 from carrel_hub.db.models import Event
+
+_INSERT = insert(Event)
 
 HUB_ACTOR = "hub"
 """The actor of what the hub does by itself, such as giving up on a start."""
@@ -47,7 +51,7 @@ def record(
     server_id: str | None = None,
     generation: int | None = None,
     data: dict[str, Any] | None = None,
-) -> Event:
+) -> None:
     """Add an event to the transaction of the change it tells of. Nothing in it may be secret.
 
     Args:
@@ -58,17 +62,16 @@ def record(
         at: The injected clock's time.
         message: The same in plain words.
     """
-    event = Event(
-        at=at,
-        kind=kind,
-        actor=actor[:300],
-        subject=subject[:300],
-        server_id=server_id,
-        generation=generation,
-        message=message,
-        data=data or {},
-        request_id=structlog.contextvars.get_contextvars().get("request_id"),
-    )
-    session.add(event)
-    session.info.setdefault(TOLD, []).append((kind, event.data))
-    return event
+    row = {
+        "at": at,
+        "kind": kind,
+        "actor": actor[:300],
+        "subject": subject[:300],
+        "server_id": server_id,
+        "generation": generation,
+        "message": message,
+        "data": data or {},
+        "request_id": structlog.contextvars.get_contextvars().get("request_id"),
+    }
+    note(session, _INSERT, row)
+    session.info.setdefault(TOLD, []).append((kind, row["data"]))

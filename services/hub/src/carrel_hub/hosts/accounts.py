@@ -6,16 +6,29 @@ same homes would lock people out of their own.
 
 from datetime import datetime
 
+from sqlalchemy import bindparam
+from sqlalchemy import select as columns
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from carrel_hub.db.asking import ask_one, seen
 from carrel_hub.db.models import AgentHost, HostAccount, Server, User
+from carrel_hub.db.prepared import Prepared
+from carrel_hub.hosts.standing import HOST
 from carrel_shared.wire.servers import AccountFacts
+
+_COLUMNS, _make = seen(HostAccount)
+_PIN = Prepared(
+    columns(*_COLUMNS).where(
+        col(HostAccount.user_id) == bindparam("user_id"), col(HostAccount.host) == bindparam("host")
+    ),
+    _make,
+)
 
 
 async def pinned_uid(session: AsyncSession, user: User, host_name: str) -> int | None:
     """Return the uid a user's servers must have on a host; None where that is not known yet."""
-    pin = await session.get(HostAccount, (user.id, host_name))
+    pin = await ask_one(session, _PIN, user_id=user.id, host=host_name)
     if pin is not None:
         return pin.uid if pin.account == user.account else None
     elsewhere = await _same_homes(session, user.id, host_name)
@@ -64,7 +77,7 @@ async def forget_pin(session: AsyncSession, user: User, host_name: str) -> bool:
 async def _same_homes(
     session: AsyncSession, user_id: int | None, host_name: str
 ) -> HostAccount | None:
-    host = await session.get(AgentHost, host_name)
+    host = await ask_one(session, HOST, key=host_name)
     if host is None or not host.homes:
         return None
     statement = (

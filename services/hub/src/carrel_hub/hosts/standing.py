@@ -4,14 +4,24 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from sqlalchemy import select as columns
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from carrel_hub.db.asking import ask, by_key, seen
 from carrel_hub.db.models import AgentHost
+from carrel_hub.db.prepared import Prepared
 from carrel_hub.settings import HubSettings
 
 CLOCK_TOLERANCE_SECONDS = 30.0
 """Certificates and sign-ins go by the clock: a host whose clock is off by more gets no servers."""
+
+
+HOST = by_key(AgentHost, "name")
+"""A host to look at, by name."""
+
+_COLUMNS, _make = seen(AgentHost)
+_HOSTS = Prepared(columns(*_COLUMNS), _make)
 
 
 class Standing(StrEnum):
@@ -55,9 +65,9 @@ def relay_of(host: AgentHost) -> str | None:
 async def known_hosts(session: AsyncSession, settings: HubSettings) -> Sequence[AgentHost]:
     """Return every host that may be called: those of the settings, and those that have joined.
 
-    One that has not reported yet is there with what is known of it.
+    One that has not reported yet is there with what is known of it. They are to look at.
     """
-    rows = {row.name: row for row in (await session.exec(select(AgentHost))).all()}
+    rows = {row.name: row for row in await ask(session, _HOSTS)}
     named = [peer.name for peer in settings.agents]
     joined = sorted(
         name
@@ -69,11 +79,7 @@ async def known_hosts(session: AsyncSession, settings: HubSettings) -> Sequence[
 
 async def known_names(session: AsyncSession, settings: HubSettings) -> list[str]:
     """Return the names of those hosts."""
-    statement = select(AgentHost.name).where(
-        col(AgentHost.joined_at).is_not(None), col(AgentHost.removed_at).is_(None)
-    )
-    named = [peer.name for peer in settings.agents]
-    return list(dict.fromkeys([*named, *(await session.exec(statement)).all()]))
+    return [host.name for host in await known_hosts(session, settings)]
 
 
 async def relays(session: AsyncSession) -> dict[str, str]:

@@ -8,10 +8,14 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
+from carrel_hub.db.asking import ask_one, by_key
 from carrel_hub.db.models import Lease, Replica, Server
 from carrel_hub.replicas import alive
 
 log = structlog.get_logger(__name__)
+
+
+_LEASE = by_key(Lease, "name")
 
 
 async def living(session: AsyncSession, hub: Hub) -> set[str]:
@@ -22,6 +26,9 @@ async def living(session: AsyncSession, hub: Hub) -> set[str]:
 
 async def hold(hub: Hub, name: str) -> bool:
     """Return whether this replica has the lease, after taking it if nobody else has."""
+    lease = await hub.database.fetch_one(_LEASE, key=name)
+    if lease is not None and lease.holder == hub.database.replica:
+        return True
     async with hub.database.read() as session:
         lease = await session.get(Lease, name)
         if lease is not None and lease.holder == hub.database.replica:
@@ -40,7 +47,7 @@ async def hold(hub: Hub, name: str) -> bool:
 
 async def still_holds(session: AsyncSession, hub: Hub, name: str) -> bool:
     """Return whether this replica has the lease in this transaction."""
-    lease = await session.get(Lease, name)
+    lease = await ask_one(session, _LEASE, key=name)
     return lease is not None and lease.holder == hub.database.replica
 
 

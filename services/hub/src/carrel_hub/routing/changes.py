@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
-from sqlalchemy import delete, update
+from sqlalchemy import delete, insert, update
+from sqlalchemy import select as columns
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from carrel_hub.db.asking import ask_one, do
 from carrel_hub.db.engine import ROUTES_CHANGED
 from carrel_hub.db.models import RouteChange, RouteCounter, Server
+from carrel_hub.db.prepared import Prepared
 from carrel_shared.wire.routes import Change, Revocation, Revoke
 
 log = structlog.get_logger(__name__)
@@ -26,6 +29,14 @@ KEPT_CHANGES = 2000
 
 _PRUNE_EVERY = 256
 
+_COUNT = (
+    update(RouteCounter)
+    .where(col(RouteCounter.id) == 1)
+    .values(number=col(RouteCounter.number) + 1)
+    .returning(col(RouteCounter.number))
+)
+_APPEND = insert(RouteChange)
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -33,6 +44,13 @@ class Position:
 
     epoch: str
     number: int
+
+
+POSITION = Prepared(
+    columns(col(RouteCounter.epoch), col(RouteCounter.number)),
+    Position,
+)
+"""Where the log stands; no row before the first change."""
 
 
 def new_epoch() -> str:
@@ -75,8 +93,7 @@ async def begin_epoch_beyond(session: AsyncSession, number: int, *, at: datetime
 
 async def position(session: AsyncSession) -> Position | None:
     """Return where the log stands, or None before the first change."""
-    row = (await session.exec(select(RouteCounter.epoch, RouteCounter.number))).first()
-    return None if row is None else Position(row[0], row[1])
+    return await ask_one(session, POSITION)
 
 
 async def append_change(session: AsyncSession, change: Change) -> int:
@@ -85,20 +102,12 @@ async def append_change(session: AsyncSession, change: Change) -> int:
     The push begins when `Database.write` has committed.
     """
     await session.flush()
-    statement = (
-        update(RouteCounter)
-        .where(col(RouteCounter.id) == 1)
-        .values(number=col(RouteCounter.number) + 1)
-        .returning(col(RouteCounter.number))
-        .execution_options(synchronize_session=False)
-    )
-    number = (await session.exec(statement)).scalar_one_or_none()
+    number = (await do(session, _COUNT)).scalar_one_or_none()
     if number is None:
         await ensure_counter(session, "")
-        number = (await session.exec(statement)).scalar_one()
+        number = (await do(session, _COUNT)).scalar_one()
     session.info[ROUTES_CHANGED] = True
-    session.add(RouteChange(number=number, payload=change.model_dump(mode="json")))
-    await session.flush()
+    await do(session, _APPEND, {"number": number, "payload": change.model_dump(mode="json")})
     if number % _PRUNE_EVERY == 0:
         await session.exec(
             delete(RouteChange).where(col(RouteChange.number) <= number - KEPT_CHANGES)

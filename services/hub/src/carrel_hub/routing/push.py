@@ -12,24 +12,35 @@ from typing import Any
 import httpx
 import structlog
 from pydantic import ValidationError
+from sqlalchemy import bindparam
+from sqlalchemy import select as columns
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import ROUTES, Hub
+from carrel_hub.db.asking import by_key
 from carrel_hub.db.models import ProxyStatus, RouteChange, Server, Service, User
+from carrel_hub.db.prepared import Prepared
 from carrel_hub.hosts.standing import relays
 from carrel_hub.replicas.leases import hold, still_holds
 from carrel_hub.replicas.presence import hub_targets
-from carrel_hub.routing.changes import Position, begin_epoch_beyond, ensure_counter, position
+from carrel_hub.routing.changes import (
+    POSITION,
+    Position,
+    begin_epoch_beyond,
+    ensure_counter,
+    position,
+)
 from carrel_hub.routing.desired import desired_routes, origin
 from carrel_hub.routing.guard import note_kept, routes_to_keep
 from carrel_hub.routing.reach import reached_number
 from carrel_hub.settings import PeerSettings
 from carrel_hub.spawns.states import State
 from carrel_hub.spawns.transitions import promote
-from carrel_shared.addresses import http_client, parse_address
+from carrel_shared.addresses import parse_address
 from carrel_shared.backoff import backoff_seconds
+from carrel_shared.calls import Answer, Client, PlainClient, json_content
 from carrel_shared.failpoints import failpoint
 from carrel_shared.service_auth import service_headers
 from carrel_shared.wire.routes import RouteTable, TableStatus
@@ -55,12 +66,23 @@ MOST_ROUNDS = 8
 """How often one turn tries before it calls a proxy that answers strangely away."""
 
 
+_STATUS = by_key(ProxyStatus, "name")
+_CHANGES: Prepared[dict[str, Any]] = Prepared(
+    columns(col(RouteChange.payload))
+    .where(
+        col(RouteChange.number) > bindparam("base"), col(RouteChange.number) <= bindparam("number")
+    )
+    .order_by(col(RouteChange.number)),
+    lambda payload: payload,
+)
+
+
 class ProxyAwayError(Exception):
     """The proxy did not answer, or with nonsense."""
 
 
-def _connect(peer: PeerSettings) -> httpx.AsyncClient:
-    return http_client(parse_address(peer.url), timeout_seconds=CALL_SECONDS)
+def _connect(peer: PeerSettings) -> Client:
+    return PlainClient(parse_address(peer.url), timeout_seconds=CALL_SECONDS)
 
 
 class Pusher:
@@ -76,7 +98,7 @@ class Pusher:
         self,
         hub: Hub,
         peer: PeerSettings,
-        connect: Callable[[PeerSettings], httpx.AsyncClient] = _connect,
+        connect: Callable[[PeerSettings], Client] = _connect,
     ) -> None:
         self._hub = hub
         self._peer = peer
@@ -133,9 +155,8 @@ class Pusher:
         """
         greeted = False
         for _ in range(MOST_ROUNDS):
-            async with self._hub.database.read() as session:
-                newest = await position(session)
-                status = await session.get(ProxyStatus, self._peer.name)
+            status = await self._hub.database.fetch_one(_STATUS, key=self._peer.name)
+            newest = await self._hub.database.fetch_one(POSITION)
             if newest is None:
                 await self._ensure_counter()
                 continue
@@ -194,13 +215,7 @@ class Pusher:
         return answer
 
     async def _changes(self, base: int, number: int) -> list[dict[str, Any]]:
-        async with self._hub.database.read() as session:
-            statement = (
-                select(RouteChange.payload)
-                .where(col(RouteChange.number) > base, col(RouteChange.number) <= number)
-                .order_by(col(RouteChange.number))
-            )
-            return [dict(payload) for payload in (await session.exec(statement)).all()]
+        return await self._hub.database.fetch(_CHANGES, base=base, number=number)
 
     async def _table(self) -> RouteTable:
         async with self._hub.database.read() as session:
@@ -267,12 +282,11 @@ class Pusher:
         except ValidationError as error:
             raise ProxyAwayError("it answered something this hub cannot read") from error
 
-    async def _request(
-        self, method: str, path: str, body: dict[str, Any] | None = None
-    ) -> httpx.Response:
-        headers = service_headers(self._peer.key.get_secret_value())
+    async def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
+        content, headers = json_content(body)
+        headers |= service_headers(self._peer.key.get_secret_value())
         try:
-            reply = await self._client.request(method, path, json=body, headers=headers)
+            reply = await self._client.request(method, path, content=content, headers=headers)
         except httpx.HTTPError as error:
             raise ProxyAwayError(f"it does not answer ({type(error).__name__})") from error
         if reply.status_code not in (200, 409):
@@ -308,8 +322,7 @@ class Pusher:
 
     async def _note_away(self) -> None:
         hub = self._hub
-        async with hub.database.read() as session:
-            status = await session.get(ProxyStatus, self._peer.name)
+        status = await hub.database.fetch_one(_STATUS, key=self._peer.name)
         if status is not None and status.away:
             return
         async with hub.database.write() as session:

@@ -1,11 +1,23 @@
 """Whether the proxies have a route yet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from sqlmodel import col, select
+from sqlalchemy import select as columns
+from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from carrel_hub.db.models import ProxyStatus, RouteCounter
+from carrel_hub.db.asking import ask, ask_one
+from carrel_hub.db.engine import Database
+from carrel_hub.db.models import ProxyStatus
+from carrel_hub.db.prepared import Prepared
+from carrel_hub.routing.changes import POSITION, Position
+
+_IN_CONTACT: Prepared[tuple[str, Position]] = Prepared(
+    columns(col(ProxyStatus.name), col(ProxyStatus.epoch), col(ProxyStatus.number)).where(
+        col(ProxyStatus.away).is_(False)
+    ),
+    lambda name, epoch, number: (name, Position(epoch, number)),
+)
 
 
 async def reached_number(session: AsyncSession, proxies: Sequence[str]) -> int:
@@ -14,12 +26,22 @@ async def reached_number(session: AsyncSession, proxies: Sequence[str]) -> int:
     With no proxy in contact that is the newest: whoever comes back is brought up to date before it
     is counted again, so waiting for it would help nobody.
     """
-    counter = (await session.exec(select(RouteCounter.epoch, RouteCounter.number))).first()
-    if counter is None:
+    newest = await ask_one(session, POSITION)
+    return _reached(newest, await ask(session, _IN_CONTACT), proxies)
+
+
+async def reached_now(database: Database, proxies: Sequence[str]) -> int:
+    """Return the same outside of any transaction."""
+    newest = await database.fetch_one(POSITION)
+    return _reached(newest, await database.fetch(_IN_CONTACT), proxies)
+
+
+def _reached(
+    newest: Position | None, there: Iterable[tuple[str, Position]], proxies: Sequence[str]
+) -> int:
+    if newest is None:
         return 0
-    epoch, newest = counter
-    in_contact = select(ProxyStatus.epoch, ProxyStatus.number).where(
-        col(ProxyStatus.name).in_(list(proxies)), col(ProxyStatus.away).is_(False)
+    numbers = (
+        its.number if its.epoch == newest.epoch else -1 for name, its in there if name in proxies
     )
-    rows = (await session.exec(in_contact)).all()
-    return min([*(number if its == epoch else -1 for its, number in rows), newest])
+    return min([*numbers, newest.number])

@@ -1,9 +1,9 @@
 """What each step of a server does: one call to an agent, or one change of the row."""
 
 import structlog
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
+from carrel_hub.db.asking import ask_one
 from carrel_hub.db.models import Server, User
 from carrel_hub.errors import AgentRefusedError, AgentUnreachableError
 from carrel_hub.events import HUB_ACTOR, agent_actor
@@ -11,10 +11,9 @@ from carrel_hub.hosts.accounts import pinned_uid
 from carrel_hub.routing.reach import reached_number
 from carrel_hub.spawns.choice import option_variables
 from carrel_hub.spawns.contract import contract_environment
-from carrel_hub.spawns.offers import needs_of, offers
 from carrel_hub.spawns.outcomes import Outcomes
 from carrel_hub.spawns.own_tokens import own_token
-from carrel_hub.spawns.placement import Needs, Placement, place
+from carrel_hub.spawns.placing import place_server
 from carrel_hub.spawns.profiles import JUPYTERHUB, PLAIN, default_runner, wants_scratch_home
 from carrel_hub.spawns.states import State, Step
 from carrel_hub.spawns.transitions import (
@@ -23,8 +22,8 @@ from carrel_hub.spawns.transitions import (
     drop_route,
     finish,
     promote,
-    tell,
 )
+from carrel_hub.users.accounts import USER
 from carrel_shared.failpoints import failpoint
 from carrel_shared.wire.servers import (
     ExitReport,
@@ -36,6 +35,9 @@ from carrel_shared.wire.servers import (
 log = structlog.get_logger(__name__)
 
 _STOP_ASK_SECONDS = 2.0
+
+START_WAIT_SECONDS = 1.0
+"""How long an agent may keep its answer to a start: most servers are ready by then."""
 
 
 class Actions:
@@ -49,9 +51,11 @@ class Actions:
         """Take one step for the server that `row` was read of."""
         match step:
             case Step.PLACE:
+                failpoint("hub.spawn.requested")
                 if (placed := await self._place(row)) is not None:
                     await self._send(*placed)
             case Step.SEND | Step.ASK:
+                failpoint("hub.spawn.requested")
                 await self._send(row)
             case Step.PROMOTE:
                 await self._promote(row)
@@ -72,50 +76,31 @@ class Actions:
 
     async def _place(self, row: Server) -> tuple[Server, User] | None:
         """Choose a host; return the row as it stands then, and whose it is."""
-        failpoint("hub.spawn.requested")
-        hub, placement = self._hub, None
+        hub = self._hub
         async with self._rows.same(row) as (session, current):
             if current is None:
                 return None
             user = await session.get_one(User, row.user_id)
-            needs = await needs_of(session, hub.settings, current, user)
-            there_are = await offers(session, hub.settings, self._rows.now())
-            placement = place(needs, there_are, hub.settings.placement)
-            if placement.host is not None:
-                self._go_to(session, current, needs, placement)
+            placement = await place_server(session, hub, current, user)
         if placement.host is None:
             await self._rows.postpone(row, problem=placement.reason)
             return None
-        failpoint("hub.spawn.placed")
         return current, user
-
-    def _go_to(
-        self, session: AsyncSession, row: Server, needs: Needs, placement: Placement
-    ) -> None:
-        row.host = placement.host
-        row.reserved_memory, row.reserved_cores = needs.memory, needs.cores
-        row.reserved_gpus = needs.gpus
-        row.attempts, row.next_attempt_at = 0, None
-        row.progress = 10
-        row.progress_message = f"Asking host {placement.host} to start the server"
-        session.add(row)
-        data: dict[str, object] = {"host": placement.host, "reason": placement.reason}
-        if placement.refused:
-            data["refused"] = dict(placement.refused)
-        tell(session, row, "server.placed", at=self._rows.now(), data=data)
 
     async def _send(self, row: Server, user: User | None = None) -> None:
         hub = self._hub
         host = row.host or ""
         async with hub.database.read() as session:
             if user is None:
-                user = await session.get(User, row.user_id)
+                user = await ask_one(session, USER, key=row.user_id)
             uid = await pinned_uid(session, user, host) if user is not None else None
         if user is None:
             await self._rows.fail(row, "start_failed", "The user is gone.")
             return
+        failpoint("hub.spawn.placed")
+        spec = self._spec(row, user, uid)
         try:
-            report = await hub.agents.start_server(host, self._spec(row, user, uid))
+            report = await hub.agents.start_server(host, spec, wait_seconds=START_WAIT_SECONDS)
         except AgentUnreachableError as error:
             log.warning("agent_unreachable", agent=host, server_id=row.id, reason=error.message)
             await self._rows.postpone(row, problem=error.message)

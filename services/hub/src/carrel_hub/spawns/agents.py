@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from carrel_hub.errors import AgentRefusedError, AgentUnreachableError
 from carrel_hub.settings import PeerSettings
-from carrel_shared.addresses import http_client, parse_address
+from carrel_shared.addresses import parse_address
+from carrel_shared.calls import Answer, Client, PlainClient
 from carrel_shared.service_auth import service_headers
 from carrel_shared.wire.errors import ErrorBody
 from carrel_shared.wire.limits import LimitsChange, ServerUsage
@@ -23,8 +24,8 @@ CALL_SECONDS = 10.0
 """How long an agent may take to answer; it accepts starts and stops without awaiting them."""
 
 
-def _connect(peer: PeerSettings) -> httpx.AsyncClient:
-    return http_client(parse_address(peer.url), timeout_seconds=CALL_SECONDS)
+def _connect(peer: PeerSettings) -> Client:
+    return PlainClient(parse_address(peer.url), timeout_seconds=CALL_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class JoinedAgent:
 
     which: tuple[str, int, str, int]
     key: str
-    connect: Callable[[], httpx.AsyncClient]
+    connect: Callable[[], Client]
 
 
 async def _nobody_joined(_name: str) -> JoinedAgent | None:
@@ -58,22 +59,28 @@ class AgentClients:
     def __init__(
         self,
         peers: Sequence[PeerSettings] = (),
-        connect: Callable[[PeerSettings], httpx.AsyncClient] = _connect,
+        connect: Callable[[PeerSettings], Client] = _connect,
         joined: Callable[[str], Awaitable[JoinedAgent | None]] = _nobody_joined,
     ) -> None:
         self._peers = {peer.name: peer for peer in peers}
         self._connect = connect
         self._joined = joined
-        self._clients: dict[str, tuple[object, httpx.AsyncClient]] = {}
+        self._clients: dict[str, tuple[object, Client]] = {}
 
-    async def start_server(self, host: str, spec: ServerSpec) -> ServerReport:
+    async def start_server(
+        self, host: str, spec: ServerSpec, *, wait_seconds: float = 0
+    ) -> ServerReport:
         """Ask for one generation of a server. Asking again is harmless and answers how it stands.
+
+        Args:
+            wait_seconds: How long the agent may wait for the server before it answers.
 
         Raises:
             AgentUnreachableError: Nothing is known of what became of the request.
             AgentRefusedError: The agent will not; `code` says why.
         """
-        reply = await self._call("PUT", host, f"/agent/v1/servers/{spec.server_id}", spec)
+        path = f"/agent/v1/servers/{spec.server_id}?wait={wait_seconds:g}"
+        reply = await self._call("PUT", host, path, spec)
         return _read(ServerReport, host, reply)
 
     async def stop_server(
@@ -137,7 +144,7 @@ class AgentClients:
             await client.aclose()
         self._clients.clear()
 
-    async def _client(self, host: str) -> tuple[httpx.AsyncClient, dict[str, str]]:
+    async def _client(self, host: str) -> tuple[Client, dict[str, str]]:
         """Return the connections to an agent, and what to show it."""
         if (peer := self._peers.get(host)) is not None:
             key = peer.key.get_secret_value()
@@ -150,9 +157,7 @@ class AgentClients:
         client = await self._opened(host, found.which, found.connect)
         return client, service_headers(found.key)
 
-    async def _opened(
-        self, host: str, which: object, connect: Callable[[], httpx.AsyncClient]
-    ) -> httpx.AsyncClient:
+    async def _opened(self, host: str, which: object, connect: Callable[[], Client]) -> Client:
         known = self._clients.get(host)
         if known is not None and known[0] == which:
             return known[1]
@@ -164,7 +169,7 @@ class AgentClients:
 
     async def _call(
         self, method: str, host: str, path: str, body: BaseModel | None = None
-    ) -> httpx.Response | None:
+    ) -> Answer | None:
         client, headers = await self._client(host)
         content = None
         if body is not None:
@@ -192,7 +197,7 @@ def _away(host: str, error: Exception) -> AgentUnreachableError:
     )
 
 
-def _read(model: type[M], host: str, reply: httpx.Response | None) -> M:
+def _read(model: type[M], host: str, reply: Answer | None) -> M:
     try:
         return model.model_validate_json(reply.content if reply is not None else b"")
     except ValidationError as error:
@@ -202,7 +207,7 @@ def _read(model: type[M], host: str, reply: httpx.Response | None) -> M:
         ) from error
 
 
-def _reason(reply: httpx.Response) -> tuple[str, str]:
+def _reason(reply: Answer) -> tuple[str, str]:
     try:
         body = ErrorBody.model_validate_json(reply.content)
     except ValidationError:

@@ -9,11 +9,14 @@ import secrets
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_
+from sqlalchemy import select as columns
 from sqlmodel import col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
+from carrel_hub.db.asking import ask_one
 from carrel_hub.db.models import Server
+from carrel_hub.db.prepared import Prepared
 from carrel_hub.errors import TooManyRequestsError
 from carrel_hub.spawns.standing import ARRIVAL, waits
 from carrel_hub.spawns.states import State
@@ -28,6 +31,13 @@ def under_way() -> ColumnElement[bool]:
     )
 
 
+def _counted(which: ColumnElement[bool]) -> Prepared[int]:
+    return Prepared(columns(func.count()).select_from(Server).where(which), int)
+
+
+_WAITING, _UNDER_WAY = _counted(waits()), _counted(under_way())
+
+
 async def find_room(session: AsyncSession, hub: Hub) -> int | None:
     """Return how many starts wait before a new one, or None when it may go ahead at once.
 
@@ -37,8 +47,8 @@ async def find_room(session: AsyncSession, hub: Hub) -> int | None:
     limit, most = hub.settings.concurrent_spawn_limit, hub.settings.spawn_queue_limit
     if not limit:
         return None
-    waiting = await _count(session, waits())
-    if not waiting and await _count(session, under_way()) < limit:
+    waiting = await _count(session, _WAITING)
+    if not waiting and await _count(session, _UNDER_WAY) < limit:
         return None
     if most is not None and waiting >= most:
         wait = 30 + secrets.randbelow(31)
@@ -74,12 +84,12 @@ async def let_in(hub: Hub) -> tuple[list[str], int]:
         The servers that were let in, and how many wait still.
     """
     async with hub.database.read() as session:
-        if not await _count(session, waits()):
+        if not await _count(session, _WAITING):
             return [], 0
     limit = hub.settings.concurrent_spawn_limit
     async with hub.database.write() as session:
-        room = limit - await _count(session, under_way()) if limit else None
-        waiting = await _count(session, waits())
+        room = limit - await _count(session, _UNDER_WAY) if limit else None
+        waiting = await _count(session, _WAITING)
         if room is not None and room <= 0:
             return [], waiting
         first = select(Server).where(waits()).order_by(*ARRIVAL).limit(room)
@@ -89,5 +99,5 @@ async def let_in(hub: Hub) -> tuple[list[str], int]:
     return [row.id for row in rows], waiting - len(rows)
 
 
-async def _count(session: AsyncSession, which: ColumnElement[bool]) -> int:
-    return (await session.exec(select(func.count()).select_from(Server).where(which))).one()
+async def _count(session: AsyncSession, which: Prepared[int]) -> int:
+    return await ask_one(session, which) or 0

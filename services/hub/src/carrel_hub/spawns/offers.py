@@ -3,17 +3,35 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-import sqlalchemy
-from sqlmodel import col, func, select
+from sqlalchemy import bindparam
+from sqlalchemy import select as columns
+from sqlmodel import col, func
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from carrel_hub.db.asking import ask, ask_one
 from carrel_hub.db.models import AgentHost, HostAccount, Server, User
+from carrel_hub.db.prepared import Prepared
 from carrel_hub.hosts.heartbeat import clock_is_off
 from carrel_hub.hosts.standing import known_hosts
 from carrel_hub.settings import HubSettings
 from carrel_hub.spawns.placement import Needs, Offer
 from carrel_hub.spawns.profiles import PLAIN
 from carrel_hub.spawns.states import ENDED
+
+_LAST_HOST: Prepared[str] = Prepared(
+    columns(col(HostAccount.host))
+    .where(col(HostAccount.user_id) == bindparam("user_id"))
+    .order_by(col(HostAccount.used_at).desc())
+    .limit(1),
+    lambda host: host,
+)
+_RESERVED = (Server.reserved_memory, Server.reserved_cores, Server.reserved_gpus)
+_TAKEN: Prepared[tuple[str, Sequence[float]]] = Prepared(
+    columns(col(Server.host), func.count(), *(func.sum(one) for one in _RESERVED))
+    .where(col(Server.host).is_not(None), *(col(Server.state) != state for state in ENDED))
+    .group_by(col(Server.host)),
+    lambda host, *rest: (host, rest),
+)
 
 
 async def needs_of(session: AsyncSession, settings: HubSettings, row: Server, user: User) -> Needs:
@@ -31,25 +49,12 @@ async def needs_of(session: AsyncSession, settings: HubSettings, row: Server, us
 
 async def last_host(session: AsyncSession, user: User) -> str | None:
     """Return where a server of somebody ran last."""
-    statement = (
-        select(HostAccount.host)
-        .where(HostAccount.user_id == user.id)
-        .order_by(col(HostAccount.used_at).desc())
-        .limit(1)
-    )
-    return (await session.exec(statement)).first()
+    return await ask_one(session, _LAST_HOST, user_id=user.id)
 
 
 async def offers(session: AsyncSession, settings: HubSettings, now: datetime) -> Sequence[Offer]:
     """Return every host that may be called, with what is reserved there."""
-    columns = (Server.reserved_memory, Server.reserved_cores, Server.reserved_gpus)
-    statement = (
-        sqlalchemy.select(Server.host, func.count(), *(func.sum(one) for one in columns))  # type: ignore[call-overload]
-        .where(col(Server.host).is_not(None), col(Server.state).not_in(ENDED))
-        .group_by(col(Server.host))
-    )
-    rows = (await (await session.connection()).execute(statement)).all()
-    taken: dict[str, Sequence[float]] = {host: rest for host, *rest in rows}
+    taken = dict(await ask(session, _TAKEN))
     return [
         _offer(host, taken.get(host.name, (0, 0, 0, 0)), settings, now)
         for host in await known_hosts(session, settings)

@@ -14,11 +14,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, not_, select
 
 from carrel_hub.context import MISSED, ROUTES, SOMETHING, Hub
+from carrel_hub.db.asking import by_key
 from carrel_hub.db.models import Server
 from carrel_hub.hosts.standing import is_heard, known_hosts
 from carrel_hub.replicas import REPLICAS
 from carrel_hub.replicas.leases import take_over
-from carrel_hub.routing.reach import reached_number
+from carrel_hub.routing.reach import reached_now
 from carrel_hub.spawns.actions import Actions
 from carrel_hub.spawns.line import let_in
 from carrel_hub.spawns.standing import waits
@@ -34,13 +35,15 @@ SCAN_SECONDS = 5.0
 BUSY_SCAN_SECONDS = 1.0
 """The same while some server is on its way."""
 
-AT_ONCE = 32
+AT_ONCE = 64
 """How many servers are driven at the same time."""
 
 _STUMBLE_SECONDS = 3.0
 
 _SCAN_ON = {REPLICAS, MISSED}
 _NO_SERVERS = {ROUTES, SOMETHING, *_SCAN_ON}
+
+_SERVER = by_key(Server, "id")
 
 
 class Reconciler:
@@ -131,21 +134,19 @@ class Reconciler:
     async def step(self, server_id: str) -> tuple[bool, datetime | None]:
         """Take one step, and return whether to wait now, and until when at the latest."""
         hub = self._hub
-        async with hub.database.read() as session:
-            row = await session.get(Server, server_id)
-            if row is None or row.state not in PENDING:
-                return True, None
-            if row.driver != hub.database.replica:
-                return not await take_over(hub, [(row.id, row.driver)]), None
-            if row.state == State.QUEUED and row.admitted_at is None:
-                if not self._line:
-                    self._line = True
-                    self._ring()
-                return True, None
-            reached = 0
-            if row.route_number is not None:
-                names = [peer.name for peer in hub.settings.proxies]
-                reached = await reached_number(session, names)
+        row = await hub.database.fetch_one(_SERVER, key=server_id)
+        if row is None or row.state not in PENDING:
+            return True, None
+        if row.driver != hub.database.replica:
+            return not await take_over(hub, [(row.id, row.driver)]), None
+        if row.state == State.QUEUED and row.admitted_at is None:
+            if not self._line:
+                self._line = True
+                self._ring()
+            return True, None
+        reached = 0
+        if row.route_number is not None:
+            reached = await reached_now(hub.database, [peer.name for peer in hub.settings.proxies])
         decision = decide(
             row,
             reachable=row.route_number is not None and row.route_number <= reached,

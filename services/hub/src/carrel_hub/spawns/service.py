@@ -9,11 +9,11 @@ from sqlmodel import col, delete, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
-from carrel_hub.db.models import AgentHost, Server, Token, User
+from carrel_hub.db.models import Server, Token, User
 from carrel_hub.errors import ConflictError, InvalidRequestError, TooManyRequestsError
 from carrel_hub.events import HUB_ACTOR, user_actor
 from carrel_hub.groups.membership import groups_of
-from carrel_hub.hosts.standing import known_names
+from carrel_hub.hosts.standing import known_hosts
 from carrel_hub.routing.changes import revoke
 from carrel_hub.spawns.choice import Choice, choose
 from carrel_hub.spawns.line import find_room, join
@@ -21,6 +21,7 @@ from carrel_hub.spawns.naming import good_server_name
 from carrel_hub.spawns.own_tokens import issue_own_token
 from carrel_hub.spawns.paths import wanted_client_id
 from carrel_hub.spawns.placement import SHARED
+from carrel_hub.spawns.placing import place_server
 from carrel_hub.spawns.profiles import (
     JUPYTERHUB,
     PLAIN,
@@ -123,6 +124,8 @@ async def request_start(
     row.remove_when_stopped = False
     begin_start(session, row, at=at, actor=actor)
     join(session, row, before, at=at, actor=actor)
+    if before is None:
+        await place_server(session, hub, row, user)
     await session.flush()
     if row.contract == JUPYTERHUB:
         await issue_own_token(session, hub, row, user)
@@ -196,18 +199,13 @@ async def can_have_servers(session: AsyncSession, hub: Hub, user: User) -> bool:
 
 async def _every_host_was_heard(session: AsyncSession, hub: Hub) -> bool:
     """Whether each host has ever said whose servers it runs. A new one may yet run anybody's."""
-    names = await known_names(session, hub.settings)
-    statement = select(func.count()).select_from(AgentHost).where(col(AgentHost.name).in_(names))
-    return (await session.exec(statement)).one() == len(names)
+    hosts = await known_hosts(session, hub.settings)
+    return all(host.seen_at is not None for host in hosts)
 
 
 async def shares_accounts(session: AsyncSession, hub: Hub) -> bool:
     """Whether some host runs everybody's servers as one account of its own."""
-    names = await known_names(session, hub.settings)
-    statement = select(AgentHost.name).where(
-        AgentHost.accounts == SHARED, col(AgentHost.name).in_(names)
-    )
-    return (await session.exec(statement.limit(1))).first() is not None
+    return any(host.accounts == SHARED for host in await known_hosts(session, hub.settings))
 
 
 async def change_server(

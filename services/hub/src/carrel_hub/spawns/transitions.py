@@ -10,17 +10,19 @@ from datetime import datetime, timedelta
 import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from carrel_hub.db.asking import ask_one
 from carrel_hub.db.engine import REPLICA
-from carrel_hub.db.models import AgentHost, Server, User
+from carrel_hub.db.models import Server
 from carrel_hub.events import HUB_ACTOR, record, server_subject
 from carrel_hub.hosts.accounts import pin
-from carrel_hub.hosts.standing import relay_of
+from carrel_hub.hosts.standing import HOST, relay_of
 from carrel_hub.places import Places
 from carrel_hub.routing.changes import append_change
 from carrel_hub.routing.desired import server_route
 from carrel_hub.spawns.limits import LIMIT_MET, in_words, news
 from carrel_hub.spawns.own_tokens import end_own_token
 from carrel_hub.spawns.states import ASK_SECONDS, State, Target
+from carrel_hub.users.accounts import USER
 from carrel_shared.wire.routes import DeleteRoute, PutRoute
 from carrel_shared.wire.servers import ExitReport, ServerReport, ServerState
 
@@ -129,7 +131,7 @@ async def drop_route(session: AsyncSession, row: Server, places: Places) -> None
 
 async def owner_name(session: AsyncSession, row: Server) -> str:
     """Return the name of a server's user."""
-    user = await session.get(User, row.user_id)
+    user = await ask_one(session, USER, key=row.user_id)
     if user is None:
         raise LookupError(f"server {row.id} has no user")
     return user.name
@@ -353,7 +355,7 @@ async def _note_ready(
     session.add(row)
     tell(session, row, "server.answers", at=at, actor=actor)
     relay = None
-    if row.host is not None and (found := await session.get(AgentHost, row.host)) is not None:
+    if row.host is not None and (found := await ask_one(session, HOST, key=row.host)) is not None:
         relay = relay_of(found)
     route = server_route(row, await owner_name(session, row), places, relay)
     row.route_number = await append_change(session, PutRoute(route=route))

@@ -6,8 +6,19 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from carrel_hub.db.asking import ask_one, by_key
 from carrel_hub.db.models import User
 from carrel_hub.events import HUB_ACTOR, record, user_actor
+
+USER = by_key(User, "id")
+"""A user to look at, by id."""
+
+_NAMED = by_key(User, "name")
+
+
+async def see_user(session: AsyncSession, name: str) -> User | None:
+    """Return the user of that (normalised) name to look at, and not to change."""
+    return await ask_one(session, _NAMED, key=name)
 
 
 async def find_user(session: AsyncSession, name: str) -> User | None:

@@ -30,7 +30,7 @@ from carrel_hub.spawns.service import (
 )
 from carrel_hub.spawns.states import ENDED, State
 from carrel_hub.users.access import require_any
-from carrel_hub.users.accounts import find_user
+from carrel_hub.users.accounts import find_user, see_user
 from carrel_hub.users.bodies import json_body, server_changes, start_options, wants_removal
 from carrel_hub.users.models import server_model
 from carrel_hub.users.progress import check_progress, progress_stream
@@ -231,7 +231,7 @@ def _never_started(user: User) -> Server:
 
 
 async def _user(session: AsyncSession, name: str) -> User:
-    user = await find_user(session, name)
+    user = await see_user(session, name)
     if user is None:
         raise NotFoundError("")
     return user
