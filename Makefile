@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 SOURCES := shared/src services tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test lint format types docs bench clean
+.PHONY: help install install-dev run test try-compose lint format types docs bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ run: install ## Start everything on this machine and print where to click
 test: install-dev ## Run every test (ARGS="-k name" passes options to pytest)
 	@scripts/test-packages
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+try-compose: install-dev ## Build the containers and work in them (needs Docker and Compose)
+	PYTHONPATH=tests $(BIN)/python tests/deploy/try_compose.py
 
 lint: install-dev ## Check style, types and formatting, changing nothing
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from hub.web.site import Site
+from hub.web.site import Site, open_site
 
 from carrel_hub.db.models import SignInLink
 
@@ -78,6 +78,14 @@ async def test_a_link_works_only_on_this_machine(site: Site) -> None:
     assert (await there.post(link, fields)).status_code == 403
     assert await site.sessions() == []
     assert (await here.press(page, "sign-in")).status_code == 302
+
+
+async def test_a_link_works_anywhere_where_the_settings_say_so() -> None:
+    async with open_site(auth={"link_from": "anywhere"}) as site:
+        await site.add_user("alice")
+        there = site.browser("192.0.2.1")
+        page = await there.get(await site.new_link("alice"))
+        assert (await there.press(page, "sign-in")).status_code == 302
 
 
 async def test_a_press_without_the_pages_token_does_not_use_the_link_up(site: Site) -> None:

@@ -46,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return run_database_command(arguments)
             case "token":
                 return _token_for(arguments)
+            case "link":
+                from carrel_hub.cli_link import print_link
+
+                return print_link(arguments)
             case _:
                 parser.print_help(sys.stderr)
                 return EXIT_USAGE
@@ -78,6 +82,16 @@ def _parser() -> argparse.ArgumentParser:
         help="the user, who must have signed in before; or `agent NAME`: a host that is to join",
     )
     token.add_argument("--note", default="Made at the command line", help="what it is for")
+    link = commands.add_parser(
+        "link", help="make a one-time sign-in link for an administrator, and print it"
+    )
+    link.add_argument("name", metavar="NAME", help="who is signed in by it; made if need be")
+    link.add_argument(
+        "--hub-only", action="store_true", help="NAME has no unix account, and so no servers"
+    )
+    link.add_argument(
+        "--at", metavar="URL", help="where people reach Carrel, when hub.public_url does not say so"
+    )
     return parser
 
 

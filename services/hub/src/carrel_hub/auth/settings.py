@@ -68,6 +68,12 @@ class AuthSettings(BaseModel):
     admin_users: list[str] = Field(
         default=[], description="Names that may sign in and are administrators."
     )
+    link_from: Literal["this-machine", "anywhere"] = Field(
+        default="this-machine",
+        description="Where one-time sign-in links work: in browsers on the machine itself, or"
+        " wherever the installation is reached. For containers, where a browser's own address is"
+        " not seen.",
+    )
     session_days: float = Field(default=14, gt=0, description="How long a sign-in lasts.")
     max_failures: int = Field(
         default=10,

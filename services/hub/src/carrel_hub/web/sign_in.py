@@ -164,7 +164,7 @@ async def link_page(request: Request, secret: str) -> Response:
     """Ask whoever opened a link to press its button. Looking at it does not use it up."""
     hub = hub_of(request)
     subject = await page_subject(request)
-    if not is_loopback(request):
+    if not _may_use_links(request):
         return _link_problem(request, LINK_ELSEWHERE, status=403)
     async with hub.database.read() as db:
         user = await link_user(db, hub, secret)
@@ -186,7 +186,7 @@ async def use_sign_in_link(request: Request, secret: str) -> Response:
     """Use a link up and sign its user in."""
     hub = hub_of(request)
     subject = await page_subject(request)
-    if not is_loopback(request):
+    if not _may_use_links(request):
         return _link_problem(request, LINK_ELSEWHERE, status=403)
     try:
         await checked_form(request, subject)
@@ -202,6 +202,10 @@ async def use_sign_in_link(request: Request, secret: str) -> Response:
     response = await arrive(request, subject, user, session)
     response.headers.update(NO_REFERRER)
     return response
+
+
+def _may_use_links(request: Request) -> bool:
+    return hub_of(request).settings.auth.link_from == "anywhere" or is_loopback(request)
 
 
 def _link_problem(request: Request, message: str, *, status: int) -> Response:
