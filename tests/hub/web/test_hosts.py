@@ -34,7 +34,7 @@ async def send(browser: Browser, path: str, **fields: str) -> int:
 
 async def test_a_machine_joins_by_a_token_that_is_shown_once(site: Site) -> None:
     boss = await site.signed_in("alice", admin=True)
-    assert 'id="hosts"' in (await boss.get("/hub/home")).text
+    assert 'id="nav-hosts"' in (await boss.get("/hub/home")).text
     page = await boss.get("/hub/hosts")
     check_page(page)
     made = await boss.press(page, "make-token", name="rack-1")
@@ -86,7 +86,7 @@ async def test_a_host_says_what_runs_there(site: Site) -> None:
 
 async def test_hosts_are_for_administrators(site: Site) -> None:
     alice = await site.signed_in("alice")
-    assert 'id="hosts"' not in (await alice.get("/hub/home")).text
+    assert 'id="nav-hosts"' not in (await alice.get("/hub/home")).text
     for path in ("/hub/hosts", "/hub/hosts/local"):
         assert (await alice.get(path)).status_code == 403
         assert await send(alice, path, do="drain", name="rack-1") == 403

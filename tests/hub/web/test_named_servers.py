@@ -129,7 +129,7 @@ async def test_services_are_linked_for_those_they_open_to() -> None:
         assert '<a href="/services/grader/">grader</a>' in alice.text
         for name in ("hidden", "bosss", "culler"):
             assert f"/services/{name}/" not in alice.text
-        assert 'id="admin"' not in alice.text
+        assert 'id="nav-admin"' not in alice.text
         boss = await (await site.signed_in("boss", admin=True)).get("/hub/home")
         assert "/services/bosss/" in boss.text
-        assert 'id="admin"' in boss.text
+        assert 'id="nav-admin"' in boss.text

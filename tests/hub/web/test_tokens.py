@@ -128,3 +128,13 @@ async def test_an_administrator_is_offered_more(site: Site) -> None:
     assert 'value="list:users"' in page.text
     assert (await make(browser, ("what", "some"), ("scope", "list:users"))).status_code == 200
     assert [row.scopes for row in await site.tokens()] == [["list:users"]]
+
+
+async def test_the_place_one_is_at_is_marked_and_administrators_have_more(site: Site) -> None:
+    boss, bob = await site.signed_in("alice", admin=True), await site.signed_in("bob")
+    page = await boss.get("/hub/token")
+    assert 'href="/hub/token" aria-current="page"' in page.text
+    assert page.text.count("aria-current") == 1
+    for place in ("admin", "hosts"):
+        assert f'id="nav-{place}"' in page.text
+        assert f'id="nav-{place}"' not in (await bob.get("/hub/token")).text

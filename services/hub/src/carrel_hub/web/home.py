@@ -12,7 +12,7 @@ from carrel_hub.auth.subjects import Subject, page_subject
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Server, Service, User
 from carrel_hub.events import user_actor
-from carrel_hub.rbac import Resource, Scope, ServiceResource, is_administrator, may
+from carrel_hub.rbac import Resource, Scope, ServiceResource, may
 from carrel_hub.services.models import service_prefix
 from carrel_hub.spawns.choice import has_choice
 from carrel_hub.spawns.service import find_server, request_stop, shares_accounts
@@ -81,8 +81,6 @@ async def home(request: Request) -> Response:
         may_share=may(subject, Scope.SHARES, Resource(user.name)),
         given=given,
         services=services,
-        looks_after=may(subject, Scope.ADMIN_UI),
-        runs_hosts=is_administrator(subject),
         may_name=hub.settings.allow_named_servers and own.possible,
         name_url=f"{hub.settings.hub_prefix}spawn-named",
         insecure=shared and user.admin,

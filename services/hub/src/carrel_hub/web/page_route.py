@@ -16,6 +16,7 @@ from carrel_hub.auth.sessions import restore_session_id
 from carrel_hub.auth.subjects import Subject, hub_signer, page_subject, xsrf_binding
 from carrel_hub.db.models import User
 from carrel_hub.errors import ForbiddenError, HubError
+from carrel_hub.rbac import Scope, is_administrator, may
 from carrel_hub.web.errors import render_error
 from carrel_hub.web.headers import page_headers
 from carrel_hub.web.render import render
@@ -130,6 +131,7 @@ def show(
         status=status,
         headers=headers,
         user=subject.name or None,
+        more_places=_more_places(subject),
         xsrf=token.value,
         **values,
     )
@@ -140,6 +142,12 @@ def show(
         jar.set_xsrf(response, token.value, max_age=None)
     keep_session_id(request, response, subject)
     return response
+
+
+def _more_places(subject: Subject) -> list[tuple[str, str]]:
+    """Return what the navigation has for those who look after others."""
+    people = [("admin", "People")] if may(subject, Scope.ADMIN_UI) else []
+    return [*people, *([("hosts", "Hosts")] if is_administrator(subject) else [])]
 
 
 def keep_session_id(request: Request, response: Response, subject: Subject) -> bool:

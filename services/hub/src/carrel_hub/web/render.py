@@ -50,7 +50,8 @@ def render(
         template: A file in `templates`.
         headers: Added to those of every page.
         values: What the template shows; `user` (the name of who is signed in), `xsrf`,
-            `refresh` and `refresh_without_scripts` (seconds) are known to the layout.
+            `more_places` (paths and words for the navigation), `refresh` and
+            `refresh_without_scripts` (seconds) are known to the layout.
     """
     settings = hub_of(request).settings
 
@@ -60,9 +61,11 @@ def render(
     known: dict[str, Any] = {
         "user": None,
         "xsrf": "",
+        "more_places": [],
         "refresh": None,
         "refresh_without_scripts": None,
         **values,
+        "here": request.url.path,
         "hub": settings.hub_prefix,
         "base": settings.base_url,
         "static": static,

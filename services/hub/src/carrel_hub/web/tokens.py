@@ -109,7 +109,9 @@ async def _page(
             granted = scopes.get(str(model["id"]), [])
             own.append({**model, "granted": [] if Scope.INHERIT in granted else granted})
         else:  # revoking one revokes all of its client's
-            given[str(model["oauth_client"])] = model
+            before = given.get(str(model["oauth_client"]), {})
+            used = max(str(one.get("last_activity") or "") for one in (model, before))
+            given[str(model["oauth_client"])] = {**model, "last_activity": used}
     return show(
         request,
         subject,
