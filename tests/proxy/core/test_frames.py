@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carrel_proxy.core.frames import CLOSE_GOING_AWAY, FrameCounter, is_one_short_frame
+from carrel_proxy.core.frames import CLOSE_RESTARTING, FrameCounter, is_one_short_frame
 
 
 def frame(size: int, *, masked: bool = False) -> bytes:
@@ -72,7 +72,7 @@ def test_the_rest_of_a_frame_ends_where_it_does(one: tuple[int, bool], places: l
 @pytest.mark.parametrize("step", [1, 3, 1000])
 def test_the_close_frame_is_one_frame(step: int) -> None:
     counter = FrameCounter()
-    for start in range(0, len(CLOSE_GOING_AWAY), step):
-        counter.count(CLOSE_GOING_AWAY[start : start + step])
+    for start in range(0, len(CLOSE_RESTARTING), step):
+        counter.count(CLOSE_RESTARTING[start : start + step])
     assert counter.left == 0
-    assert int.from_bytes(CLOSE_GOING_AWAY[2:]) == 1001
+    assert int.from_bytes(CLOSE_RESTARTING[2:]) == 1012

@@ -15,7 +15,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler, websocket_connect
 
-from carrel_proxy.core.frames import CLOSE_GOING_AWAY
+from carrel_proxy.core.frames import CLOSE_RESTARTING
 from carrel_proxy.core.websocket import accept_for
 from carrel_shared.clock import ManualClock, SystemClock
 from carrel_shared.wire.routes import Revocation, Revoke, RouteChanges
@@ -338,7 +338,7 @@ async def test_a_proxy_that_ends_says_so_between_two_frames(
                 group.create_task(running.proxy.edge.drain(0.1))
                 await eventually(lambda: running.proxy.edge.draining)
                 go.set()
-                assert await client.rest() == b"\x00" + b"x" * 256 + CLOSE_GOING_AWAY
+                assert await client.rest() == b"\x00" + b"x" * 256 + CLOSE_RESTARTING
                 await client.close()
     await asyncio.wait_for(upstream.closed.wait(), 5)
 

@@ -1,7 +1,8 @@
 """Where WebSocket frames end (RFC 6455 5.2). Counts headers; never looks at what is in a frame."""
 
-CLOSE_GOING_AWAY = b"\x88\x02\x03\xe9"
-"""A server's Close frame with the status 1001: it goes away (RFC 6455 7.4.1)."""
+CLOSE_RESTARTING = b"\x88\x02\x03\xf4"
+"""A server's Close frame with the status 1012: it restarts, so connect again (IANA's registry of
+WebSocket close codes). Decision 28 says why not 1001."""
 
 
 class FrameCounter:

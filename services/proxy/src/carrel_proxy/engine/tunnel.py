@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from carrel_proxy.access.verdicts import Grant
-from carrel_proxy.core.frames import CLOSE_GOING_AWAY, FrameCounter
+from carrel_proxy.core.frames import CLOSE_RESTARTING, FrameCounter
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
 from carrel_proxy.engine.keepalive import notice_vanished
 from carrel_proxy.engine.routes import LiveRoute
@@ -103,7 +103,7 @@ class Tunnel:
         self.cut()
 
     def leave(self) -> None:
-        """Tell the client between two frames that the proxy goes away. Whoever calls this cuts what
+        """Tell the client between two frames to connect again. Whoever calls this cuts what
         is not gone a moment later."""
         if self.client.is_closing() or self.upstream.is_closing():
             return
@@ -114,7 +114,7 @@ class Tunnel:
 
     def say_goodbye(self) -> None:
         """Write the Close frame. The client answers it and closes its connection."""
-        self.client.write(CLOSE_GOING_AWAY)
+        self.client.write(CLOSE_RESTARTING)
         self.client.set_protocol(_Goodbye(self, self.upstream))
         if self.client.can_write_eof():
             self.client.write_eof()
