@@ -15,6 +15,7 @@ from carrel_hub.context import ROUTES
 from carrel_hub.db.models import Lease, Server
 from carrel_hub.replicas.beating import Beating
 from carrel_hub.replicas.leases import hold, take_over
+from carrel_hub.replicas.link import Link
 from carrel_hub.replicas.presence import (
     UnlikeReplicasError,
     forget_the_gone,
@@ -42,6 +43,21 @@ async def test_a_lease_changes_hands_when_its_holder_is_silent(world: World) -> 
         assert (lease.holder, lease.fence) == (other.database.replica, 2)
         await leave(other)
         assert await hold(world.hub, "proxy:edge")
+
+
+async def test_whose_connection_is_gone_is_given_one_second_and_not_three(world: World) -> None:
+    """A process that is killed closes its connection; one that is merely busy does not."""
+    link = Link(world.hub.settings.effective_database_url, lambda _: None)
+    async with another(world) as other:
+        await join(other)
+        assert await hold(world.hub, "proxy:edge")
+        assert (await link.beat(world.hub.database.replica)).known
+        await silence(world, world.hub, 2)
+        assert not await hold(other, "proxy:edge")
+        await link.close()
+        async with asyncio.timeout(60):
+            while not await hold(other, "proxy:edge"):  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0.02)
 
 
 async def test_of_many_that_ask_at_once_one_holds_the_lease(world: World) -> None:

@@ -20,6 +20,7 @@ REVISIONS = (
     "0012",
     "0013",
     "0014",
+    "0015",
 )
 """Every revision in its order; the last is the one the models are of."""
 

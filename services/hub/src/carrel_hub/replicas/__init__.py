@@ -16,6 +16,16 @@ BEAT_SECONDS = 0.5
 ALIVE_SECONDS = 3
 """How long after its last heartbeat a replica counts as there."""
 
+ALONE_SECONDS = 1
+"""The same once the connection is gone that it says so on: a process that was killed closes it."""
+
+LINK_NAME = "carrel-hub link"
+"""What that connection is called at the server."""
+
+LINKED = f"""(replicas.link IS NULL OR EXISTS (SELECT FROM pg_stat_activity
+    WHERE pid = replicas.link AND application_name = '{LINK_NAME}'))"""
+"""The condition that this connection is there, or was none yet."""
+
 GONE_SECONDS = 15
 """How long after it its row goes, and its address from the proxies' tables."""
 
@@ -25,7 +35,10 @@ REPLICAS = "replicas"
 
 def alive(database: Database) -> ColumnElement[bool]:
     """The condition that a replica is there."""
-    return true() if database.is_sqlite else _seen_within(ALIVE_SECONDS)
+    if database.is_sqlite:
+        return true()
+    linked: ColumnElement[bool] = literal_column(LINKED)
+    return _seen_within(ALIVE_SECONDS) & (linked | _seen_within(ALONE_SECONDS))
 
 
 def gone(database: Database) -> ColumnElement[bool]:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 
 from carrel_hub.context import MISSED
 from carrel_hub.db.postgres import CONNECT_SECONDS
-from carrel_hub.replicas import ALIVE_SECONDS, GONE_SECONDS
+from carrel_hub.replicas import ALIVE_SECONDS, ALONE_SECONDS, GONE_SECONDS, LINK_NAME, LINKED
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ LONGEST_PAYLOAD = 7000
 _BEAT = f"""
 -- The database's clock, which all replicas share.
 WITH beat AS (
-    UPDATE replicas SET seen_at = clock_timestamp()
+    UPDATE replicas SET seen_at = clock_timestamp(), link = pg_backend_pid()
     WHERE id = $1 AND seen_at > clock_timestamp() - interval '{ALIVE_SECONDS} seconds'
     RETURNING id
 )
@@ -35,7 +35,9 @@ SELECT
     EXISTS (SELECT FROM beat) AS known,
     (SELECT string_agg(id, ' ' ORDER BY id) FROM replicas
         WHERE id <> $1
-        AND seen_at > clock_timestamp() - interval '{ALIVE_SECONDS} seconds') AS others,
+        AND seen_at > clock_timestamp() - interval '{ALIVE_SECONDS} seconds'
+        AND ({LINKED} OR seen_at > clock_timestamp() - interval '{ALONE_SECONDS} seconds')
+    ) AS others,
     EXISTS (SELECT FROM replicas
         WHERE seen_at <= clock_timestamp() - interval '{GONE_SECONDS} seconds') AS gone,
     (SELECT epoch || ' ' || number FROM route_counter) AS routes
@@ -140,7 +142,7 @@ class Link:
             **self._arguments,
             timeout=CONNECT_SECONDS,
             server_settings={
-                "application_name": "carrel-hub link",
+                "application_name": LINK_NAME,
                 "synchronous_commit": "off",  # a heartbeat that a crash loses is no loss
                 "statement_timeout": f"{ALIVE_SECONDS}s",
             },

@@ -16,6 +16,8 @@ class Replica(SQLModel, table=True):
         address: Where proxies reach it; a target of the hub's own route. Empty until it serves.
         agreed: What all replicas must have alike, as digests by name.
         seen_at: By the database's clock, which all replicas share.
+        link: The process of PostgreSQL that its heartbeats come through: when that is gone, most
+            likely so is the replica.
     """
 
     __tablename__ = "replicas"
@@ -26,6 +28,7 @@ class Replica(SQLModel, table=True):
     agreed: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
     started_at: datetime = Field(sa_type=UtcDateTime)
     seen_at: datetime = Field(sa_type=UtcDateTime)
+    link: int | None = None
 
 
 class Lease(SQLModel, table=True):
