@@ -20,6 +20,7 @@ from websockets.sync.client import unix_connect
 from support.accounts import temporary_account
 from support.agent_host import AgentHost, Answer, running_host
 from support.launching import UnixConnection
+from support.squatter import come_and_go
 
 STRANGER = Path(__file__).parents[1] / "support" / "stranger.py"
 
@@ -209,32 +210,11 @@ def test_a_port_that_somebody_else_took_is_never_taken_for_a_server(
 def test_a_name_in_the_run_directory_cannot_be_had_while_servers_come_and_go(
     host: AgentHost, stranger: pwd.struct_passwd
 ) -> None:
-    """AGT-01: B tries to bind where A's servers listen, for as long as those start and die."""
-    spec = host.spec("good")
-    path = str(host.run / "s" / spec["server_id"] / "http.sock")
-    program = (
-        "import os,socket,sys,time\n"
-        "while os.getppid() != 1:\n"
-        "    for p in (sys.argv[1], os.path.dirname(sys.argv[1]) + '.x'):\n"
-        "        try: s=socket.socket(socket.AF_UNIX); s.bind(p); print('bound', p, flush=True)\n"
-        "        except OSError: s.close()\n"
-    )
-    with subprocess.Popen(
-        ["/usr/bin/python3", "-I", "-S", "-c", program, path],
-        user=stranger.pw_uid,
-        group=stranger.pw_gid,
-        extra_groups=[],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as squatter:
-        for generation in range(1, 16):
-            host.put({**spec, "generation": generation})
-            report = host.wait_state(spec["server_id"], "ready")
-            os.kill(report["pid"], 9)
-            host.wait_state(spec["server_id"], "failed")
-        squatter.kill()
-        assert squatter.stdout is not None
-        assert squatter.stdout.read() == ""
+    """AGT-01: B tries to bind where A's servers listen, for as long as those start and die.
+
+    `tests/bench/squatter.py` does the same a thousand times.
+    """
+    assert come_and_go(host, stranger, cycles=30, agent_deaths=2, seed=1) == ""
 
 
 def test_the_agent_refuses_every_call_from_a_shell(account: pwd.struct_passwd) -> None:

@@ -178,14 +178,14 @@ def test_a_pid_that_is_made_to_be_reused_is_left_alone(
 ) -> None:
     """AGT-02: the kernel is told which pid to give next, in a namespace of its own."""
     script = Path(__file__).parents[1] / "support" / "pid_reuse.py"
-    argument = "200" if what == "signals" else account.pw_name
+    argument = "500" if what == "signals" else account.pw_name
     done = subprocess.run(
         [*PID_NAMESPACE, sys.executable, str(script), what, argument],
         capture_output=True,
         text=True,
         check=False,
     )
-    told = {"signals": "decoys 200 hit 0\n", "adoption": "cause unknown decoy alive\n"}
+    told = {"signals": "decoys 500 hit 0\n", "adoption": "cause unknown decoy alive\n"}
     assert done.stdout == told[what], done.stderr
 
 

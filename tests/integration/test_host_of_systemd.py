@@ -3,17 +3,34 @@
 import os
 import shutil
 import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+import carrel_agent
+import carrel_shared
 from support.accounts import Account
 from support.booted_systemd import Booted, booted_systemd
 from support.fleet import FLEET_PORT, Fleet, Host, fleet, wait_for, wired
 
 UNITS = ("carrel-agent.service", "carrel-relay.service")
+NEXT = "/opt/carrel-next"
+UPGRADE = f"""
+site={NEXT}/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages
+mkdir -p {NEXT}/bin $site
+cp {sys.prefix}/pyvenv.cfg {NEXT}/
+ln -s {Path(sys.executable).resolve()} {NEXT}/bin/python
+cp -r {Path(carrel_agent.__file__).parent} {Path(carrel_shared.__file__).parent} $site/
+echo '__version__ = "99.1"' >>$site/carrel_agent/__init__.py
+echo {sysconfig.get_path("purelib")} >$site/next.pth
+sed -i 's|^ExecStart=[^ ]*|ExecStart={NEXT}/bin/python|' /etc/systemd/system/{UNITS[0]}
+systemctl daemon-reload
+systemctl restart {UNITS[0]}
+"""
+"""Puts another version beside the one that runs, in its own environment, and goes over to it."""
 
 pytestmark = [
     pytest.mark.root,
@@ -121,6 +138,21 @@ def test_kernels_outlive_both_services(machine: Machine, lab: tuple[Account, str
     wait_for("the way to its agent", lambda: machine.fleet.api("GET", path)[0] == 200)
     _, usage = machine.fleet.api("GET", path)
     assert (usage["limits"]["memory"], usage["unenforced"]) == (2 << 30, [])
+
+
+def test_an_agent_of_another_version_takes_over_under_a_running_kernel(
+    machine: Machine, lab: tuple[Account, str]
+) -> None:
+    person, kernel = lab
+    done = machine.systemd.run("/bin/sh", "-euc", UPGRADE, env={"PATH": "/usr/bin:/bin"})
+    assert done.returncode == 0, done.stderr
+    host = machine.host.name
+    wait_for("the next version", lambda: machine.fleet.shown(host).get("version") == "99.1")
+    main = machine.shown(UNITS[0], "MainPID")
+    assert "/opt/carrel-next/" in machine.systemd.run("/bin/cat", f"/proc/{main}/cmdline").stdout
+    with machine.fleet.channels(person, kernel) as channels:
+        assert channels.run("print(remembered + 2)") == "43\n"
+    assert machine.fleet.server(person)["state"] == "ready"
 
 
 def test_leaving_takes_the_services_away(machine: Machine, lab: tuple[Account, str]) -> None:

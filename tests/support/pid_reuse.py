@@ -20,6 +20,8 @@ from carrel_agent.supervise.watch import ProcessGoneError, ProcessWatch
 from carrel_shared.identity import ProcessIdentity, identify
 from support.agent_host import AgentHost
 
+AT_ONCE = 200
+"""So many wait for a tick of the kernel's clock together."""
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 
 
@@ -31,10 +33,15 @@ def sleeper() -> int:
     return pid
 
 
+def wait_past(start_ticks: int) -> None:
+    """Return when whatever starts from now on has started later, in the kernel's own unit."""
+    while ticks_since_boot() <= start_ticks + 1:
+        time.sleep(0.001)
+
+
 def same_pid(pid: int, start: ProcessIdentity) -> int:
     """Start a process with this pid, later than the one that had it."""
-    while ticks_since_boot() <= start.start_ticks + 1:
-        time.sleep(0.001)
+    wait_past(start.start_ticks)
     for _ in range(1000):
         LAST_PID.write_text(str(pid - 1))
         decoy = sleeper()
@@ -54,20 +61,26 @@ def end(pid: int) -> None:
 def signals(trials: int) -> None:
     """Signal, and watch, processes whose pid is a decoy's by then."""
     hit = 0
-    for _ in range(trials):
-        victim = sleeper()
-        identity = identify(victim)
-        assert identity is not None
-        end(victim)
-        decoy = same_pid(victim, identity)
-        assert not signal_process(victim, identity.start_ticks, signal.SIGKILL)
-        assert not identity.is_alive()
-        with contextlib.suppress(ProcessGoneError):
-            ProcessWatch(identity, lambda: None)
-            raise AssertionError("a decoy was taken for the process")
-        hit += os.waitpid(decoy, os.WNOHANG) != (0, 0)
-        end(decoy)
+    for first in range(0, trials, AT_ONCE):
+        victims = [identify(sleeper()) for _ in range(min(AT_ONCE, trials - first))]
+        for victim in victims:
+            assert victim is not None
+            end(victim.pid)
+        hit += sum(try_decoy(victim) for victim in victims if victim is not None)
     print("decoys", trials, "hit", hit)
+
+
+def try_decoy(victim: ProcessIdentity) -> bool:
+    """Do to a process that has ended what an agent does; return whether its decoy was hit."""
+    decoy = same_pid(victim.pid, victim)
+    assert not signal_process(victim.pid, victim.start_ticks, signal.SIGKILL)
+    assert not victim.is_alive()
+    with contextlib.suppress(ProcessGoneError):
+        ProcessWatch(victim, lambda: None)
+        raise AssertionError("a decoy was taken for the process")
+    hit = os.waitpid(decoy, os.WNOHANG) != (0, 0)
+    end(decoy)
+    return hit
 
 
 def adoption(account: pwd.struct_passwd) -> None:
