@@ -123,6 +123,7 @@ def test_options_have_names_and_variables_of_their_own() -> None:
     for options in (
         {"profile": SIZE},
         {"next": SIZE},
+        {"scratch_home": SIZE},
         {"a.b": SIZE},
         {"Size": SIZE},
         {"a": TOPIC, "b": TOPIC},

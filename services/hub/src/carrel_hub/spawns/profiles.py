@@ -13,7 +13,9 @@ from carrel_shared.wire.hosts import Labels
 DEFAULT = "default"
 PROFILE = "profile"
 """The option of a start that names the profile."""
-NO_OPTIONS = frozenset({PROFILE, "next", "display_name", "home"})
+SCRATCH_HOME = "scratch_home"
+"""The option of every profile that asks for a scratch home, for one start."""
+NO_OPTIONS = frozenset({PROFILE, SCRATCH_HOME, "next", "display_name", "home", "scratch"})
 """What forms and addresses say beside options."""
 FORK = "fork"
 """The runner that runs JupyterLab only."""
@@ -118,10 +120,6 @@ def preloaded(profiles: Mapping[str, ProfileSettings], labels: Labels) -> list[s
 def default_runner(runner: str | None, profile: ProfileSettings) -> str | None:
     """Return the runner of the settings, unless it cannot run what the profile says. Pure."""
     return None if profile.command and runner == FORK else runner
-
-
-SCRATCH_HOME = "scratch_home"
-"""The option of every profile that asks for a scratch home, for one start."""
 
 
 def wants_scratch_home(options: dict[str, Any]) -> bool:
