@@ -103,6 +103,27 @@ async def test_pages_lead_from_one_to_the_next(new_person: NewPerson) -> None:
     assert urlsplit(url)[:3] == ("https", "h.example:81", "/hub/api/users")
 
 
+@pytest.mark.parametrize("sort", ["id", "-id", "name"])
+async def test_a_page_is_the_same_from_either_end(
+    new_person: NewPerson, live: World, sort: str
+) -> None:
+    root = await new_person("a-root", admin=True)
+    await root.post("/users", json={"usernames": [f"u{n}" for n in range(7)]})
+    await root.delete("/users/u2")
+    await live.ready("u1")
+    await live.ready("u6")
+    await root.post("/groups/late", json={"users": ["u5", "u6"]})
+    everybody = (await root.get(f"/users?sort={sort}")).json()
+    assert len(everybody) == 7
+    for limit in (1, 2, 3):
+        for offset in range(9):
+            query = f"/users?sort={sort}&limit={limit}&offset={offset}"
+            assert (await root.get(query)).json() == everybody[offset : offset + limit]
+            described = (await root.get(query, headers=PAGED)).json()
+            assert described["items"] == everybody[offset : offset + limit]
+            assert described["_pagination"]["total"] == 7
+
+
 @pytest.mark.parametrize(
     "query", ["limit=x", "offset=1.5", "state=sleepy", "sort=created", "sort=--id", "sort="]
 )

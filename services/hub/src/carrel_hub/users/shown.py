@@ -4,22 +4,24 @@ These are rows and no entities: as quick to read as the database answers, and no
 changed by mistake.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, bindparam
+from sqlalchemy import BigInteger, ColumnElement, bindparam
 from sqlalchemy import select as columns
 from sqlmodel import col, func
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.db.engine import Database
 from carrel_hub.db.models import Group, Server, User, UserGroup
 from carrel_hub.db.prepared import Prepared
+from carrel_hub.groups.membership import groups_of
 from carrel_hub.rbac import Extent
 from carrel_hub.spawns.states import ENDED
-from carrel_hub.users.listing import conditions, list_users, order
+from carrel_hub.users.listing import conditions, order
 from carrel_hub.users.paging import Page
 
 
@@ -102,6 +104,14 @@ class _Pages:
     count: Prepared[int]
 
 
+def _is_everybody_by_id(state: str | None, sort: str) -> bool:
+    """Whether the users of a page are all there are between its first and its last."""
+    return state is None and sort in _OTHER_WAY
+
+
+_OTHER_WAY = {"id": "-id", "-id": "id"}
+
+
 @lru_cache(64)
 def _pages(state: str | None, sort: str, with_stopped: bool) -> _Pages:
     wanted = conditions(Extent(all=True), state, "")
@@ -110,17 +120,23 @@ def _pages(state: str | None, sort: str, with_stopped: bool) -> _Pages:
         bindparam("most", type_=BigInteger)
     )
     shown = page.with_only_columns(col(User.id)).subquery()
+
+    def of_page(column: Any) -> Any:
+        if _is_everybody_by_id(state, sort):
+            return column.between(bindparam("low"), bindparam("high"))
+        return column.in_(columns(shown.c.id))
+
     running = () if with_stopped else _RUNNING
     return _Pages(
         Prepared(page, ShownUser),
         Prepared(
-            columns(*_OF_SERVER).where(col(Server.user_id).in_(columns(shown.c.id)), *running),
+            columns(*_OF_SERVER).where(of_page(col(Server.user_id)), *running),
             ShownServer,
         ),
         Prepared(
             columns(col(UserGroup.user_id), col(Group.name))
             .join(Group, col(Group.id) == col(UserGroup.group_id))
-            .where(col(UserGroup.user_id).in_(columns(shown.c.id)))
+            .where(of_page(col(UserGroup.user_id)))
             .order_by(col(Group.name)),
             lambda user_id, name: (user_id, name),
         ),
@@ -143,24 +159,75 @@ async def show_page(
     The arguments are those of `listing.list_users`.
     """
     if not seen.all or name_filter:
+        wanted = conditions(seen, state, name_filter)
         async with database.read() as session:
-            listed, total = await list_users(
-                session,
-                seen,
-                page,
-                state=state,
-                name_filter=name_filter,
-                sort=sort,
-                with_stopped=with_stopped,
-            )
-        return [Shown(one.user, one.servers, one.groups) for one in listed], total
-    asked, where = _pages(state, sort, with_stopped), {"skip": page.offset, "most": page.limit}
-    users = await database.fetch(asked.users, **where)
-    servers: dict[int, list[ShownServer]] = {}
-    for row in await database.fetch(asked.servers, **where):
-        servers.setdefault(row.user_id, []).append(row)
-    groups: dict[int, list[str]] = {}
-    for user_id, name in await database.fetch(asked.groups, **where):
-        groups.setdefault(user_id, []).append(name)
-    shown = [Shown(user, servers.get(user.id, ()), groups.get(user.id, ())) for user in users]
-    return shown, (await database.fetch_one(asked.count) or 0) if page.described else 0
+            return await _selected(session, wanted, page, sort, with_stopped=with_stopped)
+    asked = _pages(state, sort, with_stopped)
+    users = await _users_of_page(database, page, state, sort)
+    if not users:
+        return [], (await database.fetch_one(asked.count) or 0) if page.described else 0
+    ids = [user.id for user in users]
+    where = {"skip": page.offset, "most": page.limit, "low": min(ids), "high": max(ids)}
+    servers = await database.fetch(asked.servers, **where)
+    groups = await database.fetch(asked.groups, **where)
+    total = (await database.fetch_one(asked.count) or 0) if page.described else 0
+    return _together(users, servers, groups), total
+
+
+async def _users_of_page(
+    database: Database, page: Page, state: str | None, sort: str
+) -> list[ShownUser]:
+    """Return the users of a page over everybody, come upon from the nearer end.
+
+    What is skipped costs time, so the last page is as quick as the first.
+    """
+    asked = _pages(state, sort, False)
+    if page.offset and _is_everybody_by_id(state, sort):
+        total = await database.fetch_one(asked.count) or 0
+        most = min(page.limit, total - page.offset)
+        if most <= 0:
+            return []
+        if page.offset > total // 2:
+            other = _pages(state, _OTHER_WAY[sort], False)
+            skip = total - page.offset - most
+            return (await database.fetch(other.users, skip=skip, most=most))[::-1]
+    return await database.fetch(asked.users, skip=page.offset, most=page.limit)
+
+
+async def _selected(
+    session: AsyncSession,
+    wanted: Sequence[ColumnElement[bool]],
+    page: Page,
+    sort: str,
+    *,
+    with_stopped: bool,
+) -> tuple[list[Shown], int]:
+    """Return one page of some users, and how many there are in all."""
+    connection = await session.connection()
+    statement = columns(*_OF_USER).where(*wanted).order_by(*order(sort))
+    rows = await connection.execute(statement.offset(page.offset).limit(page.limit))
+    users = [ShownUser(*row) for row in rows]
+    ids, running = [user.id for user in users], () if with_stopped else _RUNNING
+    theirs = columns(*_OF_SERVER).where(col(Server.user_id).in_(ids), *running)
+    servers = [ShownServer(*row) for row in await connection.execute(theirs)]
+    groups = await groups_of(session, ids)
+    total = len(users)
+    if page.described and (page.offset or total == page.limit):
+        count = columns(func.count()).select_from(User).where(*wanted)
+        total = (await connection.execute(count)).scalar_one()
+    memberships = [(user_id, name) for user_id, names in groups.items() for name in names]
+    return _together(users, servers, memberships), total
+
+
+def _together(
+    users: Sequence[ShownUser],
+    servers: Iterable[ShownServer],
+    groups: Iterable[tuple[int, str]],
+) -> list[Shown]:
+    theirs: dict[int, list[ShownServer]] = {}
+    for row in servers:
+        theirs.setdefault(row.user_id, []).append(row)
+    names: dict[int, list[str]] = {}
+    for user_id, name in groups:
+        names.setdefault(user_id, []).append(name)
+    return [Shown(user, theirs.get(user.id, ()), names.get(user.id, ())) for user in users]
