@@ -271,6 +271,13 @@ def json_content(body: Any) -> tuple[bytes | None, dict[str, str]]:
     return json.dumps(body, separators=(",", ":")).encode(), {"Content-Type": "application/json"}
 
 
+def http_errors() -> "type[httpx.HTTPError]":
+    """Return what calls raise. To be named in `except`, so that httpx is loaded if one fails."""
+    import httpx
+
+    return httpx.HTTPError
+
+
 def _fail(error: Exception, *, connected: bool) -> NoReturn:
     """Raise what httpx would."""
     import httpx

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-import httpx
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import bindparam
@@ -40,7 +39,7 @@ from carrel_hub.spawns.states import State
 from carrel_hub.spawns.transitions import promote
 from carrel_shared.addresses import parse_address
 from carrel_shared.backoff import backoff_seconds
-from carrel_shared.calls import Answer, Client, PlainClient, json_content
+from carrel_shared.calls import Answer, Client, PlainClient, http_errors, json_content
 from carrel_shared.failpoints import failpoint
 from carrel_shared.service_auth import service_headers
 from carrel_shared.wire.routes import RouteTable, TableStatus
@@ -287,7 +286,7 @@ class Pusher:
         headers |= service_headers(self._peer.key.get_secret_value())
         try:
             reply = await self._client.request(method, path, content=content, headers=headers)
-        except httpx.HTTPError as error:
+        except http_errors() as error:
             raise ProxyAwayError(f"it does not answer ({type(error).__name__})") from error
         if reply.status_code not in (200, 409):
             raise ProxyAwayError(f"it answered {reply.status_code} to {method} {path}")

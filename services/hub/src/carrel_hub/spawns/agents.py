@@ -4,14 +4,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass
 from typing import TypeVar
 
-import httpx
 import structlog
 from pydantic import BaseModel, ValidationError
 
 from carrel_hub.errors import AgentRefusedError, AgentUnreachableError
 from carrel_hub.settings import PeerSettings
 from carrel_shared.addresses import parse_address
-from carrel_shared.calls import Answer, Client, PlainClient
+from carrel_shared.calls import Answer, Client, PlainClient, http_errors
 from carrel_shared.service_auth import service_headers
 from carrel_shared.wire.errors import ErrorBody
 from carrel_shared.wire.limits import LimitsChange, ServerUsage
@@ -118,6 +117,8 @@ class AgentClients:
         Raises:
             AgentUnreachableError: The agent is away, or goes away meanwhile.
         """
+        import httpx
+
         client, headers = await self._client(host)
         path = f"/agent/v1/servers/{server_id}/log/stream?lines={lines}"
         waits = httpx.Timeout(CALL_SECONDS, read=None)
@@ -127,7 +128,7 @@ class AgentClients:
                     return
                 async for part in reply.aiter_bytes():
                     yield part
-        except httpx.HTTPError as error:
+        except http_errors() as error:
             raise _away(host, error) from error
 
     async def warm(self, names: Iterable[str]) -> None:
@@ -177,7 +178,7 @@ class AgentClients:
             headers["Content-Type"] = "application/json"
         try:
             reply = await client.request(method, path, content=content, headers=headers)
-        except httpx.HTTPError as error:
+        except http_errors() as error:
             raise _away(host, error) from error
         if reply.status_code == 404:
             return None
