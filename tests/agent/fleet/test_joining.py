@@ -6,6 +6,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -105,20 +106,25 @@ def test_units_need_root_and_systemd(tmp_path: Path) -> None:
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="units are installed by root")
 def test_a_relay_that_its_account_cannot_run_is_told_before_the_token_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    check_units("nobody", tmp_path)
-    program = tmp_path / "python"
-    program.write_text("#!/bin/sh\necho \"No module named 'carrel_proxy'\" >&2; exit 1\n")
+    with tempfile.TemporaryDirectory() as place:  # pytest's own are closed to others
+        _check_what_is_told(Path(place), monkeypatch)
+
+
+def _check_what_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.chmod(0o755)
+    program = place / "python"
+    program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    for place in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        place.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
+    check_units("nobody", place)
+    program.write_text("#!/bin/sh\necho \"No module named 'carrel_proxy'\" >&2; exit 1\n")
     with pytest.raises(OSError, match=r"as the account nobody \(No module named 'carrel_proxy'\)"):
-        check_units("nobody", tmp_path)
+        check_units("nobody", place)
     program.chmod(0o700)
     with pytest.raises(OSError, match="install carrel-proxy with this Python"):
-        check_units("nobody", tmp_path)
+        check_units("nobody", place)
 
 
 def test_only_below_run_does_systemd_make_the_run_time_directory() -> None:
