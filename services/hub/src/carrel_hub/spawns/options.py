@@ -15,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from carrel_hub.expressions import Expression
+
 OptionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Value = str | int | bool
 
@@ -53,7 +55,7 @@ class OptionSettings(BaseModel):
     )
     minimum: int | None = Field(default=None, description="The least that a number may be.")
     maximum: int | None = Field(default=None, description="The most that a number may be.")
-    pattern: str | None = Field(
+    pattern: Expression | None = Field(
         default=None, description="A regular expression that a text must fit, whole."
     )
     max_length: int = Field(
@@ -64,15 +66,6 @@ class OptionSettings(BaseModel):
         description="The variable in which the server finds it; `CARREL_OPTION_NAME` without. A"
         " switch is 1 or 0.",
     )
-
-    @field_validator("pattern")
-    @classmethod
-    def _is_expression(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression: {error}") from error
-        return value
 
     @field_validator("variable")
     @classmethod
