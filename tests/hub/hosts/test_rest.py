@@ -192,6 +192,7 @@ async def test_hosts_with_the_same_homes_must_agree_on_who_somebody_is(
     await one.report(homes="nas")
     world.agent.instant = False
     await world.report()
+    await admin.post("/hosts/rack-1/drain")
     row = await world.start()
     async with world.hub.database.write() as session:
         session.add(
@@ -205,7 +206,6 @@ async def test_hosts_with_the_same_homes_must_agree_on_who_somebody_is(
                 used_at=world.clock.now(),
             )
         )
-    await admin.post("/hosts/rack-1/drain")
     await world.drive(row)
     assert world.agent.specs[-1].uid is None, "homes of its own"
     world.agent.end(row.id, cause="exited", code=1)

@@ -74,6 +74,7 @@ async def test_a_report_is_taken_and_answered(world: World, caller: Call) -> Non
         "forget": [],
         "repeat": [],
         "trouble": "",
+        "preload": [],
     }
 
 
