@@ -34,7 +34,7 @@ def test_each_change_is_reported_and_forgetting_is_honoured(account: pwd.struct_
         assert report.capacity.memory_total > report.capacity.memory_available > 0
         assert hub.headers[0]["Authorization"] == f"Bearer {host.keys['hub_key']}"
 
-        started = host.started("good")
+        started = host.started("stubborn")  # its end takes long enough to be a change of its own
         server_id = started["server_id"]
         latest(hub, server_id, "ready")
         hub.forget = [server_id]  # it lives: a hub that forgets too early changes nothing
@@ -42,7 +42,7 @@ def test_each_change_is_reported_and_forgetting_is_honoured(account: pwd.struct_
         wait_for("a heartbeat", lambda: len(hub.reports) > before)
         assert host.report(server_id)["state"] == "ready"
         hub.forget = []
-        host.stop_server(server_id)
+        host.stop_server(server_id, interrupt_seconds=1, terminate_seconds=1)
         latest(hub, server_id, "stopping")
         latest(hub, server_id, "stopped")
         sequences = [r["sequence"] for r in hub.reports]
