@@ -152,19 +152,12 @@ def _token(config: Path | None, name: str, note: str) -> int:
     async def work() -> None:
         from carrel_hub.auth.names import InvalidNameError, normalise_name
         from carrel_hub.auth.tokens import issue_token
-        from carrel_hub.context import Hub
-        from carrel_hub.db.engine import Database
-        from carrel_hub.db.expected import check_schema
+        from carrel_hub.cli_hub import opened_hub
         from carrel_hub.events import CONSOLE_ACTOR
         from carrel_hub.users.accounts import find_user
-        from carrel_shared.clock import SystemClock
-        from carrel_shared.tasks import TaskOwner
 
-        database = Database(settings.effective_database_url)
-        hub = Hub(settings=settings, database=database, clock=SystemClock(), tasks=TaskOwner())
         try:
-            await check_schema(database)
-            async with database.write() as session:
+            async with opened_hub(settings) as hub, hub.database.write() as session:
                 user = await find_user(session, normalise_name(name))
                 if user is None:
                     raise CommandError(f"there is no user {name!r}; users appear at sign-in")
@@ -172,8 +165,6 @@ def _token(config: Path | None, name: str, note: str) -> int:
             print(new.secret)
         except InvalidNameError as error:
             raise CommandError(f"{name!r} cannot be a user's name: {error}") from error
-        finally:
-            await database.close()
 
     asyncio.run(in_plain_words(work()))
     return EXIT_OK

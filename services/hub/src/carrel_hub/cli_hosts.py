@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from carrel_hub.cli import EXIT_OK, CommandError, in_plain_words, load_hub_settings
+from carrel_hub.cli_hub import opened_hub
 
 
 def print_join_token(config: Path | None, name: str) -> int:
@@ -17,25 +18,15 @@ def print_join_token(config: Path | None, name: str) -> int:
         )
 
     async def work() -> None:
-        from carrel_hub.context import Hub
-        from carrel_hub.db.engine import Database
-        from carrel_hub.db.expected import check_schema
         from carrel_hub.errors import HubError
         from carrel_hub.events import CONSOLE_ACTOR
         from carrel_hub.hosts.joining import issue_join_token
-        from carrel_shared.clock import SystemClock
-        from carrel_shared.tasks import TaskOwner
 
-        database = Database(settings.effective_database_url)
-        hub = Hub(settings=settings, database=database, clock=SystemClock(), tasks=TaskOwner())
         try:
-            await check_schema(database)
-            async with database.write() as session:
+            async with opened_hub(settings) as hub, hub.database.write() as session:
                 new = await issue_join_token(session, hub, name, actor=CONSOLE_ACTOR)
         except HubError as error:
             raise CommandError(error.message) from error
-        finally:
-            await database.close()
         print(new.text)
         port = (settings.fleet_listen or "").rpartition(":")[2]
         print(

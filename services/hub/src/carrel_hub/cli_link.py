@@ -5,6 +5,7 @@ import asyncio
 from urllib.parse import urlsplit
 
 from carrel_hub.cli import EXIT_OK, EXIT_USAGE, CommandError, in_plain_words, load_hub_settings
+from carrel_hub.cli_hub import opened_hub
 from carrel_hub.settings import HubSettings
 
 
@@ -21,21 +22,13 @@ def print_link(arguments: argparse.Namespace) -> int:
     async def work() -> None:
         from carrel_hub.auth.links import create_link
         from carrel_hub.auth.names import InvalidNameError, normalise_name
-        from carrel_hub.context import Hub
-        from carrel_hub.db.engine import Database
-        from carrel_hub.db.expected import check_schema
         from carrel_hub.events import CONSOLE_ACTOR
         from carrel_hub.up.messages import sign_in_text
         from carrel_hub.users.accounts import get_or_create_user
-        from carrel_shared.clock import SystemClock
-        from carrel_shared.tasks import TaskOwner
 
-        database = Database(settings.effective_database_url)
-        hub = Hub(settings=settings, database=database, clock=SystemClock(), tasks=TaskOwner())
         try:
             name = normalise_name(arguments.name)
-            await check_schema(database)
-            async with database.write() as session:
+            async with opened_hub(settings) as hub, hub.database.write() as session:
                 user = await get_or_create_user(
                     session,
                     name,
@@ -49,8 +42,6 @@ def print_link(arguments: argparse.Namespace) -> int:
             print(sign_in_text(name, f"{origin}{new.path}"), flush=True)
         except InvalidNameError as error:
             raise CommandError(f"{arguments.name!r} cannot be a user's name: {error}") from error
-        finally:
-            await database.close()
 
     asyncio.run(in_plain_words(work()))
     return EXIT_OK
