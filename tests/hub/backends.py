@@ -18,6 +18,7 @@ PACKAGES_ON_BOTH = (
     "db",
     "events",
     "groups",
+    "hosts",
     "internal",
     "oauth",
     "routing",
@@ -29,7 +30,17 @@ PACKAGES_ON_BOTH = (
 """Of the tests below `tests/hub`, those that are run on both."""
 
 _MAKERS = {
-    *("world", "live", "new_person", "site", "database", "backend", "open_world", "open_site"),
+    *(
+        "world",
+        "live",
+        "new_person",
+        "site",
+        "database",
+        "backend",
+        "open_world",
+        "open_site",
+        "new_hub",
+    ),
 }
 """The names of fixtures and functions that make a database."""
 

@@ -16,6 +16,7 @@ from sqlmodel import col, select
 from carrel_hub.context import Hub
 from carrel_hub.db.engine import Database
 from carrel_hub.db.models import Event, Server, User
+from carrel_hub.hosts.fleet import open_authority
 from carrel_hub.routing.changes import ensure_counter
 from carrel_hub.routing.desired import origin
 from carrel_hub.routing.push import Pusher
@@ -165,6 +166,7 @@ async def _open_world(
     try:
         async with database.write() as session:
             await ensure_counter(session, origin(settings), at=used.now())
+        await open_authority(hub, make=settings.fleet_listen is not None)
         pusher = Pusher(
             hub,
             settings.proxies[0],

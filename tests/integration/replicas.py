@@ -43,8 +43,12 @@ class Fleet:
     processes: dict[int, asyncio.subprocess.Process] = field(default_factory=dict)
     port: int = 0
     token: str = ""
+    fleet_ports: Mapping[int, int] = field(default_factory=dict)
+    """Where hosts on other machines join and report, by the hubs' numbers."""
 
     def write_config(self, number: int) -> None:
+        port = self.fleet_ports.get(number)
+        fleet_listen = f'fleet_listen = "127.0.0.1:{port}"' if port else ""
         (self.directory / f"hub{number}.toml").write_text(
             f"""
 [hub]
@@ -57,6 +61,10 @@ console_key = "{CONSOLE_KEY}"
 drain_seconds = 5
 slow_spawn_seconds = 0
 concurrent_spawn_limit = 0
+{fleet_listen}
+
+[hub.profiles.far]
+labels = {{ zone = "far" }}
 
 [[hub.agents]]
 name = "local"
@@ -183,17 +191,21 @@ async def open_fleet(
     *,
     replicas: int,
     failpoints: Mapping[int, str] = MappingProxyType({}),
+    fleet_ports: Mapping[int, int] = MappingProxyType({}),
+    proxy: Mapping[str, Any] = MappingProxyType({}),
 ) -> AsyncIterator[Fleet]:
     """Run so many hubs; everything is taken away again.
 
     Args:
         failpoints: Where some of them die, by their numbers.
+        fleet_ports: Where hosts on other machines join and report, by their numbers.
+        proxy: Further settings of the proxy.
     """
     async with postgres.database() as url:
         database = Database(url)
         await upgrade(database)
         await database.close()
-        fleet = Fleet(directory, url, range(replicas))
+        fleet = Fleet(directory, url, range(replicas), fleet_ports=fleet_ports)
         agent = uvicorn.Server(
             uvicorn.Config(fleet.agent.app, lifespan="off", log_config=None, access_log=False)
         )
@@ -204,9 +216,9 @@ async def open_fleet(
             async with asyncio.TaskGroup() as group:
                 for number in fleet.numbers:
                     group.create_task(fleet.start(number, failpoint=failpoints.get(number, "")))
-            settings = {"hub_url": fleet.internal, "drain_seconds": 1}
-            async with program.carrel(directory, **settings) as proxy:
-                fleet.port = proxy.port
+            settings = {"hub_url": fleet.internal, "drain_seconds": 1, **proxy}
+            async with program.carrel(directory, **settings) as running:
+                fleet.port = running.port
                 tasks.start(fleet.report(), name="reports")
                 await fleet.make_admin()
 

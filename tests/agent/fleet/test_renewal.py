@@ -7,7 +7,7 @@ import httpx
 
 from carrel_agent.fleet.credentials import new_key_pair, past_half_life, store
 from carrel_agent.fleet.renewal import Renewal
-from carrel_hub.hosts.authority import Authority
+from carrel_hub.hosts.authority import Authority, new_authority
 from carrel_shared.clock import ManualClock, SystemClock
 from carrel_shared.fleet import FleetFiles, RenewedContext
 from carrel_shared.wire.hosts import RenewReply, RenewRequest
@@ -15,7 +15,7 @@ from carrel_shared.wire.hosts import RenewReply, RenewRequest
 
 async def test_a_certificate_is_renewed_at_half_its_life(tmp_path: Path) -> None:
     began = SystemClock().now()
-    authority = Authority.open(tmp_path / "hub", began)
+    authority = Authority(new_authority(began))
     pair = tmp_path / "fleet/host.pem"
     files = FleetFiles(tmp_path / "fleet/ca.pem", pair, pair)
     key = new_key_pair()

@@ -9,7 +9,6 @@ from hub.world import World
 from sqlmodel import col, select
 
 from carrel_hub.db.models import AgentHost, Event, JoinToken
-from carrel_hub.hosts.fleet import authority_of
 from carrel_hub.hosts.standing import Standing, standing_of
 from carrel_shared.fleet import host_identity, host_name
 
@@ -34,7 +33,7 @@ async def test_a_token_is_exchanged_for_credentials_that_say_which_host_it_is(
     reply = await one.join(text)
     assert reply.status_code == 200
     given = reply.json()
-    authority = authority_of(world.hub.settings.state_dir)
+    authority = world.hub.fleet.authority
     assert text.endswith(f".{authority.fingerprint}")
     assert given["authority"] == authority.certificate
     certificate = x509.load_pem_x509_certificate(given["certificate"].encode())
@@ -233,7 +232,7 @@ async def test_certificates_are_renewed_and_a_host_leaves(
 
 async def test_whoever_joins_can_check_the_hub_first(world: World, machine: NewMachine) -> None:
     shown = await machine().call("GET", "/internal/v1/fleet/authority")
-    assert shown.text == authority_of(world.hub.settings.state_dir).certificate
+    assert shown.text == world.hub.fleet.authority.certificate
 
 
 async def test_strangers_send_little(machine: NewMachine) -> None:

@@ -209,7 +209,7 @@ async def in_plain_words(work: Coroutine[Any, Any, None]) -> None:
     from carrel_hub.auth.signing import SigningKeyError
     from carrel_hub.db.expected import SchemaError
     from carrel_hub.db.faults import reason_of
-    from carrel_hub.hosts.authority import AuthorityError
+    from carrel_hub.hosts.opened import AuthorityError
     from carrel_hub.replicas.presence import UnlikeReplicasError
     from carrel_hub.startup import StartupError
     from carrel_shared.addresses import AddressError

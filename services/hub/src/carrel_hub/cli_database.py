@@ -27,6 +27,10 @@ def add_database_commands(commands: "argparse._SubParsersAction[argparse.Argumen
     database = commands.add_parser("db", help="look after the database")
     actions = database.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("upgrade", help="bring the database to this version's schema")
+    actions.add_parser(
+        "forget-fleet",
+        help="have a new authority made for other machines, which all have to join anew",
+    )
     backup = actions.add_parser(
         "backup", help="write all rows and keys to a file; hubs may be running"
     )
@@ -49,6 +53,8 @@ def run_database_command(arguments: argparse.Namespace) -> int:
     match arguments.action:
         case "upgrade":
             work = _upgrade(settings)
+        case "forget-fleet":
+            work = _forget_fleet(settings)
         case "backup":
             work = _backup(settings, arguments.file)
         case _:
@@ -92,6 +98,24 @@ async def _upgrade(settings: "HubSettings") -> None:
 
             await upgrade(database)
         print(f"the database now has schema {REVISIONS[-1]}", file=sys.stderr)
+
+
+async def _forget_fleet(settings: "HubSettings") -> None:
+    from carrel_hub.db.expected import check_schema
+    from carrel_hub.hosts.fleet import forget_authority
+    from carrel_shared.clock import SystemClock
+
+    async with _database(settings) as database:
+        with ExitStack() as stack:
+            lock_sqlite(stack, settings)
+            await check_schema(database)
+            there_was = await forget_authority(database, SystemClock())
+    print(
+        "the next hub that starts makes a new authority; every host has to join anew"
+        if there_was
+        else "there is no authority: no host has ever joined",
+        file=sys.stderr,
+    )
 
 
 async def _backup(settings: "HubSettings", path: Path) -> None:

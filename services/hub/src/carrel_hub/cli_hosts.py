@@ -20,11 +20,14 @@ def print_join_token(config: Path | None, name: str) -> int:
     async def work() -> None:
         from carrel_hub.errors import HubError
         from carrel_hub.events import CONSOLE_ACTOR
+        from carrel_hub.hosts.fleet import open_authority
         from carrel_hub.hosts.joining import issue_join_token
 
         try:
-            async with opened_hub(settings) as hub, hub.database.write() as session:
-                new = await issue_join_token(session, hub, name, actor=CONSOLE_ACTOR)
+            async with opened_hub(settings) as hub:
+                await open_authority(hub, make=True)
+                async with hub.database.write() as session:
+                    new = await issue_join_token(session, hub, name, actor=CONSOLE_ACTOR)
         except HubError as error:
             raise CommandError(error.message) from error
         print(new.text)

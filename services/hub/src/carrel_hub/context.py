@@ -9,6 +9,7 @@ from typing import Any
 from carrel_hub.auth.activity import TokenUses
 from carrel_hub.auth.known import Known
 from carrel_hub.db.engine import Database
+from carrel_hub.hosts.opened import Fleet
 from carrel_hub.metrics.measures import Measures
 from carrel_hub.settings import HubSettings
 from carrel_hub.spawns.agents import AgentClients
@@ -122,6 +123,7 @@ class Hub:
     tasks: TaskOwner
     wakeups: Wakeups = field(default_factory=Wakeups)
     agents: AgentClients = field(default_factory=AgentClients)
+    fleet: Fleet = field(default_factory=Fleet)
     line: WaitingLine = field(default_factory=WaitingLine)
     measures: Measures = field(default_factory=Measures)
     token_uses: TokenUses = field(default_factory=TokenUses)

@@ -13,7 +13,8 @@ from carrel_hub.background import start_background
 from carrel_hub.context import Hub
 from carrel_hub.db.engine import Database
 from carrel_hub.db.expected import check_schema
-from carrel_hub.hosts.fleet import keep_certificates, renew_own
+from carrel_hub.hosts.fleet import keep_certificates, open_authority, renew_own
+from carrel_hub.hosts.opened import Fleet
 from carrel_hub.hosts.peers import JoinedHosts
 from carrel_hub.hosts.places import own_files
 from carrel_hub.metrics.measures import Measures
@@ -54,11 +55,16 @@ async def serve_hub(settings: HubSettings) -> None:
     signer_for(settings.state_dir)
     database = Database(settings.effective_database_url)
     tasks = TaskOwner()
-    agents = AgentClients(settings.agents, joined=JoinedHosts(database, settings.state_dir).find)
+    fleet = Fleet()
+    joined = JoinedHosts(database, fleet, settings.state_dir)
+    agents = AgentClients(settings.agents, joined=joined.find)
     measures = Measures(settings.metrics_prefix)
-    hub = Hub(settings, database, SystemClock(), tasks, agents=agents, measures=measures)
+    hub = Hub(
+        settings, database, SystemClock(), tasks, agents=agents, fleet=fleet, measures=measures
+    )
     try:
         await check_schema(database)
+        await open_authority(hub, make=settings.fleet_listen is not None)
         listeners = [
             Listener(app, [bind_address(parse_address(address), mode=SOCKET_MODE)], drains=drains)
             for app, address, drains in (
@@ -109,8 +115,8 @@ def open_to_fleet(hub: Hub, address: str) -> Listener:
         AuthorityError: The authority cannot be used.
     """
     state_dir = hub.settings.state_dir
-    renew_own(state_dir, hub.clock)
+    renew_own(hub.fleet.authority, state_dir, hub.clock)
     renewed = RenewedContext(own_files(state_dir), everybody_has_one=False)
-    hub.tasks.start(keep_certificates(state_dir, hub.clock, renewed), name="certificates")
+    hub.tasks.start(keep_certificates(hub, renewed), name="certificates")
     sockets = [bind_address(parse_address(address))]
     return Listener(create_fleet_app(hub), sockets, listener_options(renewed))

@@ -74,8 +74,8 @@ class HubSettings(ServiceSettings):
     fleet_listen: AddressText | None = Field(
         default=None,
         description="Where hosts on other machines join and report, host:port; TLS under an"
-        " authority that the hub makes for itself in `state_dir`/fleet. Without it there are no"
-        " other machines. See agents.md.",
+        " authority of the hubs' own, which is in the database. Without it there are no other"
+        " machines. See agents.md.",
     )
     state_dir: Path = Field(description="Where the hub keeps its database and signing key.")
     database_url: SecretStr | None = Field(
@@ -87,6 +87,11 @@ class HubSettings(ServiceSettings):
         default=None,
         description="What cookies are signed by. Several hubs need the same. Without it, one that"
         " is made at the first start and kept in `state_dir`/cookie.key.",
+    )
+    former_signing_key: ServiceKey | None = Field(
+        default=None,
+        description="What `signing_key` was before it was changed, for one start: what the database"
+        " holds sealed by it is sealed anew. See databases.md.",
     )
     proxies: list[PeerSettings] = Field(default=[], description="The proxies that get the routes.")
     agents: list[PeerSettings] = Field(default=[], description="The hosts that run servers.")

@@ -1,6 +1,7 @@
 """The hub's signing key. What it signed, only the hub can have made."""
 
 import base64
+import contextlib
 import functools
 import hashlib
 import hmac
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from carrel_shared.files import write_atomically
 
-KEY_FILE = "cookie.key"
+KEY_FILE, FORMER_FILE = "cookie.key", "cookie.key.former"
 KEY_BYTES = 32
 
 
@@ -27,6 +28,11 @@ class Signer:
             raise SigningKeyError(f"a signing key has {KEY_BYTES} bytes, not {len(key)}")
         self._key = key
 
+    @property
+    def key(self) -> bytes:
+        """The key itself, from which others are derived."""
+        return self._key
+
     @classmethod
     def load(cls, state_dir: Path) -> "Signer":
         """Read the key from `state_dir`, making it the first time, readable by the hub alone.
@@ -41,8 +47,8 @@ class Signer:
             status = path.stat()
             if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
                 raise SigningKeyError(
-                    f"{path}: others may have read the signing key; remove it (everybody then signs"
-                    " in again) and start the hub anew"
+                    f"{path}: others may have read the signing key; rename it to {FORMER_FILE}"
+                    " (everybody then signs in again) and start the hub anew"
                 )
             key = path.read_bytes()
         except OSError as error:
@@ -81,13 +87,40 @@ def set_signing_key(state_dir: Path, text: str) -> None:
     Raises:
         SigningKeyError: It cannot be written.
     """
-    path = state_dir / KEY_FILE
-    key = hashlib.sha256(b"carrel signing key:" + text.encode()).digest()
+    path, key = state_dir / KEY_FILE, _key_of(text)
     try:
-        if not path.exists() or path.read_bytes() != key:
+        if path.exists() and path.read_bytes() != key:
+            path.rename(state_dir / FORMER_FILE)
+        if not path.exists():
             write_atomically(path, key, mode=0o600)
     except OSError as error:
         raise SigningKeyError(f"{path}: {error.strerror}") from error
+
+
+def _key_of(text: str) -> bytes:
+    return hashlib.sha256(b"carrel signing key:" + text.encode()).digest()
+
+
+def former_signers(state_dir: Path, text: str | None) -> list[Signer]:
+    """Return the signers of before: of a key from the settings, and of the one that was replaced.
+
+    Raises:
+        SigningKeyError: The file cannot be read.
+    """
+    found = [] if text is None else [Signer(_key_of(text))]
+    path = state_dir / FORMER_FILE
+    try:
+        if path.exists() and len(key := path.read_bytes()) == KEY_BYTES:
+            found.append(Signer(key))
+    except OSError as error:
+        raise SigningKeyError(f"{path}: {error.strerror}") from error
+    return found
+
+
+def forget_former(state_dir: Path) -> None:
+    """Remove the key that was replaced, once nothing needs it any more."""
+    with contextlib.suppress(OSError):
+        (state_dir / FORMER_FILE).unlink(missing_ok=True)
 
 
 @functools.cache

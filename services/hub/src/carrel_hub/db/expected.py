@@ -21,6 +21,7 @@ REVISIONS = (
     "0013",
     "0014",
     "0015",
+    "0016",
 )
 """Every revision in its order; the last is the one the models are of."""
 

@@ -21,6 +21,7 @@ WITHOUT_RIGHTS = frozenset(
         "agents",
         "alembic_version",
         "events",
+        "fleet_authority",
         "host_accounts",
         "identity_counter",
         "join_tokens",

@@ -1,13 +1,9 @@
-"""The hub's own certificate authority: made on first need, known to every host by its fingerprint.
+"""The hubs' own certificate authority: known to every host by its fingerprint.
 
-It lives in `STATE/fleet`, for the hub alone to read, and is part of every backup: without it hosts
-that have joined would have to join anew.
+The database holds it, for all hubs on it alike (`hosts.fleet`), and so does every backup.
 """
 
-import fcntl
-import os
 import secrets
-import stat
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,8 +13,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from carrel_hub.auth.signing import KEY_BYTES, Signer
+from carrel_hub.auth.signing import KEY_BYTES, Signer, SigningKeyError
 from carrel_hub.errors import InvalidRequestError
+from carrel_hub.hosts.opened import AuthorityError
+from carrel_hub.hosts.sealing import AuthorityKeys
 from carrel_shared.files import write_atomically
 from carrel_shared.fleet import EDGE_IDENTITY, HUB_IDENTITY, HUB_NAME, host_identity, host_name
 
@@ -30,10 +28,6 @@ _BACKDATED = timedelta(minutes=5)
 """Clocks differ a little; a certificate is good at once on all of them."""
 
 
-class AuthorityError(Exception):
-    """The authority's files cannot be used; the message says why and what to do."""
-
-
 class Authority:
     """Signs certificates, and derives the keys that hub and hosts show each other.
 
@@ -41,31 +35,24 @@ class Authority:
         certificate: Of the authority itself, as PEM.
     """
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey, pem: bytes, keys: Signer) -> None:
-        self._key = key
-        self._keys = keys
-        self._x509 = x509.load_pem_x509_certificate(pem)
-        self.certificate = pem.decode("ascii")
-
-    @classmethod
-    def open(cls, directory: Path, now: datetime) -> "Authority":
-        """Read the authority of a directory, making it the first time.
+    def __init__(self, keys: AuthorityKeys) -> None:
+        """Take the keys of one.
 
         Raises:
-            AuthorityError: It cannot be read or written, is damaged, or others can read it.
+            AuthorityError: They are damaged, or do not belong together.
         """
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(directory / "authority.lock", os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not (directory / "ca.pem").exists():
-                    _make(directory, now)
-            finally:
-                os.close(lock)
-            return cls(*_read(directory))
-        except OSError as error:
-            raise AuthorityError(f"{directory}: {error.strerror}") from error
+            key = serialization.load_pem_private_key(keys.private, password=None)
+            self._x509 = x509.load_pem_x509_certificate(keys.certificate.encode())
+            self._keys = Signer(keys.hosts)
+        except (ValueError, TypeError, SigningKeyError) as error:
+            raise AuthorityError(f"damaged ({error})") from error
+        if self._x509.public_key() != key.public_key():
+            raise AuthorityError("the key is not that of the certificate")
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise AuthorityError("the key is of an unknown kind")
+        self._key = key
+        self.certificate = keys.certificate
 
     @property
     def fingerprint(self) -> str:
@@ -79,6 +66,14 @@ class Authority:
     def agent_key(self, host: str, number: int) -> str:
         """Return what that agent shows the hub."""
         return self._keys.mac("agent to hub", host, str(number))
+
+    def has_signed(self, pem: bytes) -> bool:
+        """Whether a certificate (PEM) is of this authority."""
+        try:
+            x509.load_pem_x509_certificate(pem).verify_directly_issued_by(self._x509)
+        except (ValueError, TypeError, InvalidSignature):
+            return False
+        return True
 
     def sign_host(self, request: str, host: str, now: datetime) -> str:
         """Return a host's certificate for its signing request. The request says nothing but a key.
@@ -141,7 +136,8 @@ def past_half_life(pem: bytes, now: datetime) -> bool:
     return now > begins + (ends - begins) / 2 or now < begins
 
 
-def _make(directory: Path, now: datetime) -> None:
+def new_authority(now: datetime) -> AuthorityKeys:
+    """Make an authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _named(f"Carrel {secrets.token_hex(4)}")
     certificate = (
@@ -155,34 +151,8 @@ def _make(directory: Path, now: datetime) -> None:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         .sign(key, hashes.SHA256())
     )
-    write_atomically(directory / "ca.key", _private(key), mode=0o600)
-    write_atomically(directory / "hosts.key", secrets.token_bytes(KEY_BYTES), mode=0o600)
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    write_atomically(directory / "ca.pem", pem, mode=0o600)  # last: with it the others are there
-
-
-def _read(directory: Path) -> tuple[ec.EllipticCurvePrivateKey, bytes, Signer]:
-    for name in ("ca.key", "hosts.key"):
-        status = (directory / name).stat()
-        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-            raise AuthorityError(
-                f"{directory / name}: others may have read this key; remove {directory} and have"
-                " every host join anew"
-            )
-    try:
-        raw = (directory / "ca.key").read_bytes()
-        key = serialization.load_pem_private_key(raw, password=None)
-        pem = (directory / "ca.pem").read_bytes()
-        mine = x509.load_pem_x509_certificate(pem).public_key() == key.public_key()
-        signer = Signer((directory / "hosts.key").read_bytes())
-    except Exception as error:
-        raise AuthorityError(
-            f"{directory}: damaged ({error}); restore it from a backup, or remove it and have every"
-            " host join anew"
-        ) from error
-    if not mine or not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise AuthorityError(f"{directory}: ca.key is not the key of ca.pem; restore a backup")
-    return key, pem, signer
+    pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
+    return AuthorityKeys(pem, _private(key), secrets.token_bytes(KEY_BYTES))
 
 
 def _private(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -4,7 +4,6 @@ import hmac
 
 from carrel_hub.context import Hub
 from carrel_hub.db.models import AgentHost
-from carrel_hub.hosts.fleet import authority_of
 from carrel_hub.hosts.heartbeat import note_refusal
 from carrel_shared.fleet import host_identity
 from carrel_shared.service_auth import ASGIApp, Scope, ServiceGate
@@ -41,8 +40,7 @@ class FleetGate(ServiceGate):
             host = await session.get(AgentHost, name)
         if host is None or host.joined_at is None:
             return None
-        authority = authority_of(self._hub.settings.state_dir)
-        expected = authority.agent_key(name, host.credentials).encode()
+        expected = self._hub.fleet.authority.agent_key(name, host.credentials).encode()
         if host.removed_at is None and hmac.compare_digest(sent, expected):
             return f"agent:{name}"
         await note_refusal(self._hub, name, "somebody shows credentials that it had before")

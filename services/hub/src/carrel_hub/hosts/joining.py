@@ -13,7 +13,6 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import AgentHost, JoinToken, Server, User
 from carrel_hub.errors import ConflictError, ForbiddenError, InvalidRequestError
 from carrel_hub.events import agent_actor, record
-from carrel_hub.hosts.fleet import authority_of
 from carrel_hub.hosts.standing import CLOCK_TOLERANCE_SECONDS, is_heard, relay_of
 from carrel_hub.routing.changes import append_change
 from carrel_hub.routing.desired import server_route
@@ -52,7 +51,7 @@ async def issue_join_token(
     Raises:
         InvalidRequestError: No host can have this name.
         ConflictError: It is the name of a host of the settings.
-        AuthorityError: The authority's files cannot be used.
+        AuthorityError: There is no authority.
     """
     if not _NAME.fullmatch(name):
         raise InvalidRequestError(
@@ -60,7 +59,7 @@ async def issue_join_token(
         )
     if any(peer.name == name for peer in hub.settings.agents):
         raise ConflictError(f"host {name} is in the hub's settings, so it need not join")
-    authority, now, secret = authority_of(hub.settings.state_dir), hub.clock.now(), new_secret()
+    authority, now, secret = hub.fleet.authority, hub.clock.now(), new_secret()
     stale = (col(JoinToken.host) == name) | (col(JoinToken.expires_at) <= now)
     await session.exec(delete(JoinToken).where(stale))
     expires_at = now + lifetime
@@ -99,7 +98,7 @@ async def join_host(session: AsyncSession, hub: Hub, asked: JoinRequest) -> Join
     session.add(host)
     await session.delete(token)
     await _lead_there(session, hub, host)
-    authority = authority_of(hub.settings.state_dir)
+    authority = hub.fleet.authority
     certificate = authority.sign_host(asked.request, host.name, now)
     message = f"{host.address}, ports {host.agent_port} and {host.relay_port}"
     kind = "host.joined_again" if again else "host.joined"
@@ -121,7 +120,7 @@ def renew_certificate(hub: Hub, name: str, request: str) -> RenewReply:
     Raises:
         InvalidRequestError: The signing request cannot be used.
     """
-    authority = authority_of(hub.settings.state_dir)
+    authority = hub.fleet.authority
     certificate = authority.sign_host(request, name, hub.clock.now())
     return RenewReply(certificate=certificate, authority=authority.certificate)
 

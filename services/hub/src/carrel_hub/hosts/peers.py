@@ -4,7 +4,7 @@ from pathlib import Path
 
 from carrel_hub.db.engine import Database
 from carrel_hub.db.models import AgentHost
-from carrel_hub.hosts.fleet import authority_of
+from carrel_hub.hosts.opened import Fleet
 from carrel_hub.hosts.places import own_files
 from carrel_hub.spawns.agents import CALL_SECONDS, JoinedAgent
 from carrel_shared.addresses import TcpAddress
@@ -14,8 +14,9 @@ from carrel_shared.fleet import fleet_client, host_name
 class JoinedHosts:
     """Looks hosts up in the database, where any hub may have put them."""
 
-    def __init__(self, database: Database, state_dir: Path) -> None:
+    def __init__(self, database: Database, fleet: Fleet, state_dir: Path) -> None:
         self._database = database
+        self._fleet = fleet
         self._state_dir = state_dir
 
     async def find(self, name: str) -> JoinedAgent | None:
@@ -27,7 +28,7 @@ class JoinedHosts:
         address, port = host.address, host.agent_port
         return JoinedAgent(
             which=(name, host.credentials, address, port),
-            key=authority_of(self._state_dir).hub_key(name, host.credentials),
+            key=self._fleet.authority.hub_key(name, host.credentials),
             connect=lambda: fleet_client(
                 own_files(self._state_dir),
                 [TcpAddress(address, port)],

@@ -4,7 +4,6 @@ from fastapi import APIRouter, Request, Response
 
 from carrel_hub.deps import HubDep
 from carrel_hub.events import agent_actor, record
-from carrel_hub.hosts.fleet import authority_of
 from carrel_hub.hosts.gate import AUTHORITY_PATH, JOIN_PATH
 from carrel_hub.hosts.joining import join_host, renew_certificate
 from carrel_hub.hosts.keeping import find_host, remove_host
@@ -51,8 +50,7 @@ async def leave(name: str, request: Request, hub: HubDep) -> Response:
 @fleet_router.get(AUTHORITY_PATH)
 async def authority(hub: HubDep) -> Response:
     """Show the authority's certificate to anybody; who joins knows its fingerprint."""
-    pem = authority_of(hub.settings.state_dir).certificate
-    return Response(pem, media_type="application/x-pem-file")
+    return Response(hub.fleet.authority.certificate, media_type="application/x-pem-file")
 
 
 @fleet_router.post(JOIN_PATH)

@@ -2,6 +2,7 @@
 
 from carrel_hub.db.models.agents import AgentHost, HostAccount, JoinToken
 from carrel_hub.db.models.events import Event
+from carrel_hub.db.models.fleet import FleetAuthority
 from carrel_hub.db.models.groups import Group, UserGroup
 from carrel_hub.db.models.identity import IdentityCounter
 from carrel_hub.db.models.oauth import OAuthCode
@@ -18,6 +19,7 @@ __all__ = [
     "AgentHost",
     "BrowserSession",
     "Event",
+    "FleetAuthority",
     "Group",
     "HostAccount",
     "IdentityCounter",
