@@ -60,6 +60,25 @@ def test_servers_are_spread_and_reached_by_tls(hosts: Fleet) -> None:
     assert hosts.shown("rack-2")["labels"] == {"rack": "2"}
 
 
+def _notes(hosts: Fleet) -> tuple[int, object]:
+    return hosts.public("GET", "/services/notes/api")
+
+
+def test_a_service_of_a_joined_host_is_reached_through_its_relay(hosts: Fleet) -> None:
+    uid = pwd.getpwnam(hosts.people[-1].name).pw_uid
+    wait_for("the service", lambda: _notes(hosts) == (404, {"uid": uid}))
+    rack = hosts.hosts[1]
+    rack.cut()
+    try:
+        wait_for("rack-2 to be missed", lambda: _state(hosts, rack) == "unreachable")
+        assert _notes(hosts)[0] == 503
+        assert hosts.api("GET", "/services/notes")[1]["pid"], "unknown is not dead"
+    finally:
+        rack.mend()
+    wait_for("rack-2 to be back", lambda: _state(hosts, rack) == "ready")
+    wait_for("the service to be back", lambda: _notes(hosts) == (404, {"uid": uid}))
+
+
 def test_a_host_that_is_cut_off_is_unreachable_and_its_server_unknown_not_dead(
     hosts: Fleet,
 ) -> None:

@@ -32,6 +32,7 @@ SMALL_SERVER = Path(__file__).with_name("small_server.py")
 SECONDS = 90.0
 SILENCE_SECONDS = 4
 FLEET_PORT = 8444
+SERVICE_PORT = 9123
 T = TypeVar("T")
 
 
@@ -171,7 +172,7 @@ class Fleet:
 
     def write_settings(self) -> None:
         base, keys = self.base, [new_key() for _ in range(3)]
-        command = json.dumps([sys.executable, str(base / "small_server.py"), "good"])
+        words = [sys.executable, str(base / "small_server.py")]
         (base / "carrel.toml").write_text(
             f"""
 [hub]
@@ -183,8 +184,17 @@ console_key = "{self.console_key}"
 agent_silence_seconds = {SILENCE_SECONDS}
 slow_spawn_seconds = 30
 
+api_url = "http://127.0.0.1:1/hub/api"
+
+[[hub.services]]
+name = "notes"
+host = "rack-2"
+user = "{self.people[-1].name}"
+url = "http://127.0.0.1:{SERVICE_PORT}"
+command = {json.dumps([*words, "port"])}
+
 [hub.profiles.default]
-command = {command}
+command = {json.dumps([*words, "good"])}
 
 [hub.profiles.lab.limits]
 memory = "2G"

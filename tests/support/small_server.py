@@ -43,7 +43,9 @@ def serve_port() -> None:
         connection, _ = listener.accept()
         with connection:
             if b"api" in connection.recv(4096):
-                connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                body = json.dumps({"uid": os.getuid()})
+                head = f"HTTP/1.1 404 Not Found\r\nContent-Length: {len(body)}\r\n\r\n"
+                connection.sendall(f"{head}{body}".encode())
 
 
 def daemon(pid_file: str, *, keep_environment: bool) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import SQLModel, col, select
 
+from carrel_hub.db import patience
 from carrel_hub.db.engine import Database
 from carrel_hub.db.models import Group
 from carrel_hub.failures import install_failures, internal_error
@@ -50,6 +52,19 @@ async def test_what_a_writer_read_stays_true_until_it_commits(
     await asyncio.gather(*(count_one(shared[n % 2]) for n in range(100)))
     async with shared[1].read() as session:
         assert (await session.exec(select(Group.properties))).one() == {"n": 100}
+
+
+@pytest.mark.parametrize("waited", [0.0, 2.0, 60.0])
+async def test_what_a_writer_waited_for_a_connection_it_does_not_wait_for_the_lock(
+    shared: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch, waited: float
+) -> None:
+    """FLT-D3: all waits together are bounded, however many writers there are before."""
+    times = iter([100.0, 100.0 + waited])
+    monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    async with shared[0].write() as session:
+        limit = (await session.exec(select(text("current_setting('lock_timeout')")))).one()
+    expected = {0.0: "4500ms", 2.0: "2500ms", 60.0: "100ms"}[waited]
+    assert limit == expected
 
 
 async def test_readers_do_not_wait_for_writers(shared: tuple[Database, Database]) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
-from carrel_hub.db import sqlite
+from carrel_hub.db import patience, sqlite
 from carrel_hub.db.engine import Database
 from carrel_shared.tasks import TaskOwner
 
@@ -114,7 +114,7 @@ async def test_a_writer_waits_for_another_process_and_holds_nobody(database: Dat
 async def test_a_writer_gives_up_on_another_process_in_time(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "LOCKED_SECONDS", 0)
+    monkeypatch.setattr(patience, "WRITE_SECONDS", 0)
     other = sqlite3.connect(str(database.engine.url.database), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(OperationalError, match="locked"):

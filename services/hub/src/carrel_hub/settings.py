@@ -336,6 +336,11 @@ class HubSettings(ServiceSettings):
                 continue
             if self.api_url is None:
                 raise ValueError(f"services: {entry.name!r} has a command, so api_url is needed")
-            if not hosts or (entry.host is not None and entry.host not in hosts):
-                raise ValueError(f"services: no agent runs {entry.name!r}: {entry.host or 'none'}")
+            if entry.host is None and not hosts:
+                raise ValueError(f"services: no agent runs {entry.name!r}: say its `host`")
+            if entry.host is not None and entry.host not in hosts and self.fleet_listen is None:
+                raise ValueError(
+                    f"services: no agent runs {entry.name!r}: {entry.host} is not among the agents,"
+                    " and without fleet_listen no host can join"
+                )
         return self

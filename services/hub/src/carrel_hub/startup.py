@@ -138,6 +138,12 @@ async def _make_services(session: AsyncSession, hub: Hub) -> None:
         await put_service(session, hub, wanted, actor=HUB_ACTOR, from_settings=True)
 
 
+def _elsewhere(hub: Hub, entry: ServiceSettings) -> str:
+    """Return the host that a service is reached on by its relay; nothing where there is none."""
+    here = {peer.name for peer in hub.settings.agents}
+    return entry.host if entry.host is not None and entry.host not in here else ""
+
+
 def _wanted(hub: Hub, entry: ServiceSettings) -> WantedService:
     token = entry.api_token.get_secret_value() if entry.api_token else None
     if entry.command is not None:
@@ -150,6 +156,7 @@ def _wanted(hub: Hub, entry: ServiceSettings) -> WantedService:
         display=entry.display,
         api_token=token,
         command=entry.command or [],
+        host=_elsewhere(hub, entry),
         client_id=entry.oauth_client_id,
         redirect_uri=entry.oauth_redirect_uri,
         allowed_scopes=hub.settings.role_book.full(entry.oauth_client_allowed_scopes),

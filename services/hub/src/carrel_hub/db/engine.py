@@ -18,6 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.db.asking import write_notes
 from carrel_hub.db.identity import watch
+from carrel_hub.db.patience import begin_to_wait
 from carrel_hub.db.prepared import Prepared
 from carrel_hub.db.sqlite import InlineConnection, open_reader, sqlite_engine
 
@@ -78,6 +79,7 @@ class Database:
     async def write(self) -> AsyncIterator[AsyncSession]:
         """One transaction that may write: committed at the end, rolled back on an exception."""
         info = {REPLICA: self.replica}
+        begin_to_wait()
         async with AsyncSession(self._watched, expire_on_commit=False, info=info) as session:
             try:
                 async with session.begin():

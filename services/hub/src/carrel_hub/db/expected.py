@@ -22,6 +22,7 @@ REVISIONS = (
     "0014",
     "0015",
     "0016",
+    "0017",
 )
 """Every revision in its order; the last is the one the models are of."""
 

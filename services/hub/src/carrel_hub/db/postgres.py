@@ -13,12 +13,16 @@ from sqlalchemy.engine import URL, Connection, ExceptionContext
 from sqlalchemy.exc import DataError, DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from carrel_hub.db.patience import WRITE_SECONDS, patience_left
+
 WRITE_LOCK = int.from_bytes(b"carrel", "big")
 """The advisory lock of whoever writes."""
 
 CONNECT_SECONDS = 5.0
 CALL_SECONDS = 15.0
 """How long one statement may take. A server that hangs is then told from one that is slow."""
+
+_NEARLY_ALL = WRITE_SECONDS - 0.1
 
 _DATA_EXCEPTION = "22"
 """How PostgreSQL's codes begin for values that cannot be stored or compared."""
@@ -29,10 +33,10 @@ _READ_ONLY = "25006"
 _SERVER_SETTINGS = {
     "application_name": "carrel-hub",
     "jit": "off",
-    "lock_timeout": "8s",  # longer than whoever hangs may hold it
+    "lock_timeout": f"{WRITE_SECONDS * 1000:.0f}ms",
     "statement_timeout": "12s",
-    # A process that was stopped in the middle of a write must not hold up the others.
-    "idle_in_transaction_session_timeout": "5s",
+    # A process that was stopped in the middle of a write is cut off before others give up on it.
+    "idle_in_transaction_session_timeout": "3s",
 }
 
 
@@ -55,7 +59,7 @@ def postgres_engines(url: URL, *, hurried: bool) -> tuple[AsyncEngine, AsyncEngi
 
 def _engine(url: URL, arguments: dict[str, Any], *, size: int) -> AsyncEngine:
     engine = create_async_engine(
-        url, pool_size=size, max_overflow=0, pool_timeout=10, connect_args=arguments
+        url, pool_size=size, max_overflow=0, pool_timeout=WRITE_SECONDS, connect_args=arguments
     )
     event.listen(engine.sync_engine, "checkout", _leave_dead_ones)
     event.listen(engine.sync_engine, "handle_error", _name_what_is_wrong)
@@ -63,7 +67,10 @@ def _engine(url: URL, arguments: dict[str, Any], *, size: int) -> AsyncEngine:
 
 
 def _take_write_lock(connection: Connection) -> None:
-    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+    take, left = f"pg_advisory_xact_lock({WRITE_LOCK})", patience_left()
+    if left < _NEARLY_ALL:  # it waited for the connection before
+        take = f"set_config('lock_timeout', '{left * 1000:.0f}ms', true), {take}"
+    connection.exec_driver_sql(f"SELECT {take}")
 
 
 def _leave_dead_ones(connection: Any, _record: Any, _proxy: Any) -> None:

@@ -9,6 +9,7 @@ IMMEDIATE` that finds the database locked, are given to a thread.
 import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from sqlalchemy import event
@@ -19,8 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only
 
-LOCKED_SECONDS = 5
-"""How long a writer waits for a writer of another process, such as a backup."""
+from carrel_hub.db.patience import patience_left
 
 
 class InlineDialect(SQLiteDialect_pysqlite):
@@ -80,14 +80,15 @@ class WriterConnection(InlineConnection):
         """Begin to write, at once if nobody else does.
 
         Raises:
-            sqlite3.OperationalError: Another process went on writing for `LOCKED_SECONDS`.
+            sqlite3.OperationalError: Another process went on writing for too long.
         """
+        left = patience_left()
         try:
             self.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
-            await_only(self._aside(self._begin_patiently))
+            await_only(self._aside(partial(self._begin_patiently, left)))
 
     def commit(self) -> None:
         if self.in_transaction:
@@ -101,8 +102,8 @@ class WriterConnection(InlineConnection):
             self._thread.shutdown(wait=False)
         super().close()
 
-    def _begin_patiently(self) -> None:
-        self.execute(f"PRAGMA busy_timeout={LOCKED_SECONDS * 1000}")
+    def _begin_patiently(self, seconds: float) -> None:
+        self.execute(f"PRAGMA busy_timeout={seconds * 1000:.0f}")
         try:
             self.execute("BEGIN IMMEDIATE")
         finally:

@@ -16,6 +16,7 @@ from carrel_hub.events import agent_actor, record
 from carrel_hub.hosts.standing import CLOCK_TOLERANCE_SECONDS, is_heard, relay_of
 from carrel_hub.routing.changes import append_change
 from carrel_hub.routing.desired import server_route
+from carrel_hub.services.store import set_routes_of_host
 from carrel_shared.addresses import AddressError, TcpAddress, check_upstream_host
 from carrel_shared.wire.hosts import JoinReply, JoinRequest, RenewReply
 from carrel_shared.wire.routes import PutRoute
@@ -164,12 +165,13 @@ async def _check_machine(session: AsyncSession, hub: Hub, name: str, boot_id: st
 
 
 async def _lead_there(session: AsyncSession, hub: Hub, host: AgentHost) -> None:
-    """Have the proxies find servers of a host that joined again at its new address."""
+    """Have the proxies find what a host runs that joined, perhaps again at a new address."""
     statement = (
         select(Server, User.name)
         .join(User, col(User.id) == col(Server.user_id))
         .where(Server.host == host.name, col(Server.route_number).is_not(None))
     )
+    await set_routes_of_host(session, hub, host.name)
     for row, user in (await session.exec(statement)).all():
         route = server_route(row, user, hub.settings.places, relay_of(host))
         row.route_number = await append_change(session, PutRoute(route=route))

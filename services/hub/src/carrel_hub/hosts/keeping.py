@@ -1,6 +1,6 @@
 """Emptying hosts and taking them away."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -10,6 +10,9 @@ from carrel_hub.db.models import AgentHost, HostAccount, JoinToken, Server
 from carrel_hub.errors import ConflictError, NotFoundError
 from carrel_hub.events import agent_actor, record
 from carrel_hub.hosts.standing import is_heard, known_names
+from carrel_hub.services.managed import running
+from carrel_hub.services.runs import finish as end_run
+from carrel_hub.services.store import set_routes_of_host
 from carrel_hub.spawns.service import request_stop
 from carrel_hub.spawns.states import ENDED, State
 from carrel_hub.spawns.transitions import drop_route, finish
@@ -85,12 +88,34 @@ async def remove_host(
         )
         await drop_route(session, row, hub.settings.places)
         await finish(session, row, at=at, actor=actor, exit_=exit_)
+    await _let_services_go(session, host.name, heard=heard, at=at)
     host.removed_at, host.draining, host.trouble = at, False, ""
     session.add(host)
+    await session.flush()
+    await set_routes_of_host(session, hub, host.name)
     await session.exec(delete(JoinToken).where(col(JoinToken.host) == host.name))
     await session.exec(delete(HostAccount).where(col(HostAccount.host) == host.name))
     record(session, "host.removed", actor, agent_actor(host.name), at=at)
     return [row.id for row in rows]
+
+
+async def _let_services_go(session: AsyncSession, host: str, *, heard: bool, at: datetime) -> None:
+    """Give up the services of a host that is silent; those of one that is not go by the settings.
+
+    Raises:
+        ConflictError: Some may run there.
+    """
+    for run in await running(session):
+        if run.host == host and heard:
+            raise ConflictError(
+                f"the service {run.service} runs on host {host}: name another host for it in the"
+                " hub's settings first, and start the hub anew"
+            )
+        if run.host == host:
+            exit_ = ExitReport(
+                cause="host_removed", summary=f"Its host, {host}, was taken away.", at=at
+            )
+            end_run(session, run, exit_, at=at)
 
 
 async def _servers(session: AsyncSession, name: str) -> list[Server]:

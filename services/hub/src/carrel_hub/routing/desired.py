@@ -72,18 +72,24 @@ def server_route(server: Server, user: str, places: Places, relay: str | None = 
     )
 
 
-def service_route(service: Service, places: Places) -> Route:
+def service_route(
+    service: Service, places: Places, relays: Mapping[str, str] = MappingProxyType({})
+) -> Route | None:
     """Return the route of a service, which checks its visitors itself.
 
-    Raises:
-        ValueError: If it listens nowhere.
+    None when it listens nowhere, or on a host that has not joined: its url is a port of that one.
+
+    Args:
+        relays: Of hosts on other machines.
     """
-    if service.url is None:
-        raise ValueError(f"service {service.name} has no url")
+    relay = relays.get(service.host)
+    if service.url is None or (service.host and relay is None):
+        return None
     return Route(
         host=places.service_host(service.name),
         prefix=service_prefix(places.base_url, service.name),
-        targets=[service_target(service.url)],
+        targets=[relay or service_target(service.url)],
+        host_id=service.host if relay is not None else None,
         stock_client_id=service.client_id or "",
         server=True,
     )
@@ -100,13 +106,14 @@ def desired_routes(
 
     Args:
         servers: Servers with their users' names. Those without a route number have no route.
-        services: Those without a url have no route.
+        services: Those that can be reached have a route.
         hubs: Where proxies reach each replica.
         relays: Of hosts on other machines.
     """
+    routes_of_services = (service_route(one, settings.places, relays) for one in services)
     return [
         *hub_routes(settings, hubs),
-        *(service_route(one, settings.places) for one in services if one.url is not None),
+        *(route for route in routes_of_services if route is not None),
         *(
             server_route(server, user, settings.places, relays.get(server.host or ""))
             for server, user in servers

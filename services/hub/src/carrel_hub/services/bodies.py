@@ -23,6 +23,7 @@ class WantedService:
     allowed_scopes: list[str] = field(default_factory=list)
     no_confirm: bool = False
     command: list[str] = field(default_factory=list)
+    host: str = ""
 
 
 _KEYS: dict[str, tuple[type, str]] = {

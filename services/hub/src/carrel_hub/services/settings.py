@@ -32,7 +32,7 @@ class ServiceSettings(BaseModel):
     command: list[str] | None = Field(
         default=None,
         min_length=1,
-        description="What runs it: it is started, watched and started again on the hub's host. Its"
+        description="What runs it: it is started, watched and started again on its `host`. Its"
         " token is in its environment, so it is not to be among these words, which everybody on the"
         " host can read.",
     )
@@ -52,7 +52,9 @@ class ServiceSettings(BaseModel):
         default=30, gt=0, description="How many seconds it may take to answer at its url."
     )
     host: PeerName | None = Field(
-        default=None, description="The agent that runs it; the first one without this."
+        default=None,
+        description="The host that runs it: an agent of the settings, the first one without this,"
+        " or a host that has joined, where proxies reach it through that one's relay.",
     )
     info: dict[str, Any] = Field(default={}, description="What those who may list it are told.")
     display: bool = Field(default=True, description="Show it in the navigation.")

@@ -12,6 +12,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import Service, Token, User
 from carrel_hub.errors import ConflictError
 from carrel_hub.events import record, service_actor
+from carrel_hub.hosts.standing import relays
 from carrel_hub.places import Places
 from carrel_hub.rbac import Extent, Scope
 from carrel_hub.routing.changes import append_change
@@ -63,8 +64,8 @@ async def put_service(
         record(session, "service.created", actor, service_actor(row.name), at=hub.clock.now())
     elif known != row.model_dump():
         record(session, "service.changed", actor, service_actor(row.name), at=hub.clock.now())
-    if row.url != (before.url if before else None):
-        await _set_route(session, hub, row)
+    if (row.url, row.host) != ((before.url, before.host) if before else (None, "")):
+        await set_route(session, hub, row)
     return row
 
 
@@ -72,6 +73,7 @@ def _fill(row: Service, wanted: WantedService, places: Places, *, from_settings:
     has_client = bool(wanted.url or wanted.client_id or wanted.redirect_uri)
     row.admin, row.from_settings, row.url = wanted.admin, from_settings, wanted.url
     row.info, row.display, row.command = wanted.info, wanted.display, wanted.command
+    row.host = wanted.host
     row.client_id = row.redirect_uri = None
     if has_client:
         row.client_id = wanted.client_id or f"service-{quote(wanted.name, safe='')}"
@@ -110,13 +112,22 @@ async def _set_token(
     )
 
 
-async def _set_route(session: AsyncSession, hub: Hub, row: Service) -> None:
+async def set_route(session: AsyncSession, hub: Hub, row: Service) -> None:
+    """Have proxies lead to a service, or to none where it cannot be reached."""
     places = hub.settings.places
-    if row.url is None:
+    route = service_route(row, places, await relays(session) if row.host else {})
+    if route is None:
         prefix = service_prefix(places.base_url, row.name)
         await append_change(session, DeleteRoute(host=places.service_host(row.name), prefix=prefix))
     else:
-        await append_change(session, PutRoute(route=service_route(row, places)))
+        await append_change(session, PutRoute(route=route))
+
+
+async def set_routes_of_host(session: AsyncSession, hub: Hub, host: str) -> None:
+    """Have proxies find what a host runs, which has joined, moved, or gone."""
+    statement = select(Service).where(Service.host == host, col(Service.url).is_not(None))
+    for row in (await session.exec(statement)).all():
+        await set_route(session, hub, row)
 
 
 async def delete_service(session: AsyncSession, hub: Hub, row: Service, *, actor: str) -> None:
@@ -124,7 +135,7 @@ async def delete_service(session: AsyncSession, hub: Hub, row: Service, *, actor
     await _end_client(session, hub, row, actor=actor)
     if row.url is not None:
         row.url = None
-        await _set_route(session, hub, row)
+        await set_route(session, hub, row)
     record(session, "service.deleted", actor, service_actor(row.name), at=hub.clock.now())
     await session.delete(row)
     await session.flush()

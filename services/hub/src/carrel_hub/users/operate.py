@@ -17,6 +17,7 @@ from carrel_hub.db.models import Server, Service, User
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import InvalidRequestError
 from carrel_hub.events import HUB_ACTOR, record
+from carrel_hub.hosts.standing import relays
 from carrel_hub.rbac import Scope, authorise
 from carrel_hub.replicas.presence import hub_targets
 from carrel_hub.routing.desired import hub_routes, service_route
@@ -62,13 +63,15 @@ async def get_routes(request: Request, hub: HubDep, subject: SubjectDep) -> JSON
         rows = (await session.exec(statement)).all()
         listening = select(Service).where(col(Service.url).is_not(None))
         services = (await session.exec(listening)).all()
-        hubs = await hub_targets(session)
+        hubs, elsewhere = await hub_targets(session), await relays(session)
     routes = {}
     for hub_route in hub_routes(settings, hubs):
         spec = f"{hub_route.host}{hub_route.prefix}"
         routes[spec] = _route(spec, hub_route.targets[0], {"hub": True})
     for service in services:
-        route = service_route(service, settings.places)
+        route = service_route(service, settings.places, elsewhere)
+        if route is None:
+            continue
         spec = f"{route.host}{route.prefix}"
         routes[spec] = _route(spec, route.targets[0], {"service": service.name})
     for name, address, user in rows:

@@ -16,6 +16,7 @@ class Service(SQLModel, table=True):
         admin: It has every right of an administrator.
         from_settings: The settings name it; it goes when they no longer do.
         url: Where it listens; proxied at `{base}services/NAME/`. None when nothing is.
+        host: The host that joined whose relay leads to it; empty where proxies reach `url` itself.
         command: What it is run by, for those who ask; empty for one that is run elsewhere.
         info: What its operator wants to be known of it.
         display: It is shown in the navigation, to those who may open it.
@@ -33,6 +34,7 @@ class Service(SQLModel, table=True):
     admin: bool = False
     from_settings: bool = False
     url: str | None = None
+    host: str = Field(default="", max_length=255)
     command: list[str] = Field(default_factory=list, sa_type=JSON)
     info: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     display: bool = True
