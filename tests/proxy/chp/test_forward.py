@@ -65,6 +65,11 @@ def test_a_trusted_proxy_is_continued() -> None:
     assert "x-real-ip: 192.0.2.1" in lines
 
 
+def test_a_claim_that_says_nothing_is_none() -> None:
+    lines = sent("X-Forwarded-For:", "X-Forwarded-Host:", "X-Forwarded-Proto:")
+    assert lines[1:] == sent()[1:]
+
+
 @pytest.mark.parametrize("rules", [Rules(), Rules(x_forward=False)])
 def test_a_strangers_claims_end_here(rules: Rules) -> None:
     lines = sent(
@@ -115,11 +120,14 @@ def test_custom_headers_replace_the_clients() -> None:
     ("target", "rules", "path", "expected"),
     [
         ("http://h:1/base/", Rules(), "/user/a/x", "/base/user/a/x"),
+        ("http://h:1/base//", Rules(), "/user/a/x", "/base//user/a/x"),
         ("http://h:1/base", Rules(prepend_path=False), "/user/a/x", "/user/a/x"),
         ("http://h:1", Rules(include_prefix=False), "/user/a/x/y?q=1", "/x/y?q=1"),
         ("http://h:1", Rules(include_prefix=False), "/user/a", "/"),
         ("http://h:1", Rules(include_prefix=False), "/user/a?q", "/?q"),
         ("http://h:1/base", Rules(include_prefix=False), "/user/a/x", "/base/x"),
+        ("http://h:1/base", Rules(include_prefix=False), "/user/a", "/base"),
+        ("http://h:1/base", Rules(include_prefix=False), "/user/a/?q", "/base/?q"),
         ("http://h:1/b?t=1", Rules(), "/user/a?q=1", "/b/user/a?t=1&q=1"),
         ("http://h:1/b?t=1", Rules(), "/user/a", "/b/user/a?t=1"),
         ("http://h:1", Rules(), "/user/a/f%2Fg%40", "/user/a/f%2Fg%40"),
@@ -142,6 +150,8 @@ def test_the_target_can_be_the_host() -> None:
         ("HTTP://h:81/", TcpAddress("h", 81)),
         ("http://[::1]:81", TcpAddress("::1", 81)),
         ("http://[::1]", TcpAddress("::1", 80)),
+        ("http://h:", TcpAddress("h", 80)),
+        ("https://[::1]:/x", TcpAddress("::1", 443)),
         ("http+unix://%2Frun%2Fx.sock", UnixAddress("/run/x.sock")),
         ("unix+http://%2Frun%2Fx.sock/base", UnixAddress("/run/x.sock")),
     ],

@@ -134,6 +134,13 @@ def test_no_time_to_be_kept_alive_is_the_usual_time() -> None:
     assert limits_of(options("--keep-alive-timeout", "0")).idle_seconds == 5
 
 
+def test_what_is_said_to_be_nothing_is_not_said() -> None:
+    said = ("--default-target", "--error-target", "--error-path", "--ssl-key", "--ssl-cert")
+    read = options(*(f"{name}=" for name in said), "--pid-file", "", "--api-ip=")
+    assert (read.default_target, read.error_target, read.error_path) == (None, None, None)
+    assert (read.pid_file, read.tls.is_set, read.api_ip) == (None, False, "")
+
+
 def test_the_star_and_warn_are_read() -> None:
     read = options("--ip=*", "--log-level=warn")
     assert read.ip == "*"

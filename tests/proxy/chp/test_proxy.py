@@ -1,7 +1,9 @@
 """Routes over the REST API, and what they do to requests, in a whole proxy."""
 
 import json
+import ssl
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +15,10 @@ from proxy.wire import Upstream, eventually, ok, open_upstream
 
 from carrel_proxy.chp.api import HttpsRedirect
 from carrel_proxy.chp.metrics import Metrics, merge
+from carrel_proxy.chp.table import ChpTable
+from carrel_proxy.engine.counters import Counters
+from carrel_proxy.engine.deadlines import Deadlines
+from carrel_shared.clock import ManualClock
 
 
 @pytest.fixture
@@ -97,6 +103,8 @@ async def test_the_token_is_asked_for_before_anything(chp: Chp, shown: dict[str,
         ("POST", ROUTES + "/a/%2e%2e/b", '{"target": "http://h"}', 400),
         ("POST", ROUTES + "/%ff", '{"target": "http://h"}', 400),
         ("GET", ROUTES + "?inactive_since=never", "", 400),
+        ("GET", ROUTES + "?inactive_since=20260101", "", 400),
+        ("GET", ROUTES + "?inactive_since=2026-13-45", "", 400),
     ],
 )
 async def test_what_the_api_refuses(
@@ -119,6 +127,45 @@ async def test_use_moves_last_activity_and_failure_does_not(chp: Chp, upstream: 
         assert (await chp.routes())["/a"]["last_activity"] == "2026-01-01T00:01:00.000Z"
 
 
+async def test_a_body_is_use_whatever_becomes_of_it(chp: Chp, upstream: Upstream) -> None:
+    await chp.add("/a", upstream.target)
+    chp.clock.advance(60)
+    upstream.respond = lambda _: ok(status="404 Not Found")
+    async with chp.client() as client:
+        client.send(b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc")
+        await client.response()
+    assert (await chp.routes())["/a"]["last_activity"] == "2026-01-01T00:01:00.000Z"
+
+
+async def test_what_was_open_counts_for_the_route_in_its_place(
+    chp: Chp, upstream: Upstream
+) -> None:
+    await chp.add("/a", upstream.target)
+    async with chp.client() as client:
+        client.get("/a", "Content-Length: 3", method="POST")
+        await eventually(lambda: upstream.open == 1)
+        await chp.add("/a", upstream.target, posted="again")
+        chp.clock.advance(60)
+        client.send(b"abc")
+        assert (await client.response()).status == 200
+    assert (await chp.routes())["/a"]["last_activity"] == "2026-01-01T00:01:00.000Z"
+
+
+def test_the_time_of_a_use_stays_what_it_was() -> None:
+    class Wandering(ManualClock):
+        def now(self) -> datetime:
+            self.advance(0.4)
+            return super().now()
+
+    clock = Wandering()
+    table = ChpTable(Deadlines(clock), clock, tls=ssl.create_default_context, counters=Counters())
+    table.put("/a", {"target": "http://h"})
+    route = table.shown()["/a"]
+    assert table.shown()["/a"] == route
+    table.note_used("/a", clock.monotonic())
+    assert table.shown()["/a"] == table.shown()["/a"] != route
+
+
 async def test_idle_routes_are_told_from_used_ones(chp: Chp, upstream: Upstream) -> None:
     await chp.add("/idle", upstream.target)
     chp.clock.advance(3600)
@@ -127,13 +174,38 @@ async def test_idle_routes_are_told_from_used_ones(chp: Chp, upstream: Upstream)
         answer = await chp.api.get(ROUTES, params={name: "2026-01-01T00:30:00Z"})
         assert list(answer.json()) == ["/idle"]
     assert len((await chp.api.get(ROUTES, params={"inactive_since": ""})).json()) == 2
-    for text, count in (("2026", 0), ("2026-02", 2), ("2027", 2)):
+    for text, count in (
+        ("2026", 0),
+        ("2026-02", 2),
+        ("2027", 2),
+        ("2026-02-01t00:00z", 2),
+        (" 2026-02-01 00:00:00.5-0130", 2),
+        ("Thu, 01 Jan 2026 00:30:00 GMT", 1),
+    ):
         assert len((await chp.api.get(ROUTES, params={"inactive_since": text})).json()) == count
+    both = "?inactive_since=never&inactiveSince=2027&inactiveSince=2026"
+    assert len((await chp.api.get(ROUTES + both)).json()) == 2
 
 
-async def test_blanks_around_the_token_do_not_matter(chp: Chp) -> None:
-    async with api_client(chp.proxy, {"Authorization": f"token  {TOKEN} "}) as caller:
+@pytest.mark.parametrize("around", ["token  {} ", "token\t{}", "Bearer x, token {}", "token {} x"])
+async def test_what_is_around_the_token_does_not_matter(chp: Chp, around: str) -> None:
+    async with api_client(chp.proxy, {"Authorization": around.format(TOKEN)}) as caller:
         assert (await caller.get(ROUTES)).status_code == 200
+
+
+async def test_what_cannot_be_done_is_said_before_the_token_is_asked_for(chp: Chp) -> None:
+    async with api_client(chp.proxy, {}) as stranger:
+        assert (await stranger.put(ROUTES)).status_code == 405
+        assert (await stranger.get(ROUTES + "x")).status_code == 404
+
+
+async def test_a_user_of_a_windows_domain_has_a_route(chp: Chp, upstream: Upstream) -> None:
+    await chp.add("/user/dom%5Ceve", upstream.target)
+    assert "/user/dom\\eve" in await chp.routes()
+    async with chp.client() as client:
+        assert (await client.ask("/user/dom%5Ceve/lab")).body == b"ok"
+    assert upstream.requests[0].target == "/user/dom%5Ceve/lab"
+    assert (await chp.api.delete(ROUTES + "/user/dom%5ceve")).status_code == 204
 
 
 async def test_hosts_are_routed_before_paths(upstream: Upstream) -> None:

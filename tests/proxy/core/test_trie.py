@@ -48,6 +48,10 @@ def trie() -> RouteTrie[str]:
         ("/__proto__/", "/"),
         ("/user/__class__/", "/"),
         ("/services/x/a/%2e%2e/b", "/services/x/"),
+        ("/user/alice//x", "/user/alice/"),
+        ("/user/alice/a%2Fb", "/user/alice/"),
+        ("/user/alice/a%5cb/s1", "/user/alice/"),
+        ("//elsewhere/user/alice/", "/"),
     ],
 )
 def test_the_longest_prefix_is_found(path: str, route: str, trie: RouteTrie[str]) -> None:
@@ -78,12 +82,26 @@ def test_the_longest_prefix_is_found(path: str, route: str, trie: RouteTrie[str]
         "/user/b@c/a//../..",
         "/user/b@c/..\\..",
         "/services/x/%2E%2e",
-        "/user/alice//x",
+        "/user/alice//s1/x",
+        "/user/alice/%2Fs1",
+        "/user/alice//./%731",
+        "/user/alice/s1%5Cx",
+        "/user/alice/x%2F..%2F..%2Fbob",
     ],
 )
 def test_what_could_be_read_as_another_path_is_refused(path: str, trie: RouteTrie[str]) -> None:
     with pytest.raises(BadPathError):
         trie.match(path.encode())
+
+
+def test_a_name_with_a_backslash_is_found_encoded(trie: RouteTrie[str]) -> None:
+    """As accounts of a Windows domain have one."""
+    trie.put_at([b"user", b"dom\\eve"], "eve")
+    assert trie.match(b"/user/dom%5Ceve/lab") == trie.match(b"/user/dom%5ceve") == "eve"
+    assert trie.match(b"/user/dom%5Cadam/lab") == "/"
+    with pytest.raises(BadPathError):
+        trie.match(b"/user/alice%5Ceve/")
+    assert trie.match(b"/user/dom\\eve/") == "/"  # a browser takes it for a slash
 
 
 @pytest.mark.parametrize("prefix", ["", "user/", "/user", "//", "/a//b/", "/../", "/a b/", "/%2f/"])

@@ -179,6 +179,34 @@ async def test_a_client_that_waits_for_continue_gets_it(
         assert (await client.response()).body == b"ok"
 
 
+async def test_a_client_need_not_wait_for_a_target_that_never_says_continue(
+    running: Running, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carrel_proxy.engine.exchange.CONTINUE_SECONDS", 0.01)
+    async with running.client() as client:
+        for length in ("Content-Length: 8", "Transfer-Encoding: chunked"):
+            client.get("/", length, "Expect: 100-continue", method="POST")
+            assert (await client.response()).status == 100
+            client.send(b"3\r\nabc\r\n" if "Length" in length else b"3\r\nabc\r\n0\r\n\r\n")
+            assert (await client.response()).body == b"ok"
+    assert [request.body for request in upstream.requests] == [b"3\r\nabc\r\n", b"abc"]
+
+
+@pytest.mark.parametrize("said", [b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\nA: b\n\n", b"\x16\x03\x01"])
+async def test_a_target_that_cannot_be_understood_is_not_waited_for(
+    running: Running, upstream: Upstream, said: bytes
+) -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await read_head(reader)
+        for byte in said:
+            writer.write(bytes((byte,)))
+        await reader.read()
+
+    upstream.script = script
+    async with running.client() as client:
+        assert (await client.ask("/")).status == 502
+
+
 async def test_a_final_answer_instead_of_continue_ends_the_connection(
     running: Running, upstream: Upstream
 ) -> None:

@@ -23,6 +23,9 @@ PREFIX = b"/api/routes"
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _METHODS = ("GET", "POST", "DELETE")
+_SHOWN = re.compile(
+    rb"token[ \t]+([^ \t]+)"
+)  # anywhere in `Authorization`, as the original looks for it
 
 
 class _Refusal(Exception):
@@ -66,10 +69,10 @@ class RoutesApi:
         path: bytes = scope["raw_path"]
         if path != PREFIX and not path.startswith(PREFIX + b"/"):
             raise _Refusal(404, "there is nothing here but /api/routes")
-        self._check(scope["headers"])
         method = scope["method"]
         if method not in _METHODS:
             raise _Refusal(405, "routes are got, posted and deleted")
+        self._check(scope["headers"])
         key = _key(path.removeprefix(PREFIX))
         if method == "POST":
             await self._post(key, await _body(receive))
@@ -83,7 +86,7 @@ class RoutesApi:
             return 204, ""
         self._metrics.api_route_get += 1
         await self._shared.gather_activity()
-        if path.rstrip(b"/") == PREFIX:
+        if path in (PREFIX, PREFIX + b"/"):
             return 200, self._list(scope["query_string"])
         route = self._table.get(key)
         if route is None:
@@ -94,15 +97,13 @@ class RoutesApi:
         if self._token is None:
             return
         values = [value for name, value in headers if name == b"authorization"]
-        scheme, _, shown = (
-            values[0].strip().partition(b" ") if len(values) == 1 else (b"", b"", b"")
-        )
-        if scheme != b"token" or not hmac.compare_digest(shown.lstrip(), self._token):
+        shown = _SHOWN.search(values[0]) if len(values) == 1 else None
+        if shown is None or not hmac.compare_digest(shown.group(1), self._token):
             raise _Refusal(403)
 
     def _list(self, query: bytes) -> dict[str, dict[str, Any]]:
-        asked = dict(parse_qsl(query.decode("latin-1")))
-        text = asked.get("inactive_since") or asked.get("inactiveSince")
+        asked = dict(reversed(parse_qsl(query.decode("latin-1"))))  # the first of each counts
+        text = asked.get("inactiveSince") or asked.get("inactive_since")
         if not text:
             return self._table.shown()
         try:

@@ -27,6 +27,10 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 64")
@@ -66,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     add("--api-socket", metavar="PATH", help="unix socket of the REST API")
     for side, words in (("", "public"), ("api-", "the API's"), ("client-", "targets'")):
         for part in ("key", "cert", "ca"):
-            add(f"--{side}ssl-{part}", type=Path, metavar="FILE", help=f"{words} TLS: PEM file")
+            add(f"--{side}ssl-{part}", type=_path, metavar="FILE", help=f"{words} TLS: PEM file")
         asks = "ignored: targets always show one"
         if side != "client-":
             asks = f"{words} TLS: let nobody in without a certificate that the CA vouches for"
@@ -82,10 +86,10 @@ def parser() -> argparse.ArgumentParser:
     add("--ssl-dhparam", metavar="FILE", help="ignored: ECDHE is used")
     add("--default-target", metavar="URL", help="where requests go that no route covers")
     add("--error-target", metavar="URL", help="asked for the pages of errors, at URL/CODE")
-    add("--error-path", type=Path, metavar="DIR", help="holds CODE.html and error.html")
+    add("--error-path", type=_path, metavar="DIR", help="holds CODE.html and error.html")
     add("--redirect-port", type=_number, help="port that redirects HTTP to HTTPS")
     add("--redirect-to", type=_number, help="port it redirects to")
-    add("--pid-file", type=Path, metavar="FILE", help="where the process id is written")
+    add("--pid-file", type=_path, metavar="FILE", help="where the process id is written")
     add("--no-x-forward", action="store_true", help="add no X-Forwarded-* fields")
     add("--no-prepend-path", action="store_true", help="leave out the target's own path")
     add("--no-include-prefix", action="store_true", help="leave out the route's prefix")

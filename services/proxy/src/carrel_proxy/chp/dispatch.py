@@ -78,6 +78,8 @@ class ChpDispatcher:
         if route is None or route.target is None:
             exchange.tell(NOT_FOUND)
             return
+        if pending:
+            route.active_at = client.edge.deadlines.now  # a body has begun to arrive
         depth = route.depth - (1 if self._host_routing and route.depth else 0)
         exchange.forward(
             request_for(head, route.target, depth, client, self.rules, websocket=websocket)

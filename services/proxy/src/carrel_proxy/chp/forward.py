@@ -138,11 +138,13 @@ def _forwarded(
         b"x-forwarded-proto": scheme + b"s" if sender.https else scheme,
     }
     fields = [
-        (name, b",".join([*said.get(name, ()), value]))
+        (name, b",".join([*filter(None, said.get(name, ())), value]))
         for name, value in own.items()
         if name not in overridden
     ]
-    hosts = said.get(b"x-forwarded-host", [] if websocket else [head.host])
+    hosts = [*filter(None, said.get(b"x-forwarded-host", ()))]
+    if not (hosts or websocket):
+        hosts = [head.host]
     if hosts and b"x-forwarded-host" not in overridden:
         fields.append((b"x-forwarded-host", hosts[0]))
     return fields
@@ -153,12 +155,13 @@ def _target(received: bytes, target: Target, depth: int, rules: Rules) -> bytes:
         return received
     path, mark, query = received.partition(b"?")
     if not rules.include_prefix:
-        path = b"/" + (below(path, depth) or b"")
+        rest = below(path, depth)
+        path = b"" if rest is None or path == b"/" else b"/" + rest
     if rules.prepend_path:
         path = target.path + path
         if target.query:
             mark, query = b"?", target.query + (b"&" + query if query else b"")
-    return path + mark + query
+    return (path or b"/") + mark + query
 
 
 def rewritten_location(

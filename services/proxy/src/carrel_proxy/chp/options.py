@@ -36,6 +36,7 @@ _LEVELS = {
     "error": "error",
 }
 _KEEP_ALIVE_SECONDS = 5.0
+_MAY_BE_EMPTY = ("ip", "api_ip", "metrics_ip", "log_level")
 
 # Names of Node's, without their `_method`. None is what is spoken anyway.
 _PROTOCOLS = {
@@ -147,6 +148,9 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Option
         SystemExit: After `--help` and `--version`.
     """
     raw = parser().parse_args(list(arguments))
+    for name, value in vars(raw).items():
+        if value == "" and name not in _MAY_BE_EMPTY:
+            setattr(raw, name, None)  # scripts pass on variables that nobody has set
     if raw.socket is not None and (raw.ip is not None or raw.port is not None):
         raise OptionsError("--socket takes the place of --ip and --port: give one or the other")
     if raw.error_target is not None and raw.error_path is not None:

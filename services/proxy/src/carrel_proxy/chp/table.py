@@ -4,6 +4,7 @@ import re
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from carrel_proxy.chp.targets import Target, read_target
@@ -20,6 +21,15 @@ TlsForTargets = Callable[[], ssl.SSLContext]
 _NEVER_SEGMENTS = frozenset((b"", b".", b".."))
 
 
+class Use:
+    """When something was last used; monotonic seconds."""
+
+    __slots__ = ("at",)
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+
 class ChpRoute(LiveRoute):
     """One route. Nobody is checked: who is behind it does that.
 
@@ -27,10 +37,11 @@ class ChpRoute(LiveRoute):
         key: The path it was posted under, decoded.
         data: The object that was posted.
         target: Where it leads; None for the one that stands for no route.
-        used: When it was last used, or made; monotonic seconds.
+        use: Its last use. It is the same object for a route that is posted in its place, so that
+            what was open before counts for that.
     """
 
-    __slots__ = ("_clock", "_monotonic", "data", "key", "target", "used")
+    __slots__ = ("_clock", "_monotonic", "_told", "data", "key", "target", "use")
 
     def __init__(
         self,
@@ -42,6 +53,7 @@ class ChpRoute(LiveRoute):
         *,
         deadlines: Deadlines,
         clock: Clock,
+        use: "Use | None" = None,
     ) -> None:
         self.key = key
         self.data = data
@@ -59,7 +71,9 @@ class ChpRoute(LiveRoute):
         self.requests = self.sockets = self.received = self.sent = 0
         self._clock = clock
         self._monotonic = clock.monotonic
+        self.use = use or Use()
         self.used = clock.monotonic()
+        self._told = (self.used, clock.now())
         self._deadlines = deadlines
         self._logged = float("-inf")
         self.last_head = None
@@ -77,12 +91,26 @@ class ChpRoute(LiveRoute):
 
     @active_at.setter
     def active_at(self, _ticks: float | None) -> None:
-        self.used = self._monotonic()
+        self.use.at = self._monotonic()
+
+    @property
+    def used(self) -> float:
+        """When it was last used, or made; monotonic seconds."""
+        return self.use.at
+
+    @used.setter
+    def used(self, at: float) -> None:
+        self.use.at = at
 
     @property
     def used_at(self) -> datetime:
-        """When it was last used, or made."""
-        return self._clock.now() - timedelta(seconds=self._monotonic() - self.used)
+        """When it was last used, or made. It is worked out once for each use, so that whoever asks
+        twice is not told two times that differ by as long as the asking took."""
+        used = self.use.at
+        if self._told[0] != used:
+            ago = timedelta(seconds=self._monotonic() - used)
+            self._told = (used, self._clock.now() - ago)
+        return self._told[1]
 
     def shown(self) -> dict[str, Any]:
         """Return what the API says of this route."""
@@ -143,11 +171,18 @@ class ChpTable:
         )
         if self._host_routing and segments:
             data = {**data, "host": key.split("/")[1]}
+        old = self._routes.get(key)
         route = ChpRoute(
-            key, segments, data, target, [pool], deadlines=self._deadlines, clock=self._clock
+            key,
+            segments,
+            data,
+            target,
+            [pool],
+            deadlines=self._deadlines,
+            clock=self._clock,
+            use=old.use if old is not None else None,
         )
         route.used = route.used if used is None else used
-        old = self._routes.get(key)
         self._routes[key] = route
         self.trie.put_at(segments, route)
         if old is not None:
@@ -195,8 +230,8 @@ class ChpTable:
             return []
         segments = key.encode("utf-8").split(b"/")[1:]
         for segment in segments:
-            if segment in _NEVER_SEGMENTS or b"\\" in segment or b"\x00" in segment:
-                raise BadTargetError("a route has no empty, dot or ambiguous segments")
+            if segment in _NEVER_SEGMENTS or b"\x00" in segment:
+                raise BadTargetError("a route has no empty or dot segments, and no null characters")
         if self._host_routing:
             segments[0] = segments[0].lower()
         return segments
@@ -222,12 +257,24 @@ def format_time(moment: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Read a moment in ISO 8601, a year or a month being its beginning; without a zone it is UTC.
+    """Read a moment in ISO 8601, a year or a month being its beginning, or as in HTTP's `Date`;
+    without a zone it is UTC.
 
     Raises:
         ValueError: If it is none.
     """
-    if re.fullmatch(r"[0-9]{4}(-[0-9]{2})?", text):
+    text = text.strip()
+    if _MONTH.fullmatch(text):
         text += "-01-01"[len(text) - 4 :]
-    moment = datetime.fromisoformat(text)
+    if _ISO.fullmatch(text):
+        moment = datetime.fromisoformat(text.upper())
+    else:
+        moment = parsedate_to_datetime(text)
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+_MONTH = re.compile(r"[0-9]{4}(-[0-9]{2})?")
+_ISO = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"(?:[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?:[Zz]|[+\-][0-9]{2}:?[0-9]{2})?)?"
+)

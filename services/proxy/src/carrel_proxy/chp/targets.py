@@ -51,7 +51,7 @@ def read_target(text: str) -> Target:
     return Target(
         address=_address(scheme.lower(), authority),
         host=b"localhost" if "unix" in scheme.lower() else authority.encode("ascii", "replace"),
-        path=path.rstrip("/").encode("ascii"),
+        path=path.removesuffix("/").encode("ascii"),
         query=(query or "").encode("ascii"),
         https=https,
     )
@@ -78,6 +78,7 @@ def _address(scheme: str, authority: str) -> Address:
         if not isinstance(address, UnixAddress):
             raise BadTargetError(f"{authority!r} is no socket's path")
         return address
+    authority = authority.removesuffix(":")
     bare = authority.rpartition("]")[2]
     port = "" if ":" in bare else ":443" if scheme == "https" else ":80"
-    return read_address(f"http://{authority.removesuffix(':')}{port}")
+    return read_address(f"http://{authority}{port}")

@@ -37,6 +37,8 @@ _CODING = re.compile(_TOKEN + rb"+")
 # control character: enough to refuse a head that has not ended yet.
 _BROKEN = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
+_VERSION = b"HTTP/1."
+
 END = b"\r\n\r\n"
 
 _REQUEST_SPECIAL = HOP_BY_HOP | {
@@ -282,6 +284,24 @@ def parse_response(
         codings is not None,
         keep_alive,
     )
+
+
+def check_partial_response(data: bytes, start: int = 0) -> None:
+    """Refuse a response head that has not ended but cannot become a good one.
+
+    Args:
+        data: Everything so far.
+        start: Where the part begins that was not checked before.
+
+    Raises:
+        BadResponseError: Whoever sent it may never send more.
+    """
+    if len(data) > RESPONSE_LIMITS.head:
+        raise BadResponseError("the response head is too large")
+    if start < len(_VERSION) and data[: len(_VERSION)] != _VERSION[: len(data)]:
+        raise BadResponseError("the response is not HTTP/1")
+    if _BROKEN.search(data, max(start - 1, 0)):
+        raise BadResponseError("a line does not end in CRLF, or holds control characters")
 
 
 @lru_cache(maxsize=1024)

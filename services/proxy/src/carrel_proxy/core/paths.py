@@ -19,23 +19,28 @@ _SAFE_PREFIX = re.compile(rb"/(?:[A-Za-z0-9!$&'()*+,\-.:=@_~%]+/)*")
 _PLAIN_PREFIX = re.compile(rb"/(?:[A-Za-z0-9!$&'()*+,\-:=@_~]+/)+")
 
 
-def decode_segment(segment: bytes) -> bytes:
-    """Return a segment that is compared with routes, percent-decoded once.
+def decoded(segment: bytes) -> bytes:
+    """Return a segment, percent-decoded once.
 
     Raises:
-        BadPathError: If it could be taken for several segments, for none, or for no text.
+        BadPathError: If its escapes are malformed or no text.
     """
-    if b"%" in segment:
-        if _BAD_ESCAPE.search(segment):
-            raise BadPathError("the path has a malformed percent-escape")
-        segment = _ESCAPE.sub(lambda match: bytes((int(match.group(1), 16),)), segment)
-        try:
-            segment.decode("utf-8")
-        except UnicodeDecodeError:
-            raise BadPathError("the path is not UTF-8") from None
-    if segment in (b"", b".", b"..") or _NEVER_IN_KEYS.search(segment):
-        raise BadPathError("the path has an empty, a dot or an ambiguous segment")
-    return segment
+    if b"%" not in segment:
+        return segment
+    if _BAD_ESCAPE.search(segment):
+        raise BadPathError("the path has a malformed percent-escape")
+    name = _ESCAPE.sub(lambda match: bytes((int(match.group(1), 16),)), segment)
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadPathError("the path is not UTF-8") from None
+    return name
+
+
+def pieces(name: bytes) -> list[bytes]:
+    """Return the segments that somebody finds in a decoded one who decodes before splitting, takes
+    backslashes for slashes, and drops what is empty or a single dot."""
+    return [piece for piece in _SEPARATORS.split(name) if piece not in (b"", b".")]
 
 
 def climbs(segments: list[bytes]) -> bool:
@@ -68,9 +73,13 @@ def prefix_segments(prefix: bytes) -> list[bytes]:
     if prefix == b"/":
         return []
     try:
-        return [decode_segment(segment) for segment in prefix[1:-1].split(b"/")]
+        segments = [decoded(segment) for segment in prefix[1:-1].split(b"/")]
     except BadPathError as error:
         raise BadTargetError(f"{prefix!r}: {error.reason}") from error
+    for segment in segments:
+        if segment in (b"", b".", b"..") or _NEVER_IN_KEYS.search(segment):
+            raise BadTargetError(f"{prefix!r}: it has an empty, a dot or an ambiguous segment")
+    return segments
 
 
 def one_spelling(prefix: str) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Generic, TypeVar
 
-from carrel_proxy.core.paths import climbs, decode_segment, prefix_segments
+from carrel_proxy.core.paths import climbs, decoded, pieces, prefix_segments
 from carrel_proxy.errors import BadPathError
 
 T = TypeVar("T")
@@ -73,8 +73,9 @@ class RouteTrie(Generic[T]):
             path: As received, percent-encoded, from its first slash, without the query.
 
         Raises:
-            BadPathError: If a segment that could name a route is empty, a dot segment, or hides a
-                separator; or if dot segments lead out of the route that was found.
+            BadPathError: If a segment that could name a route is a dot segment or no text; if one
+                that is empty or hides a separator could be read as other routes' names; or if dot
+                segments lead out of the route that was found.
         """
         segments = path.split(b"/")
         last = len(segments) - 1
@@ -84,7 +85,7 @@ class RouteTrie(Generic[T]):
             if not segment and index == last:
                 break
             if not segment or segment in _DOTS or b"%" in segment or b"\\" in segment:
-                segment = decode_segment(segment)
+                segment = _name(node, segments, index)
             child = node.children.get(segment)
             if child is None:
                 break
@@ -98,3 +99,22 @@ class RouteTrie(Generic[T]):
         if (b".." in path or b"%2" in path) and climbs(segments[depth + 1 :]):
             raise BadPathError("dot segments lead out of the path's route")
         return found
+
+
+def _name(node: _Node[T], segments: list[bytes], index: int) -> bytes:
+    """Return a segment as children are named; an empty one names none of them.
+
+    Raises:
+        BadPathError: If it could name one for somebody who reads it otherwise.
+    """
+    segment = segments[index]
+    name = decoded(segment)
+    if name in _DOTS or b"\x00" in name:
+        raise BadPathError("the path has a dot segment or a null character")
+    inside = pieces(name)
+    if inside == [name] or (name in node.children and b"\\" not in segment):
+        return name
+    rest = (piece for following in segments[index:] for piece in pieces(decoded(following)))
+    if b".." in inside or next(rest, None) in node.children:
+        raise BadPathError("the path has an empty or an ambiguous segment")
+    return b""

@@ -33,7 +33,7 @@ def requested_upgrade(head: RequestHead) -> Upgrade:
         or b"upgrade" not in connection_tokens(head.special)
     ):
         return Upgrade.NONE
-    if head.method != b"GET" or head.minor == 0 or head.chunked or head.length is not None:
+    if head.method != b"GET" or head.minor == 0 or head.has_body:
         raise BadRequestError("a WebSocket handshake is a GET of HTTP/1.1 without a body")
     keys = head.special.get(b"sec-websocket-key", [])
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):

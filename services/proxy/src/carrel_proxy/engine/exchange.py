@@ -6,6 +6,8 @@ holds the other one back. There is one end: `_finish` when all went well, `fail`
 has been sent nothing, `_cut` after that.
 """
 
+import asyncio
+
 import structlog
 
 from carrel_proxy.core.answers import Answer, Trouble, is_navigation, trouble_answer
@@ -29,6 +31,9 @@ log = structlog.get_logger(__name__)
 
 MOST_PENDING = 64 * 1024
 """Bytes of a body that wait in memory for a connection."""
+
+CONTINUE_SECONDS = 1.0
+"""How long a client that waits for `100 Continue` waits for the target's."""
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 
@@ -87,10 +92,19 @@ class Exchange(PassesResponse):
             data += self._pending
             self._pending = b""
             self.client.resume()
-        if self.body is not None:
+        if (body := self.body) is not None:
             self._request = b""  # a body is sent once, so neither head is needed again
+            if self.head.expects_continue and not body.taken:
+                asyncio.get_running_loop().call_later(CONTINUE_SECONDS, self._encourage)
         upstream.transport.write(data)
         self.client.waiting()
+
+    def _encourage(self) -> None:
+        """Have the client send its body, though the target has not asked for it: there are targets
+        that wait for it without a word."""
+        untold = not (self.over or self.answered or self._interim or self.received)
+        if untold and not self.client.transport.is_closing():
+            self.client.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def feed_body(self, data: bytes) -> None:
         """Take what the client sent of its body."""

@@ -10,6 +10,7 @@ from carrel_proxy.core.head import (
     RESPONSE_LIMITS,
     RequestHead,
     ResponseHead,
+    check_partial_response,
     parse_response,
 )
 from carrel_proxy.core.headers import response_bytes, response_fields
@@ -150,20 +151,20 @@ class PassesResponse:
             self.fail(BadResponseError(str(error)))
 
     def _read_head(self, data: bytes) -> None:
-        if self._partial:
+        known = len(self._partial)
+        if known:
             data = self._partial + data
             self._partial = b""
         while True:
             end = data.find(END)
             if end < 0:
-                if len(data) > RESPONSE_LIMITS.head:
-                    raise BadResponseError("the response head is too large")
+                check_partial_response(data, known)
                 self._partial = data
                 return
             if end > RESPONSE_LIMITS.head:
                 raise BadResponseError("the response head is too large")
             head = self._response_head(data[: end + 4])
-            data = data[end + 4 :]
+            data, known = data[end + 4 :], 0
             if head.status >= 200:
                 self._begin_response(head, data)
                 return
