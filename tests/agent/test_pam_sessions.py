@@ -3,6 +3,7 @@
 import os
 import pwd
 import secrets
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -96,6 +97,27 @@ def test_a_start_that_comes_to_nothing_leaves_no_session(host: AgentHost, servic
     host.put(spec)
     host.wait_state(spec["server_id"], "failed")
     wait_for("the end of the session", lambda: len(service.said()) == before + 2)
+
+
+def test_a_session_may_make_the_home(account: pwd.struct_passwd, service: Service) -> None:
+    """As pam_mkhomedir does, or what mounts homes from elsewhere."""
+    home = Path(account.pw_dir)
+    rules = Path("/etc/pam.d") / f"{service.name}-homes"
+    makes = f"/usr/bin/install -d -o {account.pw_uid} -g {account.pw_gid} -m 0700 {home}"
+    rules.write_text(
+        f"account required pam_permit.so\nsession required pam_exec.so quiet {makes}\n"
+    )
+    away = home.rename(home.with_name(f"{home.name}.away"))
+    try:
+        with running_host(account, pam_service=rules.name) as host:
+            report = host.started("good")
+            assert Path(f"/proc/{report['pid']}/cwd").readlink() == home
+            host.stop_server(report["server_id"])
+            host.wait_state(report["server_id"], "stopped")
+    finally:
+        rules.unlink()
+        shutil.rmtree(home, ignore_errors=True)
+        away.rename(home)
 
 
 def test_an_account_that_pam_refuses_starts_nothing(

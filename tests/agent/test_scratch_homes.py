@@ -67,6 +67,17 @@ def closed(account: pwd.struct_passwd) -> Iterator[None]:
         os.chown(home, account.pw_uid, account.pw_gid)
 
 
+@pytest.fixture
+def missing(account: pwd.struct_passwd) -> Iterator[None]:
+    """Its home is not there, as when what holds it was not mounted."""
+    home = Path(account.pw_dir)
+    away = home.rename(home.with_name(f"{home.name}.away"))
+    try:
+        yield
+    finally:
+        away.rename(home)
+
+
 def ask(report: dict[str, Any], secret: str, path: str) -> tuple[int, dict[str, str], bytes]:
     connection = UnixConnection(report["target"].removeprefix("unix:"))
     visitor = json.dumps({"name": "somebody"})
@@ -78,7 +89,7 @@ def ask(report: dict[str, Any], secret: str, path: str) -> tuple[int, dict[str, 
     return found
 
 
-@pytest.mark.parametrize("trouble", ["full", "closed"])
+@pytest.mark.parametrize("trouble", ["full", "closed", "missing"])
 def test_a_start_that_failed_for_its_home_is_made_in_a_scratch_home_when_its_user_says_so(
     host: AgentHost, place: Path, request: pytest.FixtureRequest, trouble: str
 ) -> None:
@@ -90,6 +101,9 @@ def test_a_start_that_failed_for_its_home_is_made_in_a_scratch_home_when_its_use
     exit_ = host.wait_state(spec["server_id"], "failed")["exit"]
     assert exit_["scratch_home"] is True, exit_
     assert "scratch home" in exit_["advice"]
+    if trouble == "missing":
+        assert f"home directory {host.account.pw_dir} does not exist" in exit_["summary"]
+        assert "An administrator can make it, or mount what holds it." in exit_["advice"]
     assert not (place / spec["server_id"]).exists(), "only when asked for"
 
     again = {**spec, "generation": 2, "scratch_home": True, "start_timeout_seconds": 90}

@@ -155,6 +155,12 @@ def test_a_scratch_home_is_offered_where_the_home_is_the_trouble(
     assert full.scratch_home is not bool(scratch)
 
 
+def test_none_is_offered_where_the_agent_could_make_none() -> None:
+    told = explain(record(**READY), Ending(code=1), Evidence(home="is full", can_move=False))
+    assert told.scratch_home is False
+    assert "scratch" not in told.advice
+
+
 async def test_disks_are_asked() -> None:
     assert await state_of_disk("/proc") == ""
     assert await state_of_disk("/nowhere") == ""

@@ -10,7 +10,8 @@ from carrel_agent.cgroups.group import Group
 from carrel_agent.errors import LimitUnenforceableError
 from carrel_agent.process.launch_spec import LaunchSpec
 from carrel_agent.runners.base import Launch, Runner
-from carrel_agent.supervise.starting import fitted
+from carrel_agent.supervise.launching import LaunchError
+from carrel_agent.supervise.starting import fitted, require_home
 from carrel_shared.wire.limits import Limits
 
 LIMITS = Limits(processes=10)
@@ -65,3 +66,13 @@ def test_no_runner_is_a_way_around_limits() -> None:
         fit(OfGroups(None, "it cannot"), limits=LIMITS)
     advisory = LIMITS.model_copy(update={"advisory": True})
     fit(OfGroups(None, "it cannot"), limits=advisory)
+
+
+async def test_a_home_has_to_be_there_and_a_directory(tmp_path: Path) -> None:
+    await require_home(str(tmp_path))
+    (tmp_path / "file").touch()
+    for name, word in (("none", "does not exist"), ("file", "is no directory")):
+        with pytest.raises(LaunchError, match=word):
+            await require_home(str(tmp_path / name))
+    with pytest.raises(LaunchError, match="does not exist"):
+        await require_home(str(tmp_path / "file" / "below"))

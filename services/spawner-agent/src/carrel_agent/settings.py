@@ -130,8 +130,8 @@ class AgentSettings(ServiceSettings):
     )
     scratch_dir: Path | None = Field(
         default=None,
-        description="Where scratch homes are made, for people whose own home is full: a directory"
-        " of the agent's account that others cannot write, made if missing. Without it"
+        description="Where scratch homes are made, for people whose own home is full or missing: a"
+        " directory of the agent's account that others cannot write, made if missing. Without it"
         " /var/tmp/carrel-scratch.",
     )
     scratch_days: float = Field(

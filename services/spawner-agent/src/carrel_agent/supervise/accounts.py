@@ -5,7 +5,6 @@ import grp
 import os
 import pwd
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from carrel_agent.errors import AccountRefusedError, SetupError, UnavailableError
@@ -98,11 +97,6 @@ def _look_up(name: str, own_uid: int, min_uid: int) -> Account:
     except (KeyError, ValueError):  # ValueError: NUL in the name
         raise AccountRefusedError(f"there is no unix account {name!r} on this host") from None
     check_account(entry, name, own_uid=own_uid, min_uid=min_uid)
-    if not Path(entry.pw_dir).is_dir():
-        raise AccountRefusedError(
-            f"the home directory of {name!r}, {entry.pw_dir}, does not exist on this host;"
-            " create it, or mount it"
-        )
     groups = os.getgrouplist(name, entry.pw_gid) if own_uid == 0 else os.getgroups()
     return Account(
         name=name,

@@ -66,6 +66,18 @@ RULES = (
         of_home=True,
     ),
     _rule(
+        r"the home directory .+ (?:does not exist|is no directory)",
+        "Your account has no home there.",
+        "An administrator can make it, or mount what holds it.",
+        of_home=True,
+    ),
+    _rule(
+        r"the home directory .+ did not show itself",
+        "The file server that holds your home may be lost.",
+        "Start again in a while; tell an administrator if it stays so.",
+        of_home=True,
+    ),
+    _rule(
         r"cannot execute (?P<what>\S+): No such file",
         "Its program {what} does not exist on this host.",
         "An administrator can install it, or change the command in the profile.",

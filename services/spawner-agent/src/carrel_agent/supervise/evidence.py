@@ -9,6 +9,7 @@ from carrel_agent.supervise.explain import TAIL_LINES, Evidence
 from carrel_agent.supervise.listeners import listener_uids
 from carrel_agent.supervise.logs import ServerLogs
 from carrel_agent.supervise.record import Record
+from carrel_agent.supervise.scratch import can_make_for
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +27,7 @@ async def gather(record: Record, logs: ServerLogs, *, last_status: int | None) -
         home=await state_of_disk(home) if home else "",
         last_status=last_status,
         port_taken=taken and record.ready_at is None,
+        can_move=can_make_for(record.uid),
     )
 
 

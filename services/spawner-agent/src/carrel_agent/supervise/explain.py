@@ -42,12 +42,14 @@ class Evidence:
         last_status: What it answered last, if it never became ready: an HTTP status, 0 if it took
             the connection and gave no answer, None if it took none.
         port_taken: Its port is listened on by another account.
+        can_move: This agent could give it a scratch home.
     """
 
     tail: list[str] = field(default_factory=list)
     home: str = ""
     last_status: int | None = None
     port_taken: bool = False
+    can_move: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def _failed(record: Record, ending: Ending, evidence: Evidence, cause: str) -> E
     told = _what_happened(record, ending, evidence, cause)
     clue = _clue(evidence, ending)
     if clue is not None:
-        helps = not record.scratch and _is_of_the_home(clue, record)
+        helps = evidence.can_move and not record.scratch and _is_of_the_home(clue, record)
         advice = f"{clue.advice} {SCRATCH}" if helps else clue.advice
         summary = f"{told.summary} {clue.meaning}"
         return replace(told, summary=summary, advice=advice, scratch_home=helps)

@@ -1,4 +1,4 @@
-"""Scratch homes: for a server whose account's own home is full, or cannot be written.
+"""Scratch homes: for a server whose account's own home is full, missing, or cannot be written.
 
 Each is `SCRATCH_DIR/SERVER_ID`, 0700 and its user's, made when they ask for it and never otherwise.
 It says what it is: by a page that JupyterLab opens, by a link to the real home, by variables. What
@@ -37,6 +37,11 @@ def usual_place() -> Path:
     return Path("/var/tmp") / ("carrel-scratch" if uid == 0 else f"carrel-scratch-{uid}")  # noqa: S108
 
 
+def can_make_for(uid: int) -> bool:
+    """Whether an agent with this one's rights can give an account a scratch home."""
+    return os.geteuid() in (0, uid)
+
+
 class ScratchHomes:
     """Owns a directory that only the agent's account can write, and others can pass through.
 
@@ -60,7 +65,7 @@ class ScratchHomes:
         Raises:
             LaunchError: There is none to be had.
         """
-        if os.geteuid() not in (0, account.uid):
+        if not can_make_for(account.uid):
             raise LaunchError(
                 "a scratch home is made by an agent that runs as root, and this one does not"
             )
@@ -188,7 +193,7 @@ class ScratchHomes:
 _README = """# This is a scratch home
 
 This server was started with a **scratch home**: an empty directory on the host it runs on,
-in place of your home `{home}`, which was full or could not be written.
+in place of your home `{home}`, which was full, missing, or could not be written.
 
 - Your files are where they were: in `{link}` beside this page, and in `{home}`.
 - Make room there (a quota may need a few minutes to notice), then stop this server and

@@ -1,6 +1,8 @@
-"""What a start needs before a runner is asked: a socket, a log, and what fits that runner."""
+"""What a start needs before a runner is asked: a socket, a log, a home, what fits that runner."""
 
+import asyncio
 import os
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,6 +17,9 @@ from carrel_agent.supervise.pam_sessions import PamSession
 from carrel_agent.supervise.record import Record
 from carrel_agent.supervise.search import end_remains
 from carrel_agent.supervise.surroundings import Surroundings
+
+HOME_SECONDS = 10.0
+"""How long a home may take to show itself: the file server it lies on may be lost."""
 
 
 @asynccontextmanager
@@ -63,15 +68,38 @@ async def launch_in_session(
     """Launch, in a PAM session where the host's settings want one.
 
     Raises:
-        LaunchError: If there is none to be had.
+        LaunchError: If there is none to be had, or no home.
     """
     if not around.pam_service or not getattr(runner, "wants_session", False):
+        await require_home(launch.spec.home)
         return await runner.launch(launch)
     session = await PamSession.open(around.keeper, around.pam_service, record.account)
     try:
+        await require_home(launch.spec.home)  # a session may make or mount it
         launched = await runner.launch(replace(launch, spec=session.applied_to(launch.spec)))
     except BaseException:
         session.give_up()
         raise
     session.hold(launched.pid, launched.start_ticks)
     return launched
+
+
+async def require_home(path: str) -> None:
+    """See that a home is there. One that nobody but its owner may look at counts as there.
+
+    Raises:
+        LaunchError: It is not, or does not show itself.
+    """
+    try:
+        async with asyncio.timeout(HOME_SECONDS):
+            found = await asyncio.to_thread(os.stat, path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise LaunchError(f"the home directory {path} does not exist on this host") from None
+    except TimeoutError:
+        raise LaunchError(
+            f"the home directory {path} did not show itself within {HOME_SECONDS:g} seconds"
+        ) from None
+    except OSError:
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        raise LaunchError(f"the home directory {path} is no directory")
