@@ -181,6 +181,12 @@ def test_pages_work_without_scripts(
         page.get_by_role("button", name="Drain").click()
         page.get_by_role("button", name="Take in").click()
         expect(page.get_by_role("button", name="Drain")).to_be_visible()
+        page.get_by_role("link", name="local").click()
+        page.get_by_role("link", name="Evacuate").click()
+        expect(page.get_by_role("heading", name="Evacuate local?")).to_be_visible()
+        expect(page.get_by_role("button", name="Evacuate")).to_be_enabled()
+        page.get_by_role("link", name="Cancel").click()
+        expect(page.get_by_role("heading", name="Host local")).to_be_visible()
 
 
 def test_pages_fit_a_phone(
@@ -195,6 +201,7 @@ def test_pages_fit_a_phone(
         "token",
         f"share/{alice.name}",
         "hosts",
+        "hosts/local?sure=evacuate",
         "admin",
         "audit",
     ):

@@ -82,6 +82,43 @@ async def test_a_second_hub_is_refused_by_name_and_the_first_goes_on() -> None:
             assert stat.S_IMODE((made.directory / name).stat().st_mode) == 0o660, name
 
 
+def test_hosts_are_kept_at_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "carrel.toml"
+    config.write_text(
+        f"""[hub]
+listen = "unix:/tmp/a"
+internal_listen = "unix:/tmp/b"
+state_dir = "{tmp_path}/state"
+agents = [{{name = "local", url = "unix:/tmp/c", key = "{"a" * 32}", caller_key = "{"b" * 32}"}}]
+""",
+        encoding="utf-8",
+    )
+
+    def run(*words: str) -> tuple[int, str]:
+        status = main(["--config", str(config), *words])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    assert run("db", "upgrade")[0] == 0
+    status, listed = run("host", "list")
+    assert status == 0
+    heading, row = listed.splitlines()
+    assert heading.split() == ["HOST", "STATE", "SERVERS", "ADDRESS", "TROUBLE"]
+    assert row.split() == ["local", "joining", "0"]
+    for action, status, words in (
+        ("drain", 0, "nothing new is placed there"),
+        ("take-in", 0, "servers are placed there again"),
+        ("evacuate", 0, "servers ending: 0"),
+        ("remove", 1, "is in the hub's settings"),
+        ("accept", 1, "no other machine was refused"),
+    ):
+        found = run("host", action, "local")
+        assert (found[0], words in found[1]) == (status, True), found
+    assert run("host", "drain", "nowhere") == (1, "carrel-hub: there is no host 'nowhere'\n")
+
+
 async def test_a_running_hub_is_backed_up_and_a_stopped_one_restored() -> None:
     async with installation() as made:
         config, file = str(made.config), str(made.directory / "backup")

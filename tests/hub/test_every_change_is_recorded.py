@@ -372,6 +372,14 @@ async def _take_host_in(stage: Stage) -> httpx.Response:
     return await stage.call("DELETE", f"/hosts/{name}/drain")
 
 
+@changes("POST /hub/api/hosts/{name}/accept")
+async def _accept_host(stage: Stage) -> httpx.Response:
+    name = await _host(stage)
+    async with stage.world.hub.database.write() as session:
+        (await session.get_one(AgentHost, name)).other_machine = "another"
+    return await stage.call("POST", f"/hosts/{name}/accept")
+
+
 @changes("POST /hub/api/hosts/{name}/evacuate")
 async def _evacuate_host(stage: Stage) -> httpx.Response:
     return await stage.call("POST", f"/hosts/{await _host(stage)}/evacuate")

@@ -1,14 +1,16 @@
 """Several hosts for real: joined, filled evenly, reached by TLS, cut off and back, copied, left."""
 
+import json
 import os
 import pwd
 import shutil
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from support.accounts import Account
-from support.fleet import Fleet, Host, fleet, wait_for
+from support.fleet import FLEET_PORT, Fleet, Host, fleet, wait_for
 
 pytestmark = [
     pytest.mark.root,
@@ -99,6 +101,72 @@ def test_a_host_that_is_cut_off_is_unreachable_and_its_server_unknown_not_dead(
     wait_for("its server to be back", lambda: hosts.server(person)["state"] == "ready")
     status, who = hosts.visit(person)
     assert (status, who["pid"]) == (200, before), "it was running all the time"
+
+
+def test_a_shell_on_a_host_gets_nothing_from_agent_relay_and_hub(hosts: Fleet) -> None:
+    """SEC-09 where it counts: each port and file of a joined host, as one of its users."""
+    rack, person = hosts.hosts[0], hosts.people[0]
+    here, uid = hosts.here, pwd.getpwnam(person.name).pw_uid
+    asked = {
+        "files": [f"{here}/{name}" for name in CLOSED],
+        "sockets": [f"{here}/state/relay/control.sock"],
+        "addresses": [
+            *((where, port) for where in ("127.0.0.1", rack.address) for port in (8445, 8446)),
+            (rack.hub_address, FLEET_PORT),
+        ],
+        "paths": ["/agent/v1/servers", f"/user/{person.name}/", "/internal/v1/agents/rack-1/leave"],
+    }
+    ran = subprocess.run(
+        rack.command("/usr/bin/python3", "-I", "-S", "-c", AT_A_SHELL, uid=uid),
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(ran.stdout)
+    assert found["uid"] == uid
+    assert found["opened"] == []
+    assert len(found["said"]) == len(asked["addresses"]) * len(asked["paths"]) * 2
+    for said in found["said"]:
+        assert not said or said.startswith(("HTTP/1.1 400", "HTTP/1.1 401", "HTTP/1.1 404")), said
+    assert _state(hosts, rack) == "ready"
+
+
+CLOSED = ("etc/agent.toml", "etc/relay.toml", "state/fleet/host.pem", "state/agent", "state/relay")
+AT_A_SHELL = """
+import json, os, socket, ssl, sys
+asked = json.load(sys.stdin)
+opened = []
+for path in asked["files"]:
+    try:
+        os.close(os.open(path, os.O_RDONLY))
+        opened.append(path)
+    except PermissionError:
+        pass
+for path in asked["sockets"]:
+    try:
+        socket.socket(socket.AF_UNIX).connect(path)
+        opened.append(path)
+    except PermissionError:
+        pass
+def ask(address, path, context):
+    try:
+        with socket.create_connection(address, 20) as plain:
+            end = plain if context is None else context.wrap_socket(plain)
+            head = f"POST {path} HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 2\\r\\n"
+            head += "Content-Type: application/json\\r\\nConnection: close\\r\\n\\r\\n{}"
+            end.sendall(head.encode())
+            return end.recv(4096).decode(errors="replace")
+    except (ssl.SSLError, ConnectionError):
+        return ""
+anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+said = [
+    ask(tuple(address), path, context)
+    for address in asked["addresses"] for path in asked["paths"] for context in (anybody, None)
+]
+print(json.dumps({"uid": os.getuid(), "opened": opened, "said": said}))
+"""
 
 
 def test_an_agent_that_is_replaced_under_running_servers_changes_nothing(hosts: Fleet) -> None:

@@ -16,7 +16,7 @@ from carrel_shared.backoff import backoff_seconds
 from carrel_shared.clock import ManualClock, SystemClock
 from carrel_shared.files import write_atomically
 from carrel_shared.flood import FloodGate
-from carrel_shared.identity import ProcessIdentity, identify, own_identity, read_stat
+from carrel_shared.identity import ProcessIdentity, identify, machine, own_identity, read_stat
 from carrel_shared.logging import configure_logging, redact
 from carrel_shared.tasks import TaskOwner
 
@@ -156,3 +156,16 @@ def test_an_event_cannot_flood_the_log() -> None:
     clock.advance(1)
     assert logged("flood") == {"event": "flood", "left_out": 7}
     assert logged("flood") == {"event": "flood"}
+
+
+def test_a_machine_is_told_by_its_installation_and_its_hardware(tmp_path: Path) -> None:
+    names = [tmp_path / "machine-id", tmp_path / "product_uuid"]
+    files = tuple(map(str, names))
+    seen = [machine.__wrapped__(files)]
+    assert seen == [""], "where neither is known nothing can be told"
+    for installation, hardware in (("a", ""), ("a", "1"), ("b", "1"), ("a", "2")):
+        names[0].write_text(f"{installation}\n")
+        names[1].write_text(f"{hardware}\n")
+        seen.append(machine.__wrapped__(files))
+    assert len(set(seen)) == len(seen)
+    assert machine.__wrapped__(files) == seen[-1]

@@ -1,6 +1,9 @@
 """Telling processes apart: a pid alone is reused, so it never names a process by itself."""
 
+import functools
+import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +37,28 @@ class ProcessStat:
 def boot_id() -> str:
     """Return the kernel's random id of this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+MACHINE_FILES = ("/etc/machine-id", "/sys/class/dmi/id/product_uuid")
+"""What an installation is called (machine-id(5)), and what its hardware is, if only virtually."""
+
+
+@functools.cache
+def machine(files: Sequence[str] = MACHINE_FILES) -> str:
+    """Return what tells this machine from others, a copy of its disk included; empty if nothing.
+
+    It stays as it is over reboots. The hardware's number is for root to read. Neither is passed on
+    as it is, since other programs take them for secrets.
+    """
+    found = [_first_line(Path(name)) for name in files]
+    return hashlib.sha256("\n".join(["carrel", *found]).encode()).hexdigest() if any(found) else ""
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip().lower()
+    except OSError:
+        return ""
 
 
 def read_stat(pid: int) -> ProcessStat | None:

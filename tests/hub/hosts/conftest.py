@@ -38,6 +38,7 @@ class Machine:
     app: ASGIApp
     boot_id: str = "boot-1"
     place: str = "1:1"
+    id: str = "machine-1"
     credentials: dict[str, Any] = field(default_factory=dict)
     instance: str = "one"
     sequence: int = 0
@@ -86,6 +87,7 @@ class Machine:
             "instance": self.instance,
             "boot_id": self.boot_id,
             "place": self.place,
+            "machine": self.id,
             "sequence": self.sequence,
             "version": "0.1.0",
             "accounts": "any",

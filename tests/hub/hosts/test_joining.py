@@ -9,6 +9,8 @@ from hub.world import World
 from sqlmodel import col, select
 
 from carrel_hub.db.models import AgentHost, Event, JoinToken
+from carrel_hub.errors import ConflictError
+from carrel_hub.hosts.keeping import accept_machine
 from carrel_hub.hosts.standing import Standing, standing_of
 from carrel_shared.fleet import host_identity, host_name
 
@@ -162,6 +164,72 @@ async def test_a_clone_on_one_kernel_takes_nobodys_place(
     assert (await restarted.report()).status_code == 200
     world.clock.advance(36)
     assert (await clone.report()).status_code == 200, "its state was moved while it was silent"
+    assert "host.moved" in await kinds(world, "rack-1")
+
+
+async def test_a_copy_on_another_machine_waits_until_somebody_accepts_it(
+    world: World, machine: NewMachine, token: Token
+) -> None:
+    """Also if the original is silent: that is when a copy would go unnoticed."""
+    one = machine()
+    await one.join(await token("rack-1"))
+    await one.report()
+    world.clock.advance(3600)
+    copy = machine(credentials=one.credentials, boot_id="boot-2", instance="two", id="machine-2")
+    for _ in range(2):
+        refused = await copy.report()
+        assert (refused.status_code, refused.json()["code"]) == (409, "another_machine")
+        assert "`carrel-hub host accept rack-1`" in refused.json()["message"]
+    assert (await kinds(world, "rack-1")).count("host.refused") == 1
+    assert "not the one that host rack-1 joined from" in (await host(world, "rack-1")).trouble
+    async with world.hub.database.write() as session:
+        row = await session.get_one(AgentHost, "rack-1")
+        await accept_machine(session, world.hub, row, actor="console")
+    assert (await copy.report()).status_code == 200
+    assert (await host(world, "rack-1")).trouble == ""
+    world.clock.advance(3600)
+    restarted = machine(credentials=one.credentials, boot_id="boot-3", instance="three")
+    assert (await restarted.report()).status_code == 409, "the original is the stranger now"
+
+
+async def test_a_host_that_is_back_ends_what_a_copy_of_it_asked_for(
+    world: World, machine: NewMachine, token: Token
+) -> None:
+    one = machine()
+    await one.join(await token("rack-1"))
+    await one.report()
+    world.clock.advance(3600)
+    copy = machine(credentials=one.credentials, boot_id="boot-2", instance="two", id="machine-2")
+    assert (await copy.report()).status_code == 409
+    rebooted = machine(credentials=one.credentials, boot_id="boot-3", instance="three")
+    assert (await rebooted.report()).status_code == 200
+    async with world.hub.database.write() as session:
+        row = await session.get_one(AgentHost, "rack-1")
+        with pytest.raises(ConflictError, match="no other machine was refused"):
+            await accept_machine(session, world.hub, row, actor="console")
+
+
+async def test_a_new_machine_joins_under_an_old_name_with_a_token(
+    world: World, machine: NewMachine, token: Token
+) -> None:
+    one = machine()
+    await one.join(await token("rack-1"))
+    await one.report()
+    world.clock.advance(3600)
+    other = machine(boot_id="boot-2", id="machine-2")
+    assert (await other.join(await token("rack-1"))).status_code == 200
+    assert (await other.report()).status_code == 200
+
+
+async def test_a_machine_that_cannot_be_told_from_others_is_known_by_its_boot(
+    world: World, machine: NewMachine, token: Token
+) -> None:
+    one = machine(id="")
+    await one.join(await token("rack-1"))
+    await one.report()
+    world.clock.advance(3600)
+    rebooted = machine(credentials=one.credentials, boot_id="boot-2", instance="two", id="")
+    assert (await rebooted.report()).status_code == 200
 
 
 async def test_of_two_agents_in_one_place_the_one_that_began_last_counts(

@@ -215,3 +215,33 @@ async def test_hosts_with_the_same_homes_must_agree_on_who_somebody_is(
     await receive_report(world.hub, "local", report)
     await world.drive(await world.start())
     assert world.agent.specs[-1].uid == 1001
+
+
+@pytest.mark.parametrize("state", ["ready", "failed", "stopped", "starting", "unknown"])
+async def test_a_host_speaks_for_what_was_placed_there_and_nothing_else(
+    world: World, admin: httpx.AsyncClient, machine: NewMachine, state: str
+) -> None:
+    """SEC-35: a host that was taken over says of somebody's server elsewhere what it likes."""
+    row = await world.ready()
+    evil = await joined(machine, admin, "rack-1")
+    for generation in (row.generation, row.generation + 1):
+        claim = {
+            "server_id": row.id,
+            "generation": generation,
+            "state": state,
+            "runner": "exec",
+            "target": "unix:/evil.sock",
+            "peer_uid": 0,
+            "exit": {"cause": "exited", "summary": "x", "at": world.clock.now().isoformat()},
+        }
+        assert (await evil.report(servers=[claim])).status_code == 200
+        assert await evil.report(unchanged=[{"server_id": row.id, "generation": generation}])
+        now = await world.row(row)
+        assert now.model_dump() == row.model_dump()
+    # Also while the server's own host is silent, which is when nobody contradicts.
+    world.clock.advance(40)
+    await evil.report(servers=[claim])
+    await evil.report(servers=[claim])
+    now = await world.row(row)
+    assert (now.host, now.generation, now.address) == ("local", row.generation, row.address)
+    assert now.secret == row.secret

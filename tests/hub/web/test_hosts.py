@@ -69,6 +69,55 @@ async def test_a_host_is_drained_and_taken_in_again(site: Site) -> None:
     assert await send(boss, "/hub/hosts/nowhere", do="drain") == 404
 
 
+async def test_a_host_is_emptied_and_removed_once_that_is_meant(site: Site) -> None:
+    boss = await site.signed_in("alice", admin=True)
+    async with site.hub.database.write() as db:
+        db.add(AgentHost(name="rack-1", joined_at=site.clock.now(), seen_at=site.clock.now()))
+    await site.add_user("bob")
+    server = await site.add_server("bob", "ready", host="rack-1")
+    page = await boss.get("/hub/hosts/rack-1")
+    assert has_element(page, "evacuate")
+    early = await boss.get("/hub/hosts/rack-1?sure=remove")
+    check_page(early)
+    assert "One server runs there, or may: evacuate it first." in early.text
+    assert not has_element(early, "sure")
+    assert await send(boss, "/hub/hosts/rack-1", do="remove") == 409
+    sure = await boss.get("/hub/hosts/rack-1?sure=evacuate")
+    check_page(sure)
+    assert "what runs there is stopped: 1 server." in sure.text
+    assert (await site.world.row(server)).state == "ready", "asking does nothing"
+    assert (await boss.press(sure, "sure")).status_code == 303
+    assert (await site.world.row(server)).state == "stopping"
+    assert "Draining" in row_of((await boss.get("/hub/hosts")).text, "rack-1")
+    site.clock.advance(3600)
+    lost = await boss.get("/hub/hosts/rack-1?sure=remove")
+    check_page(lost)
+    assert has_element(lost, "lost")
+    assert await send(boss, "/hub/hosts/rack-1", do="remove") == 409, "its box is not ticked"
+    assert await send(boss, "/hub/hosts/rack-1", do="remove", lost="1") == 303
+    assert "Gone" in row_of((await boss.get("/hub/hosts")).text, "rack-1")
+    assert [one.actor for one in await site.events("host.removed")] == ["user:alice"]
+    assert not has_element(await boss.get("/hub/hosts/local"), "remove"), "it is in the settings"
+
+
+async def test_another_machine_is_accepted_once_that_is_meant(site: Site) -> None:
+    boss = await site.signed_in("alice", admin=True)
+    async with site.hub.database.write() as db:
+        db.add(AgentHost(
+            name="rack-1", joined_at=site.clock.now(), seen_at=site.clock.now(),
+            machine="one", other_machine="two", trouble="its credentials were copied",
+        ))  # fmt: skip
+    assert has_element(await boss.get("/hub/hosts/rack-1"), "accept")
+    sure = await boss.get("/hub/hosts/rack-1?sure=accept")
+    check_page(sure)
+    assert "its credentials were copied" in sure.text
+    assert (await boss.press(sure, "sure")).status_code == 303
+    [host] = [one for one in await site.all(AgentHost) if one.name == "rack-1"]
+    assert (host.machine, host.other_machine, host.trouble) == ("two", "", "")
+    assert not has_element(await boss.get("/hub/hosts/rack-1"), "accept")
+    assert await send(boss, "/hub/hosts/rack-1", do="accept") == 409
+
+
 async def test_a_host_says_what_runs_there(site: Site) -> None:
     boss = await site.signed_in("alice", admin=True)
     await site.add_user("bob")
@@ -90,6 +139,7 @@ async def test_hosts_are_for_administrators(site: Site) -> None:
     for path in ("/hub/hosts", "/hub/hosts/local"):
         assert (await alice.get(path)).status_code == 403
         assert await send(alice, path, do="drain", name="rack-1") == 403
+        assert await send(alice, path, do="evacuate") == 403
         assert (await site.browser().get(path)).status_code == 302
     boss = await site.signed_in("bob", admin=True)
     for path in ("/hub/hosts", "/hub/hosts/local"):

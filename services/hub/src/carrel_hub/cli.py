@@ -46,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return run_database_command(arguments)
             case "token":
                 return _token_for(arguments)
+            case "host":
+                from carrel_hub.cli_hosts import run_host_command
+
+                return run_host_command(arguments)
             case "link":
                 from carrel_hub.cli_link import print_link
 
@@ -62,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from carrel_hub.cli_database import add_database_commands
+    from carrel_hub.cli_hosts import add_host_commands
 
     parser = argparse.ArgumentParser(prog="carrel-hub", description="Carrel's hub.")
     parser.add_argument("--config", type=Path, metavar="FILE", help="carrel.toml")
@@ -82,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the user, who must have signed in before; or `agent NAME`: a host that is to join",
     )
     token.add_argument("--note", default="Made at the command line", help="what it is for")
+    add_host_commands(commands)
     link = commands.add_parser(
         "link", help="make a one-time sign-in link for an administrator, and print it"
     )

@@ -46,6 +46,7 @@ class AgentReport(WireRequest):
             name are two agents with one identity, and the second is refused.
         boot_id: The kernel's, so that a reboot is told from a restart.
         place: Which directory has its state, among all of that kernel's. A copy has another.
+        machine: What tells the machine from others, over reboots; empty where nothing does.
         sequence: Counts the reports of this instance. One that arrives late is ignored.
         accounts: `any` for an agent with root, else the one account it can run.
         servers: Servers in the agent's journal, ended ones too until the hub forgets them: all of
@@ -59,6 +60,7 @@ class AgentReport(WireRequest):
     instance: str
     boot_id: str
     place: str = Field(default="", max_length=64)
+    machine: str = Field(default="", max_length=64)
     sequence: int
     version: str
     accounts: str

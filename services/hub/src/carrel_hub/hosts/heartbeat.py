@@ -27,6 +27,12 @@ class ImpostorError(ConflictError):
     code = "two_agents"
 
 
+class OtherMachineError(ImpostorError):
+    """Another machine has a host's credentials, and the host itself is silent."""
+
+    code = "another_machine"
+
+
 async def note_host(
     session: AsyncSession, hub: Hub, name: str, report: AgentReport
 ) -> AgentHost | None:
@@ -43,10 +49,12 @@ async def note_host(
             return None
     else:
         _check_instance(hub, host, report, now)
+        _note_move(session, host, report, now)
         log.info("agent_instance", agent=name, version=report.version)
         host.previous_instance, host.instance = host.instance, report.instance
     host.sequence, host.version = report.sequence, report.version
     host.boot_id, host.place = report.boot_id, report.place
+    host.machine, host.other_machine = report.machine or host.machine, ""
     host.accounts, host.capacity = report.accounts, report.capacity.model_dump()
     host.labels, host.homes = report.labels, report.homes
     _note_clock(session, host, report.at, now)
@@ -77,6 +85,23 @@ def _check_instance(hub: Hub, host: AgentHost, report: AgentReport, now: datetim
             f" move of its state, in {silence.total_seconds():.0f} seconds this ends by itself.)"
         )
 
+    if host.joined_at and host.machine and report.machine not in ("", host.machine):
+        raise OtherMachineError(
+            f"this machine is not the one that host {host.name} joined from: its credentials were"
+            " copied, or its disk was put into another machine. If this one is to be the host now,"
+            f" have an administrator accept it (`carrel-hub host accept {host.name}`, or its page);"
+            " else join with a token of its own"
+        )
+
+
+def _note_move(session: AsyncSession, host: AgentHost, report: AgentReport, now: datetime) -> None:
+    """Say that a host goes on from another directory: nobody can tell a move from a copy."""
+    if host.boot_id == report.boot_id and host.place and host.place != report.place:
+        subject = agent_actor(host.name)
+        message = "its agent has its state elsewhere than before"
+        record(session, "host.moved", subject, subject, at=now, message=message)
+        log.warning("host.moved", agent=host.name)
+
 
 def _note_clock(
     session: AsyncSession, host: AgentHost, theirs: datetime | None, now: datetime
@@ -99,8 +124,12 @@ def clock_is_off(host: AgentHost) -> bool:
     return abs(host.clock_off) > CLOCK_TOLERANCE_SECONDS
 
 
-async def note_refusal(hub: Hub, name: str, reason: str) -> None:
-    """Keep it visible that somebody was refused who showed what is a host's."""
+async def note_refusal(hub: Hub, name: str, reason: str, *, machine: str = "") -> None:
+    """Keep it visible that somebody was refused who showed what is a host's.
+
+    Args:
+        machine: Of whoever that was, if an administrator may accept it.
+    """
     async with hub.database.write() as session:
         host = await session.get(AgentHost, name)
         now = hub.clock.now()
@@ -109,6 +138,7 @@ async def note_refusal(hub: Hub, name: str, reason: str) -> None:
         last = host.trouble_at
         news = host.trouble != reason or last is None or now - last > _TOLD_AGAIN
         host.trouble, host.trouble_at = reason, now
+        host.other_machine = machine or host.other_machine
         session.add(host)
         if news:
             _tell(session, host, "host.refused", now)

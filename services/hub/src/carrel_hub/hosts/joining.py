@@ -93,7 +93,7 @@ async def join_host(session: AsyncSession, hub: Hub, asked: JoinRequest) -> Join
     host.joined_at, host.removed_at, host.seen_at = now, None, None
     host.instance = host.previous_instance = host.trouble = ""
     host.boot_id, host.sequence, host.draining = asked.boot_id, 0, False
-    host.place = ""
+    host.place = host.machine = host.other_machine = ""
     host.address, host.agent_port = asked.address, asked.agent_port
     host.relay_port = asked.relay_port
     session.add(host)

@@ -41,6 +41,20 @@ async def set_draining(
         record(session, kind, actor, agent_actor(host.name), at=hub.clock.now())
 
 
+async def accept_machine(session: AsyncSession, hub: Hub, host: AgentHost, *, actor: str) -> None:
+    """Let the machine be a host that was refused with its credentials; the one before is not.
+
+    Raises:
+        ConflictError: None was refused.
+    """
+    if not host.other_machine:
+        raise ConflictError(f"no other machine was refused that has the credentials of {host.name}")
+    host.machine, host.other_machine, host.trouble = host.other_machine, "", ""
+    session.add(host)
+    subject = agent_actor(host.name)
+    record(session, "host.machine_accepted", actor, subject, at=hub.clock.now())
+
+
 async def evacuate(session: AsyncSession, hub: Hub, host: AgentHost, *, actor: str) -> list[str]:
     """Drain a host and have its servers end; return their ids. Wake the hub after the commit."""
     await set_draining(session, hub, host, True, actor=actor)

@@ -55,6 +55,7 @@ def host_model(hub: Hub, host: AgentHost, servers: int | None) -> dict[str, Any]
         "name": host.name,
         "state": str(standing_of(host, now=now, silence=silence)),
         "trouble": host.trouble,
+        "another_machine": bool(host.other_machine),
         "labels": host.labels,
         "capacity": host.capacity,
         "accounts": host.accounts,

@@ -12,7 +12,7 @@ from carrel_hub.errors import ForbiddenError, InvalidRequestError, NotFoundError
 from carrel_hub.events import agent_actor, record
 from carrel_hub.hosts.accounts import forget_pin
 from carrel_hub.hosts.joining import issue_join_token
-from carrel_hub.hosts.keeping import evacuate, find_host, remove_host, set_draining
+from carrel_hub.hosts.keeping import accept_machine, evacuate, find_host, remove_host, set_draining
 from carrel_hub.hosts.listing import host_model, list_host_models
 from carrel_hub.rbac import is_administrator
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
@@ -76,6 +76,15 @@ async def _set_draining(hub: HubDep, name: str, admin: Subject, on: bool) -> JSO
     async with hub.database.write() as session:
         host = await find_host(session, hub, name)
         await set_draining(session, hub, host, on, actor=admin.actor)
+    return JSONResponse(host_model(hub, host, None))
+
+
+@router.post("/hosts/{name}/accept")
+async def accept(name: str, hub: HubDep, admin: AdminDep) -> JSONResponse:
+    """Take the machine for this host that was refused with its credentials."""
+    async with hub.database.write() as session:
+        host = await find_host(session, hub, name)
+        await accept_machine(session, hub, host, actor=admin.actor)
     return JSONResponse(host_model(hub, host, None))
 
 

@@ -190,6 +190,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "drain": _found(ref("Host")),
     "take_in": _found(ref("Host")),
+    "accept": _found(ref("Host")),
     "empty": Operation(
         {202: Answer("Its servers are ending.", shape({**HOST_KEYS, "stopping": listing(TEXT)}))},
         NOT_FOUND,

@@ -145,6 +145,7 @@ HOST_KEYS: Schema = {
     "name": TEXT,
     "state": TEXT,
     "trouble": TEXT_OR_NULL,
+    "another_machine": FLAG,
     "labels": OBJECT,
     "capacity": OBJECT,
     "accounts": TEXT,

@@ -1,15 +1,22 @@
 """What agents report, brought into the rows. Reports may come late, twice, or out of order."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import structlog
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
-from carrel_hub.db.models import Event, Server
+from carrel_hub.db.models import AgentHost, Event, Server
 from carrel_hub.events import agent_actor, record, server_subject
-from carrel_hub.hosts.heartbeat import ImpostorError, note_host, note_refusal
+from carrel_hub.hosts.heartbeat import (
+    ImpostorError,
+    OtherMachineError,
+    note_host,
+    note_refusal,
+)
+from carrel_hub.hosts.standing import is_heard
 from carrel_hub.services.managed import SERVICES, absorb_reports
 from carrel_hub.spawns.profiles import preloaded
 from carrel_hub.spawns.states import ENDED, State
@@ -38,7 +45,8 @@ async def receive_report(hub: Hub, name: str, report: AgentReport) -> AgentRepor
     try:
         return await _take(hub, name, report)
     except ImpostorError as error:
-        await note_refusal(hub, name, error.message)
+        machine = report.machine if isinstance(error, OtherMachineError) else ""
+        await note_refusal(hub, name, error.message, machine=machine)
         raise
 
 
@@ -62,8 +70,8 @@ async def _take(hub: Hub, name: str, report: AgentReport) -> AgentReportReply:
                 row = rows.get(server.server_id)
                 if row is None and server.server_id in quiet:
                     continue
-                if row is None:
-                    await _note_stranger(session, hub, name, server)
+                if row is None or not await _may_tell(session, hub, name, row, server):
+                    await _note_stranger(session, hub, name, server, row)
                     continue
                 had_route = row.route_number is not None
                 if await apply_report(
@@ -129,6 +137,26 @@ async def _rows(
     return rows, unchanged
 
 
+async def _may_tell(
+    session: AsyncSession, hub: Hub, name: str, row: Server, report: ServerReport
+) -> bool:
+    """Whether a host may say how a server is: a host tells of what was placed there (T35).
+
+    A generation that was never given is met after a restore from a backup, wherever it runs; but
+    not as long as the host that has the server is silent, or says that it runs there.
+    """
+    if row.host == name or report.generation < row.generation:
+        return True
+    if report.generation == row.generation:
+        return False
+    if row.host is None or row.state in ENDED:
+        return True
+    host = await session.get(AgentHost, row.host)
+    silence = timedelta(seconds=hub.settings.agent_silence_seconds)
+    heard = host is not None and is_heard(host, now=hub.clock.now(), silence=silence)
+    return heard and row.state == State.UNKNOWN
+
+
 def _is_no_news(report: ServerReport, generation: int) -> bool:
     """Whether a report says what is known already of a server that is ready."""
     return (
@@ -157,20 +185,25 @@ def _is_stored(row: Server | None, server: ServerReport) -> bool:
     return row.generation == server.generation and row.state in ENDED
 
 
-async def _note_stranger(session: AsyncSession, hub: Hub, name: str, server: ServerReport) -> None:
-    """Keep a server that this database does not know visible. It is never stopped for that."""
+async def _note_stranger(
+    session: AsyncSession, hub: Hub, name: str, server: ServerReport, row: Server | None
+) -> None:
+    """Keep visible what runs where it was not placed. It is never stopped for that."""
     if server.state in _ENDED_REPORTS:
         return
     seen = (
         await session.exec(
             select(Event.id).where(
-                Event.server_id == server.server_id, Event.kind == "server.surprise"
+                Event.server_id == server.server_id,
+                Event.kind == "server.surprise",
+                Event.actor == agent_actor(name),
             )
         )
     ).first()
     if seen is not None:
         return
-    message = f"host {name} runs a server this database does not know; it was left alone"
+    what = "this database does not know" if row is None else "that was not placed there"
+    message = f"host {name} says that it runs a server {what}; it was left alone"
     log.warning("server.surprise", agent=name, server_id=server.server_id)
     record(
         session,

@@ -15,7 +15,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import Server, User
 from carrel_hub.errors import ConflictError, ForbiddenError, InvalidRequestError
 from carrel_hub.hosts.joining import issue_join_token
-from carrel_hub.hosts.keeping import find_host, set_draining
+from carrel_hub.hosts.keeping import accept_machine, evacuate, find_host, remove_host, set_draining
 from carrel_hub.hosts.listing import host_model, list_host_models
 from carrel_hub.hosts.standing import Standing
 from carrel_hub.rbac import is_administrator
@@ -54,6 +54,8 @@ _LIKE_SERVERS = {
     Standing.GONE: "stopped",
 }
 """The colours of badges are those of servers."""
+_SURE = {"evacuate": "Evacuate", "remove": "Remove", "accept": "Accept another machine as"}
+"""What is asked about before it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class HostView:
         detail: What is wrong with it, or what it awaits.
         servers: How many run there; None where none ever could.
         use: What of it is in use and kept free, each as a line.
-        may_drain, may_take_in: Which buttons it has.
+        may_drain, may_take_in, may_accept, may_evacuate, may_remove: Which buttons it has.
+        heard: It has reported lately.
     """
 
     name: str
@@ -78,6 +81,10 @@ class HostView:
     facts: list[tuple[str, str]]
     may_drain: bool
     may_take_in: bool
+    may_accept: bool
+    may_evacuate: bool
+    may_remove: bool
+    heard: bool
 
 
 @router.api_route("/hosts", methods=READING)
@@ -105,9 +112,10 @@ async def make_token(request: Request) -> Response:
 
 @router.api_route("/hosts/{name}", methods=READING)
 async def host(request: Request, name: str) -> Response:
-    """Show one host with its servers."""
+    """Show one host with its servers, or ask whether something is meant."""
     hub = hub_of(request)
     subject = await _administrator(request)
+    asked = request.query_params.get("sure", "")
     async with hub.database.read() as session:
         row = await find_host(session, hub, name)
         there_are = {one.name: one for one in await offers(session, hub.settings, hub.clock.now())}
@@ -117,28 +125,34 @@ async def host(request: Request, name: str) -> Response:
         rows = (await session.exec(ordered)).all()
     offer = there_are.get(name)
     servers: list[Card] = [card(hub, Place(user, one.name, one, True)) for one, user in rows]
-    return show(
-        request,
-        subject,
-        "host.html",
-        title=f"Host {name}",
-        host=_view(hub, host_model(hub, row, offer.servers if offer else 0), offer),
-        servers=servers,
-    )
+    there_is = _view(hub, host_model(hub, row, offer.servers if offer else 0), offer)
+    if asked in _SURE:
+        title = f"{_SURE[asked]} {name}?"
+        return show(request, subject, "host_sure.html", title=title, host=there_is, do=asked)
+    return show(request, subject, "host.html", title=f"Host {name}", host=there_is, servers=servers)
 
 
 @router.post("/hosts/{name}")
 async def change(request: Request, name: str) -> Response:
-    """Place nothing new on a host, or take it in again, by its button."""
+    """Do to a host what its buttons say."""
     hub = hub_of(request)
     subject = await _administrator(request)
     fields = await checked_form(request, subject)
-    do = fields.get("do")
-    if do not in ("drain", "take-in"):
-        raise InvalidRequestError("There is no such button on this page.")
+    do, lost, actor, ids = fields.get("do"), fields.get("lost") == "1", subject.actor, list[str]()
     async with hub.database.write() as session:
         row = await find_host(session, hub, name)
-        await set_draining(session, hub, row, do == "drain", actor=subject.actor)
+        match do:
+            case "drain" | "take-in":
+                await set_draining(session, hub, row, do == "drain", actor=actor)
+            case "accept":
+                await accept_machine(session, hub, row, actor=actor)
+            case "evacuate":
+                ids = await evacuate(session, hub, row, actor=actor)
+            case "remove":
+                ids = await remove_host(session, hub, row, actor=actor, servers_are_lost=lost)
+            case _:
+                raise InvalidRequestError("There is no such button on this page.")
+    await hub.wakeups.notify(*ids)
     return redirect(f"{hub.settings.hub_prefix}hosts", status=303)
 
 
@@ -193,6 +207,10 @@ def _view(hub: Hub, model: dict[str, Any], offer: Offer | None) -> HostView:
         facts=_facts(hub, model),
         may_drain=here and not (offer and offer.draining),
         may_take_in=here and bool(offer and offer.draining),
+        may_accept=here and bool(model.get("another_machine")),
+        may_evacuate=here,
+        may_remove=here and all(peer.name != model["name"] for peer in hub.settings.agents),
+        heard=standing in (Standing.READY, Standing.DRAINING),
     )
 
 

@@ -16,7 +16,7 @@ from carrel_agent.supervise.supervisor import Supervisor
 from carrel_shared.backoff import backoff_seconds
 from carrel_shared.calls import Answer, Client
 from carrel_shared.clock import SystemClock
-from carrel_shared.identity import boot_id
+from carrel_shared.identity import boot_id, machine
 from carrel_shared.service_auth import new_request_id, service_headers
 from carrel_shared.wire.agents import AgentReport, AgentReportReply, AgentSnapshot, Running
 from carrel_shared.wire.errors import ErrorBody
@@ -187,6 +187,7 @@ class Reporter:
             instance=self._instance,
             boot_id=boot_id(),
             place=place_of(facts.state_dir),
+            machine=machine(),
             sequence=self._sequence,
             version=__version__,
             accounts=facts.accounts,

@@ -19,6 +19,9 @@ class AgentHost(SQLModel, table=True):
         labels: What its operator says of it, as last reported.
         place: Where its agent keeps its state, as one directory among all of its kernel's; empty
             until it has said so.
+        machine: Which machine it is, over reboots; empty until it has said so.
+        other_machine: The one that was refused with its credentials, until it reports itself again
+            or somebody accepts that one.
         homes: What people's homes lie on there, by name, where several hosts share them; else
             empty.
         clock_off: By how many seconds its clock was ahead of the hub's, when it last reported.
@@ -37,6 +40,8 @@ class AgentHost(SQLModel, table=True):
     previous_instance: str = Field(default="", max_length=64)
     boot_id: str = Field(default="", max_length=64)
     place: str = Field(default="", max_length=64)
+    machine: str = Field(default="", max_length=64)
+    other_machine: str = Field(default="", max_length=64)
     sequence: int = 0
     version: str = Field(default="", max_length=64)
     accounts: str = Field(default="", max_length=255)

@@ -26,7 +26,8 @@ def keep_kernels_private(set_default: t.Callable[[t.Any, str, t.Any], None]) -> 
     """Make sockets the default way to reach kernels. Call it as the user, before there is a kernel.
 
     Some homes cannot hold sockets, or have too long a name; connection files then go to a directory
-    in /tmp, which ends with the server. Where that fails too, kernels listen on loopback ports.
+    in /tmp, which ends with the server. Where that fails too, no kernel starts: ports would open up
+    what they print to everybody, and whoever fills /tmp could bring that about.
 
     Args:
         set_default: `serving.set_default`.
@@ -38,11 +39,12 @@ def keep_kernels_private(set_default: t.Callable[[t.Any, str, t.Any], None]) -> 
         place = _temporary_directory()
         if place is None:
             sys.stderr.write(
-                "[carrel] Kernels listen on loopback ports, since neither your home nor /tmp takes"
-                " unix sockets.\n"
+                "[carrel] Kernels cannot start: neither your home nor /tmp takes unix sockets. Make"
+                " room in one of them; or set c.KernelManager.transport = 'tcp' in your Jupyter"
+                " configuration, if everybody on this host may read what your kernels print.\n"
             )
-            return
-        os.environ["JUPYTER_RUNTIME_DIR"] = place
+        else:
+            os.environ["JUPYTER_RUNTIME_DIR"] = place
     set_default(ConnectionFileMixin, "transport", "ipc")
 
 
