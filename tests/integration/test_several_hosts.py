@@ -6,6 +6,7 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -107,7 +108,7 @@ def test_a_shell_on_a_host_gets_nothing_from_agent_relay_and_hub(hosts: Fleet) -
     """SEC-09 where it counts: each port and file of a joined host, as one of its users."""
     rack, person = hosts.hosts[0], hosts.people[0]
     here, uid = hosts.here, pwd.getpwnam(person.name).pw_uid
-    asked = {
+    asked: dict[str, list[Any]] = {
         "files": [f"{here}/{name}" for name in CLOSED],
         "sockets": [f"{here}/state/relay/control.sock"],
         "addresses": [

@@ -15,8 +15,8 @@ import uvicorn
 from hub.fakes import FakeAgent
 from integration.replicas import SECONDS, Fleet, open_fleet
 
-from carrel_agent.fleet.credentials import new_key_pair, store
-from carrel_agent.fleet.exchange import exchange_token, learn_authority, split_token
+from carrel_agent.fleet.credentials import store
+from carrel_agent.fleet.exchange import exchange_token, split_token
 from carrel_shared.addresses import TcpAddress, bind_address
 from carrel_shared.clock import SystemClock
 from carrel_shared.fleet import (
@@ -26,6 +26,8 @@ from carrel_shared.fleet import (
     fleet_client,
     listener_options,
 )
+from carrel_shared.fleet_joining import learn_authority
+from carrel_shared.fleet_keys import new_key_pair
 from carrel_shared.identity import boot_id
 from carrel_shared.service_auth import service_headers
 from carrel_shared.tasks import TaskOwner

@@ -213,9 +213,6 @@ hub_url = "unix:{base}/internal.sock"
 hub_key = "{keys[1]}"
 state_dir = "{base}/edge"
 connect_seconds = 2
-fleet_ca = "{base}/hub/fleet/ca.pem"
-fleet_cert = "{base}/hub/fleet/edge.pem"
-fleet_key = "{base}/hub/fleet/edge.pem"
 """,
             encoding="utf-8",
         )
@@ -241,6 +238,21 @@ fleet_key = "{base}/hub/fleet/edge.pem"
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def have_edge_enrol(self) -> None:
+        """Put what `carrel-hub token proxy edge` prints into its settings."""
+        file = self.base / "carrel.toml"
+        done = subprocess.run(
+            self.in_middle("carrel_hub", "--config", str(file), "token", "proxy", "edge"),
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        line = done.stdout.replace("THIS_MACHINE", "127.0.0.1")
+        file.write_text(file.read_text(encoding="utf-8") + line, encoding="utf-8")
 
     def api(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Call the REST API as an administrator, through the edge."""
@@ -336,6 +348,7 @@ def _start_middle(made: Fleet, stack: ExitStack) -> None:
     )
     _program(made, stack, "hub", "carrel_hub", "--config", config, "serve")
     wait_for("the hub", lambda: _socket_answers(base / "internal.sock"))
+    made.have_edge_enrol()
     _program(made, stack, "edge", "carrel_proxy", "--config", config)
     wait_for("the edge", lambda: _socket_answers(base / "public.sock"))
     made.console("link", {"user": "boss", "admin": True, "account": None})

@@ -14,14 +14,16 @@ from proxy.authority import Authority
 
 from carrel_agent.errors import AccountRefusedError, SetupError
 from carrel_agent.fleet.connections import check_credentials
-from carrel_agent.fleet.credentials import NewKey, fingerprint, new_key_pair, store
-from carrel_agent.fleet.exchange import JoinError, hub_address, split_token
+from carrel_agent.fleet.credentials import store
+from carrel_agent.fleet.exchange import hub_address, split_token
 from carrel_agent.fleet.places import HostPlaces
 from carrel_agent.fleet.units import agent_unit, check_units, relay_unit
 from carrel_agent.settings import AgentSettings
 from carrel_agent.supervise.accounts import Account, check_uid
 from carrel_agent.supervise.capacity import find_gpus, home_source, read_capacity
 from carrel_shared.fleet import FleetFiles
+from carrel_shared.fleet_joining import JoinError
+from carrel_shared.fleet_keys import NewKey, fingerprint, new_key_pair
 
 PLACES = HostPlaces(Path("/etc/carrel"), Path("/var/lib/carrel"), Path("/run/carrel"))
 
@@ -101,6 +103,8 @@ def test_units_keep_servers_alive_and_lock_the_relay_in() -> None:
 def test_units_need_root_and_systemd(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="needs root, and a system that systemd runs"):
         check_units("carrel", tmp_path / "nowhere")
+    with pytest.raises(OSError, match="needs root, and a system that systemd runs"):
+        check_units("carrel", tmp_path, running=tmp_path / "only-installed")
 
 
 @pytest.mark.root
@@ -118,13 +122,13 @@ def _check_what_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    check_units("nobody", place)
+    check_units("nobody", place, place)
     program.write_text("#!/bin/sh\necho \"No module named 'carrel_proxy'\" >&2; exit 1\n")
     with pytest.raises(OSError, match=r"as the account nobody \(No module named 'carrel_proxy'\)"):
-        check_units("nobody", place)
+        check_units("nobody", place, place)
     program.chmod(0o700)
     with pytest.raises(OSError, match="install carrel-proxy with this Python"):
-        check_units("nobody", place)
+        check_units("nobody", place, place)
 
 
 def test_only_below_run_does_systemd_make_the_run_time_directory() -> None:

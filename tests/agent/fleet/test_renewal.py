@@ -5,11 +5,12 @@ from pathlib import Path
 
 import httpx
 
-from carrel_agent.fleet.credentials import new_key_pair, past_half_life, store
+from carrel_agent.fleet.credentials import store
 from carrel_agent.fleet.renewal import Renewal
 from carrel_hub.hosts.authority import Authority, new_authority
 from carrel_shared.clock import ManualClock, SystemClock
 from carrel_shared.fleet import FleetFiles, RenewedContext
+from carrel_shared.fleet_keys import new_key_pair, past_half_life
 from carrel_shared.wire.hosts import RenewReply, RenewRequest
 
 

@@ -17,6 +17,8 @@ from pydantic import ValidationError
         ({"hub_key": KEY}, "hub_key is set"),
         ({"default_target": "unix:/run/hub.sock"}, "default_target is set"),
         ({"trusted_peers": ["127.0.0.1"]}, "trusted_peers is set"),
+        ({"fleet_hub": f"hub:8444#{'a' * 64}"}, "takes the place of"),
+        ({"fleet_hub": "https://hub:8444"}, "pattern"),
         ({"tls_cert": "/c.pem", "tls_key": "/k.pem"}, "tls_cert is set"),
         ({"fleet_key": None}, "belong together"),
         ({"bind": "unix:/run/relay.sock"}, "host:port"),

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from carrel_hub.api import api_router, health_router
 from carrel_hub.context import Hub
 from carrel_hub.failures import contract_error, install_failures, internal_error
-from carrel_hub.hosts.gate import OPEN_PATHS, FleetGate
+from carrel_hub.hosts.gate import EDGES, OPEN_PATHS, FleetGate
 from carrel_hub.internal.agents import fleet_router
 from carrel_hub.internal.agents import router as agents_router
 from carrel_hub.internal.console import router as console_router
@@ -82,7 +82,9 @@ def create_fleet_app(hub: Hub) -> ASGIApp:
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         # Only hosts that have joined may send a lot.
-        await (small if scope.get("path") in OPEN_PATHS else app)(scope, receive, send)
+        path = scope.get("path", "")
+        few = path in OPEN_PATHS or path.startswith(EDGES)
+        await (small if few else app)(scope, receive, send)
 
     return RequestIdentity(FleetGate(dispatch, hub))
 

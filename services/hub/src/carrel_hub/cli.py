@@ -84,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         "name",
         nargs="+",
         metavar="NAME",
-        help="the user, who must have signed in before; or `agent NAME`: a host that is to join",
+        help="the user, who must have signed in before; or `agent NAME`: a host that is to join; or"
+        " `proxy NAME`: a proxy of the settings on another machine",
     )
     token.add_argument("--note", default="Made at the command line", help="what it is for")
     add_host_commands(commands)
@@ -148,8 +149,13 @@ def _token_for(arguments: argparse.Namespace) -> int:
             from carrel_hub.cli_hosts import print_join_token
 
             return print_join_token(arguments.config, name)
+        case ["proxy", name]:
+            from carrel_hub.cli_hosts import print_fleet_hub
+
+            return print_fleet_hub(arguments.config, name)
         case _:
-            raise CommandError("say `token NAME` or `token agent NAME`", status=EXIT_USAGE)
+            ways = "`token NAME`, `token agent NAME` or `token proxy NAME`"
+            raise CommandError(f"say {ways}", status=EXIT_USAGE)
 
 
 def _token(config: Path | None, name: str, note: str) -> int:

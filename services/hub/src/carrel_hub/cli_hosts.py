@@ -103,15 +103,10 @@ def print_join_token(config: Path | None, name: str) -> int:
         from carrel_hub.hosts.fleet import open_authority
         from carrel_hub.hosts.joining import issue_join_token
 
-        if hub.settings.fleet_listen is None:
-            raise CommandError(
-                "hub.fleet_listen is not set, so no other machine can reach the hub; set it to an"
-                " address such as 0.0.0.0:8444 and start the hub anew"
-            )
+        port = _fleet_port(hub)
         await open_authority(hub, make=True)
         async with hub.database.write() as session:
             new = await issue_join_token(session, hub, name, actor=CONSOLE_ACTOR)
-        port = hub.settings.fleet_listen.rpartition(":")[2]
         print(
             f"good once, until {new.expires_at:%H:%M %Z}; on the host:"
             f" carrel-agent join https://THIS_MACHINE:{port} - (and paste it)",
@@ -120,6 +115,39 @@ def print_join_token(config: Path | None, name: str) -> int:
         return new.text
 
     return _said_of(config, work)
+
+
+def print_fleet_hub(config: Path | None, name: str) -> int:
+    """Print the setting by which a proxy on another machine gets its certificate; no secret."""
+
+    async def work(hub: "Hub") -> str:
+        from carrel_hub.hosts.fleet import open_authority
+
+        port = _fleet_port(hub)
+        if all(peer.name != name for peer in hub.settings.proxies):
+            known = ", ".join(peer.name for peer in hub.settings.proxies) or "none"
+            raise CommandError(
+                f"hub.proxies names no proxy {name!r} (it names {known}): put it there first, with"
+                " its keys"
+            )
+        await open_authority(hub, make=True)
+        print(
+            f"into [proxy] of {name}'s settings, with the name or address of this machine; without"
+            " fleet_ca, fleet_cert and fleet_key",
+            file=sys.stderr,
+        )
+        return f'fleet_hub = "THIS_MACHINE:{port}#{hub.fleet.authority.fingerprint}"'
+
+    return _said_of(config, work)
+
+
+def _fleet_port(hub: "Hub") -> str:
+    if hub.settings.fleet_listen is None:
+        raise CommandError(
+            "hub.fleet_listen is not set, so no other machine can reach the hub; set it to an"
+            " address such as 0.0.0.0:8444 and start the hub anew"
+        )
+    return hub.settings.fleet_listen.rpartition(":")[2]
 
 
 def _said_of(config: Path | None, do: "Callable[[Hub], Awaitable[str]]") -> int:

@@ -17,6 +17,7 @@ from carrel_proxy.control.saved import SavedFiles, SavedTable, SavedVerdicts
 from carrel_proxy.control.shared import Shared
 from carrel_proxy.control.table import Table
 from carrel_proxy.core.access import freshness_of
+from carrel_proxy.edge_certificate import EdgeCertificate
 from carrel_proxy.engine.access_log import EVENTS_A_SECOND
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
@@ -140,6 +141,9 @@ class Proxy(PushedProxy):
         self.table.on_gap = self._resync.note_gap
         self._leading.start(self._resync.run(), name="resync")
         self._leading.start(self._activity.run(), name="activity")
+        if self.settings.fleet_hub is not None and self.settings.fleet is not None:
+            certificate = EdgeCertificate(self.settings, self.settings.fleet, self.clock)
+            self._leading.start(certificate.run(), name="certificate")
 
     async def unlead(self) -> None:
         """Say what is still to be said, save what is to be kept, and write no more."""

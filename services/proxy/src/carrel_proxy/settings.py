@@ -21,7 +21,7 @@ from carrel_shared.fleet import FleetFiles
 from carrel_shared.settings import ServiceSettings
 
 _EDGES_OWN = (
-    *("hub_url", "hub_key", "default_target", "trusted_peers"),
+    *("hub_url", "hub_key", "fleet_hub", "default_target", "trusted_peers"),
     *("tls_cert", "tls_key", "tls_certificates"),
 )
 """What a relay must not have: it holds nothing of the hub's and believes edges alone."""
@@ -115,6 +115,13 @@ class ProxySettings(ServiceSettings):
         " URI:carrel://role/edge, a relay's URI:carrel://host/ID.",
     )
     fleet_key: Path | None = Field(default=None, description="PEM file with the key of fleet_cert.")
+    fleet_hub: str | None = Field(
+        default=None,
+        pattern=r"^[^\s/#@]+:[0-9]{1,5}#[0-9a-f]{64}$",
+        description="Of an edge on another machine than the hub, in place of the three fleet files:"
+        " the hub's fleet_listen and its authority's fingerprint, as `carrel-hub token proxy NAME`"
+        " prints them. It gets its certificate there with `hub_key`, and renews it.",
+    )
     state_dir: Path = Field(
         description="Where the routes and verdicts are kept, so that a restart needs no hub."
     )
@@ -267,6 +274,8 @@ class ProxySettings(ServiceSettings):
         files = (self.fleet_ca, self.fleet_cert, self.fleet_key)
         if None in files and files != (None, None, None):
             raise ValueError("fleet_ca, fleet_cert and fleet_key belong together: set all or none")
+        if self.fleet_hub is not None and self.fleet_ca is not None:
+            raise ValueError("fleet_hub takes the place of fleet_ca, fleet_cert and fleet_key")
         needed = ("fleet_ca",) if self.mode == "relay" else ("hub_url", "hub_key")
         for name in needed:
             if getattr(self, name) is None:
@@ -302,6 +311,9 @@ class ProxySettings(ServiceSettings):
     @property
     def fleet(self) -> FleetFiles | None:
         """What edges and relays know each other by; None where there is one host only."""
+        if self.fleet_hub is not None:
+            pair = self.state_dir / "fleet" / "edge.pem"
+            return FleetFiles(self.state_dir / "fleet" / "ca.pem", pair, pair)
         if self.fleet_ca is None or self.fleet_cert is None or self.fleet_key is None:
             return None
         return FleetFiles(self.fleet_ca, self.fleet_cert, self.fleet_key)

@@ -81,14 +81,16 @@ class Authority:
         Raises:
             InvalidRequestError: It is no such request, or its key is of another kind.
         """
-        try:
-            asked = x509.load_pem_x509_csr(request.encode())
-            key = asked.public_key()
-            if not isinstance(key, ec.EllipticCurvePublicKey) or not asked.is_signature_valid:
-                raise ValueError("not a P-256 key")
-        except (ValueError, InvalidSignature) as error:
-            raise InvalidRequestError(f"the signing request cannot be used: {error}") from error
-        return self._sign(key, host, (host_identity(host),), (host_name(host),), now).decode()
+        names = (host_identity(host),), (host_name(host),)
+        return self._sign(_key_of(request), host, *names, now).decode()
+
+    def sign_edge(self, request: str, name: str, now: datetime) -> str:
+        """Return the certificate of an edge on another machine.
+
+        Raises:
+            InvalidRequestError: It is no such request, or its key is of another kind.
+        """
+        return self._sign(_key_of(request), name, (EDGE_IDENTITY,), (), now).decode()
 
     def sign_own(self, directory: Path, name: str, now: datetime) -> None:
         """Write `NAME.pem` and `NAME.key`, for `hub` or `edge`, with a new key.
@@ -127,6 +129,17 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_of(request: str) -> ec.EllipticCurvePublicKey:
+    try:
+        asked = x509.load_pem_x509_csr(request.encode())
+        key = asked.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not asked.is_signature_valid:
+            raise ValueError("not a P-256 key")
+    except (ValueError, InvalidSignature) as error:
+        raise InvalidRequestError(f"the signing request cannot be used: {error}") from error
+    return key
 
 
 def past_half_life(pem: bytes, now: datetime) -> bool:

@@ -12,6 +12,8 @@ JOIN_PATH = "/internal/v1/fleet/join"
 AUTHORITY_PATH = "/internal/v1/fleet/authority"
 OPEN_PATHS = frozenset({JOIN_PATH, AUTHORITY_PATH})
 """For whoever has no credentials yet."""
+EDGES = "/internal/v1/fleet/edges/"
+"""For proxies of the settings on other machines, which have a key and are given a certificate."""
 
 REFUSED = (
     "these credentials are not good any more: the host was removed, or joined again since; join"
@@ -22,6 +24,8 @@ REFUSED = (
 class FleetGate(ServiceGate):
     """Lets a host in that shows both its certificate and the key that goes with it.
 
+    A proxy of the settings gets at its own certificate with the key that they give it.
+
     Args:
         app: The internal API for hosts.
     """
@@ -31,7 +35,9 @@ class FleetGate(ServiceGate):
         self._hub = hub
 
     async def caller(self, scope: Scope, authorization: bytes) -> str | None:
-        """Return `agent:NAME` of the host that calls."""
+        """Return `agent:NAME` of the host that calls, or `proxy:NAME`."""
+        if scope["path"].startswith(EDGES):
+            return self._proxy(authorization)
         name = scope.get("state", {}).get("identity", "").removeprefix(host_identity(""))
         scheme, _, sent = authorization.partition(b" ")
         if not name or scheme.lower() != b"bearer":
@@ -46,3 +52,12 @@ class FleetGate(ServiceGate):
         await note_refusal(self._hub, name, "somebody shows credentials that it had before")
         self.say_why(scope, REFUSED)
         return None
+
+    def _proxy(self, authorization: bytes) -> str | None:
+        scheme, _, sent = authorization.partition(b" ")
+        found = None
+        if scheme.lower() == b"bearer":
+            for peer in self._hub.settings.proxies:  # all are compared: no early way out
+                if hmac.compare_digest(sent, peer.caller_key.get_secret_value().encode()):
+                    found = f"proxy:{peer.name}"
+        return found

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from carrel_hub.deps import HubDep
 from carrel_hub.events import agent_actor, record
-from carrel_hub.hosts.gate import AUTHORITY_PATH, JOIN_PATH
+from carrel_hub.hosts.gate import AUTHORITY_PATH, EDGES, JOIN_PATH
 from carrel_hub.hosts.joining import join_host, renew_certificate
 from carrel_hub.hosts.keeping import find_host, remove_host
 from carrel_hub.internal.callers import require_caller
@@ -45,6 +45,20 @@ async def leave(name: str, request: Request, hub: HubDep) -> Response:
         host = await find_host(session, hub, name)
         await remove_host(session, hub, host, actor=agent_actor(name))
     return Response(status_code=204)
+
+
+@fleet_router.post(f"{EDGES}{{name}}/certificate")
+async def edge_certificate(
+    name: str, body: RenewRequest, request: Request, hub: HubDep
+) -> RenewReply:
+    """Sign the certificate, the first or the next, of a proxy on another machine."""
+    require_caller(request, f"proxy:{name}")
+    authority = hub.fleet.authority
+    async with hub.database.write() as session:
+        at, actor = hub.clock.now(), f"proxy:{name}"
+        signed = authority.sign_edge(body.request, name, at)
+        record(session, "proxy.certificate_issued", actor, actor, at=at)
+    return RenewReply(certificate=signed, authority=authority.certificate)
 
 
 @fleet_router.get(AUTHORITY_PATH)

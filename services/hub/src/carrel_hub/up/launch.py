@@ -5,6 +5,7 @@ any moment leaves no service it does not know of: whatever still waits at the ga
 """
 
 import contextlib
+import errno
 import os
 import resource
 import select
@@ -58,7 +59,13 @@ def launch(
             problem = report.read()
     if problem:
         os.waitpid(pid, 0)
-        raise UpError(f"{argv[0]} cannot be started: {problem.decode(errors='replace')}")
+        reason = problem.decode(errors="replace")
+        if reason == os.strerror(errno.EACCES) and account.uid != os.geteuid():
+            reason += (
+                f"; the account {account.name} has to run it, so install Carrel, and use a Python,"
+                " where every account may read (not below /root, say)"
+            )
+        raise UpError(f"{argv[0]} cannot be started: {reason}")
     return identity
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from carrel_agent.fleet.exchange import JoinError
 from carrel_agent.fleet.join import JoinOptions, advice, join
 from carrel_agent.fleet.leave import leave
 from carrel_agent.fleet.places import SERVICE_ACCOUNT, HostPlaces, usual_places
+from carrel_shared.fleet_joining import JoinError
 
 TOKEN_VARIABLE = "CARREL_JOIN_TOKEN"  # noqa: S105 - the variable's name
 _LABEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9._/-]{0,62})=([A-Za-z0-9._:-]{0,63})")

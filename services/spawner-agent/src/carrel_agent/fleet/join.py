@@ -10,18 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from carrel_agent.fleet.credentials import new_key_pair, store
-from carrel_agent.fleet.exchange import (
-    JoinError,
-    exchange_token,
-    hub_address,
-    learn_authority,
-    split_token,
-)
+from carrel_agent.fleet.credentials import store
+from carrel_agent.fleet.exchange import exchange_token, hub_address, split_token
 from carrel_agent.fleet.places import SERVICE_ACCOUNT, HostPlaces
 from carrel_agent.fleet.units import check_units, install_units
 from carrel_shared.clock import SystemClock
 from carrel_shared.files import write_atomically
+from carrel_shared.fleet_joining import JoinError, learn_authority
+from carrel_shared.fleet_keys import new_key_pair
 from carrel_shared.service_auth import new_key
 from carrel_shared.wire.hosts import JoinReply
 
@@ -89,7 +85,7 @@ def join(options: JoinOptions) -> str:
     except OSError as error:
         raise JoinError(
             f"{error.filename or places.config}: {error.strerror}; the host has joined as"
-            f" {reply.name}, but is not set up: mend this and join again with another token"
+            f" {reply.name}, but is not set up: mend this and join with --again and another token"
         ) from error
     return reply.name
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx
 
 from carrel_agent.fleet.connections import joined_client
-from carrel_agent.fleet.exchange import JoinError, said
 from carrel_agent.fleet.places import HostPlaces
 from carrel_agent.fleet.units import UNIT_DIRECTORY, remove_units
 from carrel_agent.settings import AgentSettings
+from carrel_shared.fleet_joining import JoinError, said
 from carrel_shared.service_auth import service_headers
 from carrel_shared.settings import SettingsError, load_settings
 

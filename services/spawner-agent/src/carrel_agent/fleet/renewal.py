@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from carrel_agent.fleet.credentials import new_key_pair, past_half_life, store
+from carrel_agent.fleet.credentials import store
 from carrel_shared.clock import Clock
 from carrel_shared.fleet import FleetFiles, RenewedContext
+from carrel_shared.fleet_keys import new_key_pair, past_half_life
 from carrel_shared.service_auth import service_headers
 from carrel_shared.wire.hosts import RenewReply, RenewRequest
 

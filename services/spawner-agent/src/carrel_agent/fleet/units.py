@@ -9,6 +9,8 @@ from pathlib import Path
 from carrel_agent.fleet.places import HostPlaces
 
 UNIT_DIRECTORY = Path("/etc/systemd/system")
+RUNNING = Path("/run/systemd/system")
+"""It is there where systemd runs the system (sd_booted(3)), and not where it is only installed."""
 AGENT_UNIT, RELAY_UNIT = "carrel-agent.service", "carrel-relay.service"
 
 
@@ -106,13 +108,13 @@ def _private_tmp() -> str:
     return "no" if hidden else "yes"
 
 
-def check_units(account: str, directory: Path = UNIT_DIRECTORY) -> None:
+def check_units(account: str, directory: Path = UNIT_DIRECTORY, running: Path = RUNNING) -> None:
     """See beforehand that units can be installed here, and what they run be run.
 
     Raises:
         OSError: They cannot; the message says what to do.
     """
-    if os.geteuid() != 0 or not directory.is_dir():
+    if os.geteuid() != 0 or not directory.is_dir() or not running.is_dir():
         raise OSError(1, "--systemd needs root, and a system that systemd runs", str(directory))
     if reason := _why_it_cannot_run(account):
         raise OSError(
@@ -166,10 +168,12 @@ def remove_units(directory: Path = UNIT_DIRECTORY) -> None:
         OSError: It cannot be done.
     """
     there = [name for name in (AGENT_UNIT, RELAY_UNIT) if (directory / name).exists()]
-    if there:
+    runs = RUNNING.is_dir()
+    if there and runs:
         _systemctl("disable", "--now", *there)
-        for name in there:
-            (directory / name).unlink()
+    for name in there:
+        (directory / name).unlink()
+    if there and runs:
         _systemctl("daemon-reload")
 
 
