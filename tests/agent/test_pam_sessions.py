@@ -120,6 +120,34 @@ def test_a_session_may_make_the_home(account: pwd.struct_passwd, service: Servic
         away.rename(home)
 
 
+def test_a_module_that_crashes_costs_the_start_alone(
+    account: pwd.struct_passwd, service: Service
+) -> None:
+    """FLT-K4: the holder is a process of its own, so that its end is nobody else's."""
+    rules = Path("/etc/pam.d") / f"{service.name}-crash"
+    crash = service.log.parent / "crash"
+    crash.write_text("#!/bin/sh\nkill -SEGV $PPID\n")
+    crash.chmod(0o755)
+    rules.write_text(
+        f"account required pam_permit.so\nsession required pam_exec.so quiet {crash}\n"
+    )
+    try:
+        with running_host(account, pam_service=rules.name) as host:
+            agent = host.agent_pid
+            spec = host.spec("good")
+            host.put(spec)
+            exit_ = host.wait_state(spec["server_id"], "failed")["exit"]
+            rules.write_text("account required pam_permit.so\nsession required pam_permit.so\n")
+            report = host.started("good")
+            assert host.agent_pid == agent
+            host.stop_server(report["server_id"])
+            host.wait_state(report["server_id"], "stopped")
+    finally:
+        rules.unlink()
+    assert exit_["cause"] == "start_failed"
+    assert "its holder ended" in exit_["summary"]
+
+
 def test_an_account_that_pam_refuses_starts_nothing(
     account: pwd.struct_passwd, service: Service
 ) -> None:

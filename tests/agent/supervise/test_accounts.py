@@ -2,10 +2,12 @@
 
 import os
 import pwd
+import threading
 
 import pytest
 
-from carrel_agent.errors import AccountRefusedError, SetupError
+from carrel_agent.errors import AccountRefusedError, SetupError, UnavailableError
+from carrel_agent.supervise import accounts
 from carrel_agent.supervise.accounts import check_account, group_id, look_up_account
 
 
@@ -34,8 +36,15 @@ def test_root_systems_and_other_spellings_are_refused(
 
 
 def test_people_are_accepted() -> None:
-    check_account(entry("alice", 1000), "alice", own_uid=0, min_uid=1000)
+    check_account(entry("alice", 54321), "alice", own_uid=0, min_uid=1000)
     check_account(entry("alice", 500), "alice", own_uid=500, min_uid=1000)
+
+
+def test_a_second_name_of_somebodys_is_refused(account: pwd.struct_passwd) -> None:
+    with pytest.raises(
+        AccountRefusedError, match=f"another name of the account.*{account.pw_name}"
+    ):
+        check_account(entry("alias", account.pw_uid), "alias", own_uid=0, min_uid=1)
 
 
 def test_without_root_both_accounts_are_named() -> None:
@@ -50,6 +59,23 @@ def test_without_root_both_accounts_are_named() -> None:
 async def test_names_of_nobody_are_refused(name: str) -> None:
     with pytest.raises(AccountRefusedError, match="no unix account"):
         await look_up_account(name, own_uid=0, min_uid=1000)
+
+
+async def test_a_name_service_that_hangs_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FLT-K3: it may be a network away; what is not known now may be later."""
+    asked = threading.Event()
+
+    def hang(_name: str) -> pwd.struct_passwd:
+        asked.wait(60)
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwnam", hang)
+    monkeypatch.setattr(accounts, "LOOKUP_SECONDS", 0.05)
+    try:
+        with pytest.raises(UnavailableError, match="did not say within"):
+            await look_up_account("alice", own_uid=0, min_uid=1000)
+    finally:
+        asked.set()
 
 
 async def test_an_account_comes_with_its_groups(account: pwd.struct_passwd) -> None:

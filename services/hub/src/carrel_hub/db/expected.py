@@ -23,6 +23,7 @@ REVISIONS = (
     "0015",
     "0016",
     "0017",
+    "0018",
 )
 """Every revision in its order; the last is the one the models are of."""
 

@@ -135,16 +135,16 @@ def check_account(entry: pwd.struct_passwd, name: str, *, own_uid: int, min_uid:
         return
     if entry.pw_uid == 0:
         raise AccountRefusedError(f"{name!r} is root, and nothing of a user's ever runs as root")
+    if entry.pw_uid < min_uid or entry.pw_uid == OVERFLOW_UID:
+        raise AccountRefusedError(
+            f"{name!r} has uid {entry.pw_uid} and is an account of the system (people's begin at"
+            f" min_uid = {min_uid})"
+        )
     if (first := account_name(entry.pw_uid)) not in (name, str(entry.pw_uid)):
         # Whoever is two users to the hub would be one to this host, files and servers in common.
         raise AccountRefusedError(
             f"{name!r} is another name of the account {first!r} on this host; use that one, or give"
             f" {name!r} a uid of its own"
-        )
-    if entry.pw_uid < min_uid or entry.pw_uid == OVERFLOW_UID:
-        raise AccountRefusedError(
-            f"{name!r} has uid {entry.pw_uid} and is an account of the system (people's begin at"
-            f" min_uid = {min_uid})"
         )
 
 
