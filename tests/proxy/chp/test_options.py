@@ -152,6 +152,9 @@ def test_milliseconds_become_limits() -> None:
         options("--timeout", "600", "--proxy-timeout", "500", "--keep-alive-timeout", "700")
     )
     assert (limits.idle_seconds, limits.body_seconds, limits.response_seconds) == (0.7, 0.6, 0.5)
+    assert limits.pause_seconds == 0.5
+    assert limits_of(options("--timeout", "600")).pause_seconds == 0.6
+    assert limits_of(options()).pause_seconds == NEVER
 
 
 def test_custom_headers_are_trimmed() -> None:

@@ -272,6 +272,9 @@ async def test_error_pages_of_a_directory(short_dir: Path) -> None:
         await chp.add("/a", "http://127.0.0.1:1")
         answer = await client.ask("/a")
         assert (answer.status, answer.body) == (503, b"<b>oops</b>")
+        (short_dir / "error.html").unlink()
+        answer = await client.ask("/a")
+        assert (answer.status, answer.body) == (503, b"Service Unavailable")
 
 
 async def test_the_error_target_is_asked_and_told_nothing_of_the_client(
@@ -310,8 +313,12 @@ async def test_without_its_error_target_it_has_its_own_page(
     async with running("--error-target", "http://127.0.0.1:1") as chp, chp.client() as client:
         for _ in range(3):
             answer = await client.ask("/nope")
-            assert answer.status == 404
-            assert b"404" in answer.body
+            assert (answer.status, answer.body) == (404, b"Not Found")
+            assert answer.one("content-type") == "text/plain"
+        answer = await client.ask("/nope", "Accept: text/html")
+        assert answer.status == 404
+        assert b"404" in answer.body
+        assert b"<h1>" in answer.body
     assert capsys.readouterr().out.count("error_target_failed") == 1
 
 
@@ -332,9 +339,13 @@ async def test_counters_have_the_names_that_dashboards_know(chp: Chp, upstream: 
     async with chp.client() as client:
         await client.ask("/a")
         await client.ask("/none")
+    await chp.api.get(ROUTES + "/a")
+    await chp.routes()
     lines = (await chp.metrics()).splitlines()
     for line in (
         "api_route_add 1",
+        "api_route_get 1",
+        "last_activity_updating_count 2",
         "requests_web 2",
         "requests_ws 0",
         'requests_proxy{status="200"} 1',

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import ssl
+import stat
 from pathlib import Path
 from urllib.parse import quote
 
@@ -272,6 +273,10 @@ def test_everything_may_listen_at_unix_sockets(short_dir: Path) -> None:
         *("--api-socket", str(paths["api"]), "--metrics-socket", str(paths["metrics"])),
     ]
     with running(*command, path=paths["public"]):
+        masked = os.umask(0o077)
+        os.umask(masked)
+        assert stat.S_IMODE(paths["public"].stat().st_mode) == 0o777 & ~masked
+        assert stat.S_IMODE(paths["api"].stat().st_mode) == 0o600
         assert status_of(Unix(paths["public"]), "/_chp_healthz") == 200
         assert status_of(Unix(paths["api"]), "/api/routes") == 403
         assert status_of(Unix(paths["metrics"]), "/metrics") == 200

@@ -84,10 +84,11 @@ class RoutesApi:
             await self._shared.delete(key)
             log.info("route_deleted", path=key)
             return 204, ""
-        self._metrics.api_route_get += 1
         await self._shared.gather_activity()
         if path in (PREFIX, PREFIX + b"/"):
-            return 200, self._list(scope["query_string"])
+            listed = self._list(scope["query_string"])
+            self._metrics.api_route_get += 1
+            return 200, listed
         route = self._table.get(key)
         if route is None:
             raise _Refusal(404)

@@ -7,7 +7,7 @@ import structlog
 
 from carrel_proxy.chp.forward import rewritten_location
 from carrel_proxy.chp.table import ChpRoute
-from carrel_proxy.core.answers import Answer, Trouble
+from carrel_proxy.core.answers import Answer, Trouble, is_navigation
 from carrel_proxy.core.body import RequestBody
 from carrel_proxy.core.fields import field_values, without_fields
 from carrel_proxy.core.head import RequestHead, ResponseHead
@@ -79,7 +79,7 @@ class ChpExchange(Exchange):
         if self.websocket:
             self.answer(Answer(trouble.status))
         elif not pages.asks:
-            self.answer(pages.at_once(trouble))
+            self.answer(pages.at_once(trouble, navigation=is_navigation(self.head)))
         else:
             self._asked = True
             upstream, self._upstream = self._upstream, None
@@ -90,7 +90,9 @@ class ChpExchange(Exchange):
 
     async def _ask(self, trouble: Trouble) -> None:
         try:
-            answer = await self._chp.pages.ask(trouble, self._requested)
+            answer = await self._chp.pages.ask(
+                trouble, self._requested, navigation=is_navigation(self.head)
+            )
         except Exception:
             log.exception("error_page_failed")
             answer = Answer(trouble.status)

@@ -14,7 +14,8 @@ _QUANTILES = (0.01, 0.05, 0.5, 0.9, 0.95, 0.99, 0.999)
 _STATUSES = 600
 _SUMMARIES = {
     "find_target_for_req": "Seconds to find a request's route; 200 a second at most are timed",
-    "last_activity_updating": "Seconds to note a route's use; that is an assignment here, so none",
+    "last_activity_updating": "Seconds to note a route's use: an assignment, so none; counted are"
+    " routes that were added and answers below 300",
 }
 
 
@@ -113,12 +114,18 @@ def families(snapshot: dict[str, Any]) -> Iterator[Family]:
     yield _by_status("requests_api", "Answers of the REST API by status", snapshot["api"])
     for name, words in _SUMMARIES.items():
         number, total, recent = snapshot[name]
+        if name == "last_activity_updating":
+            number = snapshot["api_route_add"] + _uses(snapshot["proxied"])
         in_order = sorted(recent)
         samples = [
             Sample(_quantile(in_order, share), {"quantile": str(share)}) for share in _QUANTILES
         ]
         samples += [Sample(total, suffix="_sum"), Sample(number, suffix="_count")]
         yield Family(name, "summary", words, samples)
+
+
+def _uses(proxied: dict[str, int]) -> int:
+    return sum(number for status, number in proxied.items() if 200 <= int(status) < 300)
 
 
 def _by_status(name: str, words: str, numbers: dict[str, int]) -> Family:

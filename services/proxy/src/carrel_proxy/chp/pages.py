@@ -1,5 +1,6 @@
 """What is shown when a request cannot be served: pages of a directory, of a server, or our own."""
 
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote
 
@@ -40,8 +41,13 @@ class ErrorPages:
         self._logged = float("-inf")
         self.asks = target is not None and client is not None
 
-    def at_once(self, trouble: Trouble) -> Answer:
-        """Return the page that takes no call."""
+    def at_once(self, trouble: Trouble, *, navigation: bool) -> Answer:
+        """Return the page that takes no call.
+
+        Args:
+            navigation: A person waits for it. Where pages were set up and there is none, programs
+                are told as the original tells everybody: in two words.
+        """
         if self._directory is not None:
             for name in (f"{trouble.status}.html", "error.html"):
                 try:
@@ -49,18 +55,24 @@ class ErrorPages:
                 except OSError:
                     continue
                 return Answer(trouble.status, ((b"Content-Type", b"text/html"),), page)
-        return trouble_answer(trouble, page=True)
+        if navigation or (self._directory is None and self.target is None):
+            return trouble_answer(trouble, page=True)
+        phrase = HTTPStatus(trouble.status).phrase.encode("ascii")
+        kind = ((b"Content-Type", b"text/plain"),)
+        return Answer(trouble.status, kind, phrase, trouble.reason)
 
-    async def ask(self, trouble: Trouble, requested: bytes) -> Answer:
+    async def ask(self, trouble: Trouble, requested: bytes, *, navigation: bool) -> Answer:
         """Return the error target's page. It is told nothing of the client but what was asked for.
 
         Args:
             requested: Path and query as received.
+            navigation: As for `at_once`, which is asked when the target has no page.
         """
-        asked = f"{self.target}/{trouble.status}?url={quote(requested, safe=_UNESCAPED)}"
+        url = quote(requested, safe=_UNESCAPED).replace("~", "%7E")
+        asked = f"{self.target}/{trouble.status}?url={url}"
         try:
             if self._client is None:
-                return self.at_once(trouble)
+                return self.at_once(trouble, navigation=navigation)
             async with self._client.stream("GET", asked) as response:
                 page = bytearray()
                 async for piece in response.aiter_raw():
@@ -69,7 +81,7 @@ class ErrorPages:
                         raise ValueError("the page is too large")
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             self._note_failure(str(error) or type(error).__name__)
-            return self.at_once(trouble)
+            return self.at_once(trouble, navigation=navigation)
         kept = tuple(
             (name.title().encode("ascii"), value.encode("latin-1"))
             for name in ("content-type", "content-encoding")
@@ -89,4 +101,4 @@ class ErrorPages:
             await self._client.aclose()
 
 
-_UNESCAPED = "!'()*-._~"  # as encodeURIComponent leaves them
+_UNESCAPED = "*-._"  # as forms leave them

@@ -209,7 +209,7 @@ def limits_of(options: Options) -> Limits:
         response_seconds=min(waits, default=NEVER),
         vanished_seconds=60.0,
         handshake_seconds=10.0,
-        pause_seconds=options.proxy_timeout or NEVER,
+        pause_seconds=min(waits, default=NEVER),
         leave_seconds=0.4,
     )
 
@@ -280,7 +280,7 @@ def plan_of(options: Options, arguments: Sequence[str]) -> Run:
 
 def _write_pid(path: Path) -> None:
     try:
-        path.write_text(f"{os.getpid()}\n")
+        path.write_text(str(os.getpid()))
     except OSError as error:
         raise OptionsError(f"--pid-file {path}: {error.strerror}") from error
 

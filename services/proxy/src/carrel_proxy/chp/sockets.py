@@ -1,6 +1,7 @@
 """The addresses that are listened on."""
 
 import errno
+import os
 import socket
 from pathlib import Path
 
@@ -8,22 +9,28 @@ from carrel_proxy.chp.options import Options
 from carrel_proxy.process.launch import Wanted
 from carrel_shared.addresses import AddressError, TcpAddress, UnixAddress, bind_address
 
-_EVERYBODY_MAY_CONNECT = 0o666
-
 
 def wanted(options: Options) -> list[Wanted]:
-    """Return all that is to be listened on. Unix sockets but the public one are this account's.
+    """Return all that is to be listened on. The umask says whose unix sockets are, as JupyterHub
+    sets it to say; that of the API is this account's alone.
 
     What is taken raises `AddressError` when it is bound.
     """
-    found = _either("public", options.socket, _EVERYBODY_MAY_CONNECT, options.ip, options.port)
+    mode = _by_umask()
+    found = _either("public", options.socket, mode, options.ip, options.port)
     found += _either("api", options.api_socket, 0o600, options.api_ip, options.api_port)
     if options.metrics_socket is not None or options.metrics_port is not None:
         port = options.metrics_port or 0
-        found += _either("metrics", options.metrics_socket, 0o600, options.metrics_ip, port)
+        found += _either("metrics", options.metrics_socket, mode, options.metrics_ip, port)
     if options.redirect_port is not None and options.port != 80 and options.socket is None:
         found += _tcp("redirect", options.ip, options.redirect_port)
     return found
+
+
+def _by_umask() -> int:
+    masked = os.umask(0o077)
+    os.umask(masked)
+    return 0o777 & ~masked
 
 
 def _either(role: str, path: str | None, mode: int, ip: str, port: int) -> list[Wanted]:

@@ -45,10 +45,16 @@ class Deadlines:
     def discard(self, timed: Timed) -> None:
         self._timed.discard(timed)
 
-    def tick(self) -> None:
-        """Look at everything once."""
+    def tick(self, latest: float = NEVER) -> None:
+        """Look at everything once.
+
+        Args:
+            latest: No deadline after this has passed, whatever the time is. Deadlines are set by
+                the last tick's time: when this one is late, what began just now would end at once.
+        """
         self.now = now = self._clock.monotonic()
-        for timed in [one for one in self._timed if one.deadline <= now]:
+        passed = min(now, latest)
+        for timed in [one for one in self._timed if one.deadline <= passed]:
             timed.timed_out()
         for call in self.each_tick:
             call()

@@ -174,7 +174,7 @@ class Edge:
         """Keep time until cancelled."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            self.deadlines.tick()
+            self.deadlines.tick(self.deadlines.now + TICK_SECONDS)
 
     def close_listeners(self) -> None:
         """Accept no more."""
