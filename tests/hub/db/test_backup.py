@@ -198,8 +198,7 @@ async def test_a_restored_hub_goes_on_from_what_agents_and_proxies_know(
             )
         )  # fmt: skip
         await issue_token(session, world.hub, user, actor="hub")
-        bound = await issue_token(session, world.hub, user, actor="hub")
-        bound.row.session_hash = "s"
+        await issue_token(session, world.hub, user, actor="hub", session_hash="s")
     path = await take(world.hub.database, tmp_path)
     epoch = world.proxy.epoch
 

@@ -2,6 +2,7 @@
 
 from hub.world import World
 
+from carrel_hub.db.models import Server
 from carrel_hub.spawns.reports import receive_report
 from carrel_shared.wire.agents import Running
 
@@ -18,7 +19,7 @@ async def test_a_server_of_which_nothing_is_new_is_named_alone(world: World) -> 
 async def test_what_the_hub_has_otherwise_it_asks_for(world: World) -> None:
     row = await world.ready()
     async with world.hub.database.write() as session:
-        current = await session.merge(row)
+        current = await session.get_one(Server, row.id)
         current.state = "unknown"
         session.add(current)
     brief = Running(server_id=row.id, generation=row.generation)

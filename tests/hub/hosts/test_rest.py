@@ -11,7 +11,7 @@ from hub.world import World
 
 from carrel_hub.app import create_public_app
 from carrel_hub.auth.tokens import issue_token
-from carrel_hub.db.models import HostAccount
+from carrel_hub.db.models import HostAccount, Server
 from carrel_hub.users.accounts import get_or_create_user
 from carrel_shared.wire.servers import AccountFacts, ServerState
 
@@ -128,7 +128,7 @@ async def test_a_host_with_servers_is_removed_only_when_they_are_said_to_be_lost
     one = await joined(machine, admin, "rack-1")
     row = await world.start()
     async with world.hub.database.write() as session:
-        row = await session.merge(row)
+        row = await session.get_one(Server, row.id)
         row.host, row.state, row.target = "rack-1", "ready", "running"
         session.add(row)
     refused = await admin.delete("/hosts/rack-1")

@@ -134,9 +134,7 @@ async def test_deleting_a_service_ends_what_people_gave_it(
     await root.post("/services/web", json={"url": "http://127.0.0.1:9"})
     bob = await live.user("bob")
     async with live.hub.database.write() as session:
-        new = await issue_token(session, live.hub, bob, actor="hub")
-        new.row.client_id = "service-web"
-        session.add(new.row)
+        new = await issue_token(session, live.hub, bob, actor="hub", client_id="service-web")
     given = await acting_as(new_person, new.secret)
     assert (await given.get("/user")).json()["name"] == "bob"
     await root.delete("/services/web")

@@ -126,8 +126,15 @@ async def test_the_token_of_a_server_goes_with_all_that_it_got(
     user = await live.user("bob")
     async with live.hub.database.write() as session:
         for number in range(2):
-            new = await issue_token(session, live.hub, user, actor="hub", note=f"t{number}")
-            new.row.client_id, new.row.server_id = server.client_id, server.id
+            await issue_token(
+                session,
+                live.hub,
+                user,
+                actor="hub",
+                note=f"t{number}",
+                client_id=server.client_id,
+                server_id=server.id,
+            )
         expired = await issue_token(
             session, live.hub, user, actor="hub", expires_in=timedelta(seconds=-1)
         )

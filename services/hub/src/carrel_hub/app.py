@@ -19,7 +19,7 @@ from carrel_hub.oauth.internal import router as access_router
 from carrel_hub.oauth.routes import router as oauth_router
 from carrel_hub.oauth.token import router as token_router
 from carrel_hub.settings import HubSettings
-from carrel_hub.users.quick import QuickWhoami
+from carrel_hub.users.quick import Quick
 from carrel_hub.web.errors import render_error
 from carrel_hub.web.pages import outside_router
 from carrel_hub.web.pages import router as pages_router
@@ -112,7 +112,7 @@ def _create_api(hub: Hub, api_path: str) -> ASGIApp:
     app.include_router(api_router, prefix=api_path)
     app.include_router(oauth_router, prefix=api_path)
     app.include_router(token_router, prefix=api_path)
-    return ApiHeaders(QuickWhoami(app, f"{api_path}/user"), hub.settings.hub_prefix)
+    return ApiHeaders(Quick(app, api_path), hub.settings.hub_prefix)
 
 
 def _create_pages(hub: Hub, prefix: str) -> FastAPI:

@@ -186,7 +186,10 @@ def _serve(config: Path | None) -> int:
     settings = load_hub_settings(config)
     import uvloop
 
-    from carrel_hub.serve import serve_hub
+    from carrel_shared.deferred import light_imports
+
+    with light_imports():
+        from carrel_hub.serve import serve_hub
     from carrel_shared.logging import configure_logging
 
     configure_logging(

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, update
 
+from carrel_hub.db.asking import do
 from carrel_hub.db.models import Service, Token, User
 
 if TYPE_CHECKING:
@@ -77,11 +78,10 @@ async def _write(hub: "Hub", uses: TokenUses) -> None:
             tokens, users = uses.tokens, uses.users
             uses.tokens, uses.users = {}, {}
             async with hub.database.write() as db:
-                connection = await db.connection()
                 for statement, noted in ((_OF_TOKEN, tokens), (_OF_USER, users)):
                     rows = [{"which": key, "at": at} for key, at in noted.items()]
                     if rows:
-                        await connection.execute(statement, rows)
+                        await do(db, statement, *rows)
     except SQLAlchemyError as error:  # a later use will be noted
         log.warning("token_use_not_noted", reason=type(error).__name__)
     finally:

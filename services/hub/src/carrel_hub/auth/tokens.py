@@ -4,16 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from sqlalchemy import insert
 from sqlmodel import col, delete
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.auth.digest import digest, new_secret
 from carrel_hub.context import Hub
+from carrel_hub.db.asking import do_returning
 from carrel_hub.db.models import Service, Token, User
 from carrel_hub.events import record, service_actor, user_actor
 from carrel_hub.rbac import Scope
 from carrel_hub.routing.changes import revoke
 from carrel_shared.wire.routes import Revocation
+
+_INSERT = insert(Token).returning(col(Token.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ async def issue_token(
     expires_in: timedelta | None = None,
     secret: str | None = None,
     server_id: str | None = None,
+    client_id: str | None = None,
+    session_hash: str | None = None,
 ) -> NewToken:
     """Make a token for API calls, in the caller's transaction.
 
@@ -49,6 +55,8 @@ async def issue_token(
         expires_in: How long it is good; None for ever.
         secret: What it is, where that was settled elsewhere.
         server_id: The server that acts with it, and with which it ends.
+        client_id: The OAuth client it is for.
+        session_hash: The browser session with which it ends.
     """
     now = hub.clock.now()
     secret = new_secret() if secret is None else secret
@@ -58,13 +66,15 @@ async def issue_token(
         user_id=owner.id if isinstance(owner, User) else None,
         service_id=owner.id if isinstance(owner, Service) else None,
         server_id=server_id,
+        client_id=client_id,
+        session_hash=session_hash,
         scopes=[str(scope) for scope in scopes],
         note=note[:500],
         created=now,
         expires_at=None if expires_in is None else now + expires_in,
     )
-    db.add(row)
-    await db.flush()
+    values = row.model_dump(exclude={"id"})
+    row.id = await do_returning(db, _INSERT, values)
     record(db, "token.created", actor, owner_actor(owner), at=now, data={"token_id": row.id})
     return NewToken(row, secret)
 

@@ -9,13 +9,15 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Insert, Update, bindparam
+from sqlalchemy import Insert, bindparam
 from sqlalchemy import select as columns
-from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel, col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from carrel_hub.db.drafts import Draft, new_draft
 from carrel_hub.db.prepared import Prepared
+from carrel_hub.db.transaction import Transaction, as_sqlalchemy
+from carrel_hub.db.writes import Statement
 
 T = TypeVar("T")
 M = TypeVar("M", bound=SQLModel)
@@ -26,23 +28,22 @@ _NOTES = "notes"
 
 async def ask(session: AsyncSession, prepared: Prepared[T], **values: Any) -> list[T]:
     """Return the answer to a prepared statement in a transaction."""
-    if session.new or session.dirty or session.deleted:
-        await session.flush()
-    connection = await session.connection()
-    dialect = connection.dialect
-    if dialect.name != "sqlite":
-        rows = (await connection.execute(prepared.statement, values)).all()
-        return [prepared.make(*row) for row in rows]
-    driver: sqlite3.Connection | None = session.info.get(_DRIVER)
+    if isinstance(session, Transaction):
+        await session.settle()
+        driver: sqlite3.Connection | None = session.driver
+    else:
+        driver = session.info.get(_DRIVER)
     if driver is None:
-        driver = cast(
-            "sqlite3.Connection", (await connection.get_raw_connection()).driver_connection
-        )
-        session.info[_DRIVER] = driver
+        connection = await session.connection()
+        if connection.dialect.name != "sqlite":
+            rows = (await connection.execute(prepared.statement, values)).all()
+            return [prepared.make(*row) for row in rows]
+        raw = await connection.get_raw_connection()
+        driver = session.info[_DRIVER] = cast("sqlite3.Connection", raw.driver_connection)
     try:
-        return prepared.run(driver, dialect, values)
+        return prepared.run(driver, session.get_bind().dialect, values)
     except sqlite3.Error as error:
-        raise OperationalError(None, None, error) from error
+        raise as_sqlalchemy(error) from error
 
 
 async def ask_one(session: AsyncSession, prepared: Prepared[T], **values: Any) -> T | None:
@@ -51,10 +52,50 @@ async def ask_one(session: AsyncSession, prepared: Prepared[T], **values: Any) -
     return rows[0] if rows else None
 
 
-async def do(session: AsyncSession, statement: Insert | Update, *rows: Mapping[str, Any]) -> Any:
-    """Execute a statement that is the same each time, with other values; return its result."""
-    connection = await session.connection()
-    return await connection.execute(statement, list(rows) if len(rows) > 1 else dict(*rows))
+async def take(session: AsyncSession, prepared: Prepared[M], **values: Any) -> list[M]:
+    """Return the rows that a statement of `to_change` finds; what is changed in them is written."""
+    rows = await ask(session, prepared, **values)
+    for row in rows:
+        _writing(session).keep(cast("Draft", row))
+    return rows
+
+
+async def take_one(session: AsyncSession, prepared: Prepared[M], **values: Any) -> M | None:
+    """Return the first of them, or None."""
+    rows = await take(session, prepared, **values)
+    return rows[0] if rows else None
+
+
+def add_new(session: AsyncSession, table: type[M], **values: Any) -> M:
+    """Return a new row, with the table's defaults; it is inserted when something is asked next.
+
+    What the database would give it, such as a number, is not known.
+    """
+    made = new_draft(table, **values)
+    _writing(session).keep(made)
+    return cast("M", made)
+
+
+async def do(session: AsyncSession, statement: Statement, *rows: Mapping[str, Any]) -> int:
+    """Execute a statement that is a constant, with other values; return how many rows it met."""
+    transaction = _writing(session)
+    await transaction.settle()
+    return int((await transaction.change(statement, *rows)).rowcount)
+
+
+async def do_returning(
+    session: AsyncSession, statement: Statement, row: Mapping[str, Any]
+) -> int | None:
+    """Execute such a statement with `returning(number)`; return the number, or None."""
+    transaction = _writing(session)
+    await transaction.settle()
+    found = (await transaction.change(statement, row)).fetchone()
+    return None if found is None else int(found[0])
+
+
+def _writing(session: AsyncSession) -> Transaction:
+    assert isinstance(session, Transaction)  # noqa: S101 - nobody changes what was begun to read
+    return session
 
 
 def note(session: AsyncSession, statement: Insert, row: Mapping[str, Any]) -> None:
@@ -68,8 +109,6 @@ def note(session: AsyncSession, statement: Insert, row: Mapping[str, Any]) -> No
 async def write_notes(session: AsyncSession) -> None:
     """Insert what was noted; the last act of a transaction."""
     noted: dict[Insert, list[Mapping[str, Any]]] = session.info.pop(_NOTES, {})
-    if noted:
-        await session.flush()
     for statement, rows in noted.items():
         await do(session, statement, *rows)
 
@@ -79,8 +118,9 @@ def seen(table: type[M]) -> tuple[Sequence[Any], Callable[..., M]]:
     names = tuple(table.model_fields)
 
     def make(*cells: Any) -> M:
-        made = table.model_construct(**dict(zip(names, cells, strict=True)))
-        return cast("M", made)
+        made: M = table.__new__(table)
+        made.__dict__.update(zip(names, cells, strict=True))
+        return made
 
     return [col(getattr(table, name)) for name in names], make
 
@@ -89,3 +129,15 @@ def by_key(table: type[M], key: str) -> Prepared[M]:
     """Return what finds a row to look at by one column; the value is called `key`."""
     shown, make = seen(table)
     return Prepared(columns(*shown).where(col(getattr(table, key)) == bindparam("key")), make)
+
+
+def to_change(table: type[M], *keys: str) -> Prepared[M]:
+    """Return what finds rows to change by some columns; the values are called like these."""
+    names = tuple(table.model_fields)
+
+    def make(*cells: Any) -> M:
+        return cast("M", Draft(table, dict(zip(names, cells, strict=True)), is_new=False))
+
+    shown = [col(getattr(table, name)) for name in names]
+    where = [col(getattr(table, key)) == bindparam(key) for key in keys]
+    return Prepared(columns(*shown).where(*where), make)

@@ -6,21 +6,28 @@ writes is never stale; readers have a pool that cannot write. Nothing that waits
 stream, another service) holds a transaction.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar, cast
 
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from carrel_hub.db import patience
 from carrel_hub.db.asking import write_notes
 from carrel_hub.db.identity import watch
-from carrel_hub.db.patience import begin_to_wait
 from carrel_hub.db.prepared import Prepared
-from carrel_hub.db.sqlite import InlineConnection, open_reader, sqlite_engine
+from carrel_hub.db.sqlite import (
+    InlineConnection,
+    WriterConnection,
+    open_reader,
+    sqlite_engine,
+)
+from carrel_hub.db.transaction import Transaction, as_sqlalchemy
 
 T = TypeVar("T")
 
@@ -58,6 +65,8 @@ class Database:
         watch(self._watched.sync_engine)
         self._url = parsed
         self._asking: InlineConnection | None = None
+        self._driver: WriterConnection | None = None
+        self._writers = asyncio.Lock()
         self.writes = 0
         """How many transactions that may write this process has ended."""
         self.replica = ""
@@ -72,19 +81,20 @@ class Database:
 
     @property
     def engine(self) -> AsyncEngine:
-        """The engine that may write."""
+        """The engine that may write, for what has the database to itself, such as a migration."""
         return self._writer
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """One transaction that may write: committed at the end, rolled back on an exception."""
         info = {REPLICA: self.replica}
-        begin_to_wait()
-        async with AsyncSession(self._watched, expire_on_commit=False, info=info) as session:
+        patience.begin_to_wait()
+        async with Transaction(self._watched, expire_on_commit=False, info=info) as session:
             try:
-                async with session.begin():
+                async with self._begun(session):
                     yield session
                     await write_notes(session)
+                    await session.finish()
             finally:
                 self.writes += 1
             if session.info.pop(ROUTES_CHANGED, False):
@@ -93,6 +103,49 @@ class Database:
             if told := session.info.pop(TOLD, ()):
                 for hear in self._on_events:
                     hear(told)
+
+    @asynccontextmanager
+    async def _begun(self, session: Transaction) -> AsyncIterator[None]:
+        if not self._sqlite:
+            async with session.begin():
+                yield
+            return
+        async with self._turn():
+            try:
+                session.driver = await self._writing()
+                yield
+            except BaseException:
+                self._driver = None  # SQLAlchemy may have closed it; if not, the pool has it
+                if session.in_transaction():
+                    await session.rollback()
+                with suppress(sqlite3.ProgrammingError):  # it is closed
+                    if session.driver is not None and session.driver.in_transaction:
+                        session.driver.rollback()
+                raise
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(patience.WRITE_SECONDS):
+                await self._writers.acquire()
+        except TimeoutError as error:
+            raise PoolTimeoutError("others of this process have been writing all the time") from error
+        try:
+            yield
+        finally:
+            self._writers.release()
+
+    async def _writing(self) -> WriterConnection:
+        """Return the one connection that writes to SQLite, with a transaction begun on it."""
+        if self._driver is None:
+            async with self._writer.connect() as connection:
+                raw = await connection.get_raw_connection()
+                self._driver = cast("WriterConnection", raw.driver_connection)
+        try:
+            await self._driver.begin_immediately()
+        except sqlite3.Error as error:
+            raise as_sqlalchemy(error) from error
+        return self._driver
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -108,7 +161,7 @@ class Database:
                     self._asking = open_reader(self._url)
                 return prepared.run(self._asking, self._reader.dialect, values)
             except sqlite3.Error as error:
-                raise OperationalError(None, None, error) from error
+                raise as_sqlalchemy(error) from error
         async with self._reader.connect() as connection:
             rows = (await connection.execute(prepared.statement, values)).all()
         return [prepared.make(*row) for row in rows]
@@ -129,5 +182,6 @@ class Database:
     async def close(self) -> None:
         if self._asking is not None:
             self._asking.close()
+        self._driver = None
         await self._reader.dispose()
         await self._writer.dispose()

@@ -61,7 +61,8 @@ async def schema_revision(database: Database) -> str | None:
         SchemaError: It is no database.
     """
     try:
-        async with database.engine.connect() as connection:
+        async with database.read() as session:
+            connection = await session.connection()
             statement = text("SELECT version_num FROM alembic_version")
             row = (await connection.execute(statement)).first()
     except DatabaseError as error:

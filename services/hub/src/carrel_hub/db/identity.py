@@ -53,10 +53,12 @@ _STATEMENT = re.compile(r"\s*(INSERT INTO|UPDATE|DELETE FROM)\s+\"?(\w+)\"?", re
 _READS = re.compile(r"\s*(SELECT|SAVEPOINT|RELEASE|ROLLBACK|PRAGMA|SHOW)\b", re.IGNORECASE)
 _SET = re.compile(r"\sSET\s(.*?)(?:\sWHERE\s|\sRETURNING\s|$)", re.IGNORECASE | re.DOTALL)
 _COLUMN = re.compile(r"\"?(\w+)\"?\s*=(?!=)")
-_RAISE = (
+RAISE = (
     "INSERT INTO identity_counter (id, number) VALUES (1, 1)"
     " ON CONFLICT (id) DO UPDATE SET number = identity_counter.number + 1"
 )
+"""The last act of a transaction that changed rights."""
+
 _CHANGED = "identity_changed"
 
 NUMBER: Prepared[int] = Prepared(
@@ -98,4 +100,4 @@ def watch(engine: Engine) -> None:
     @event.listens_for(engine, "commit")
     def commit(connection: Connection) -> None:
         if connection.info.pop(_CHANGED, False):
-            connection.exec_driver_sql(_RAISE)
+            connection.exec_driver_sql(RAISE)

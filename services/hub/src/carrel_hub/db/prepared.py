@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Select
+from sqlalchemy import ColumnElement, Select
 from sqlalchemy.engine import Dialect
 
 T = TypeVar("T")
@@ -40,6 +40,10 @@ class Prepared(Generic[T]):
         self.statement = statement
         self.make = make
         self._text: _Text | None = None
+
+    def where(self, *which: ColumnElement[bool]) -> "Prepared[T]":
+        """Return the same for those rows of it alone."""
+        return Prepared(self.statement.where(*which), self.make)
 
     def run(
         self, connection: sqlite3.Connection, dialect: Dialect, values: dict[str, Any]

@@ -75,8 +75,14 @@ class WriterConnection(InlineConnection):
     """A connection that leaves the loop's thread for what may take long."""
 
     _thread: ThreadPoolExecutor | None = None
+    _changes_before = -1
 
     def begin(self) -> None:
+        """Begin to write for SQLAlchemy; nothing to do in a `Transaction`, which has begun."""
+        if not self.in_transaction:
+            await_only(self.begin_immediately())
+
+    async def begin_immediately(self) -> None:
         """Begin to write, at once if nobody else does.
 
         Raises:
@@ -88,11 +94,18 @@ class WriterConnection(InlineConnection):
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
-            await_only(self._aside(partial(self._begin_patiently, left)))
+            await self._aside(partial(self._begin_patiently, left))
+        self._changes_before = self.total_changes
 
     def commit(self) -> None:
-        if self.in_transaction:
-            await_only(self._aside(self._commit))
+        await_only(self.commit_aside())
+
+    async def commit_aside(self) -> None:
+        """Commit. Where nothing was changed nothing is to sync, and no thread is asked."""
+        if self.in_transaction and self.total_changes == self._changes_before:
+            self._commit()
+        elif self.in_transaction:
+            await self._aside(self._commit)
 
     def _commit(self) -> None:
         super().commit()

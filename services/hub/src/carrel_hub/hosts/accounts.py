@@ -11,7 +11,7 @@ from sqlalchemy import select as columns
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from carrel_hub.db.asking import ask_one, seen
+from carrel_hub.db.asking import add_new, ask_one, seen, take_one, to_change
 from carrel_hub.db.models import AgentHost, HostAccount, Server, User
 from carrel_hub.db.prepared import Prepared
 from carrel_hub.hosts.standing import HOST
@@ -24,6 +24,8 @@ _PIN = Prepared(
     ),
     _make,
 )
+
+_TO_PIN = to_change(HostAccount, "user_id", "host")
 
 
 async def pinned_uid(session: AsyncSession, user: User, host_name: str) -> int | None:
@@ -39,7 +41,7 @@ async def pin(
     session: AsyncSession, row: Server, host_name: str, facts: AccountFacts, *, at: datetime
 ) -> str | None:
     """Note who a server runs as; return what is wrong with that, if something is."""
-    known = await session.get(HostAccount, (row.user_id, host_name))
+    known = await take_one(session, _TO_PIN, user_id=row.user_id, host=host_name)
     if known is not None and known.account == facts.account and known.uid != facts.uid:
         return (
             f"the account {facts.account!r} was uid {known.uid} on host {host_name} and is"
@@ -52,12 +54,12 @@ async def pin(
             f"the account {facts.account!r} is uid {facts.uid} on host {host_name} and"
             f" {other.uid} on host {other.host}, and both have the same homes; make them equal"
         )
-    known = known or HostAccount(
-        user_id=row.user_id, host=host_name, account="", uid=0, gid=0, home="", used_at=at
-    )
+    its = {"account": facts.account, "uid": facts.uid, "gid": facts.gid, "home": facts.home}
+    if known is None:
+        add_new(session, HostAccount, user_id=row.user_id, host=host_name, used_at=at, **its)
+        return None
     known.account, known.uid, known.gid = facts.account, facts.uid, facts.gid
     known.home, known.used_at = facts.home, at
-    session.add(known)
     return None
 
 

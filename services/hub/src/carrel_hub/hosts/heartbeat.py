@@ -6,6 +6,7 @@ import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
+from carrel_hub.db.asking import add_new, take_one, to_change
 from carrel_hub.db.models import AgentHost
 from carrel_hub.errors import ConflictError
 from carrel_hub.events import agent_actor, record
@@ -19,6 +20,8 @@ _TOLD_AGAIN = timedelta(minutes=10)
 
 _PAST = timedelta(seconds=60)
 """A trouble that was not met for so long is over."""
+
+_HOST = to_change(AgentHost, "name")
 
 
 class ImpostorError(ConflictError):
@@ -41,7 +44,7 @@ async def note_host(
     Raises:
         ImpostorError: Another machine, or another agent process, reports under this name.
     """
-    host = await session.get(AgentHost, name) or AgentHost(name=name)
+    host = await take_one(session, _HOST, name=name) or add_new(session, AgentHost, name=name)
     now = hub.clock.now()
     if report.instance == host.instance:
         if report.sequence <= host.sequence:

@@ -139,11 +139,10 @@ async def redeem_code(db: AsyncSession, hub: Hub, asked: Redeeming) -> Redemptio
         actor=user_actor(user.name),
         scopes=list(dict.fromkeys([*code.scopes, *always_granted(client, user.name)])),
         expires_in=min(TOKEN_LIFETIME, session.expires_at - now),
+        client_id=client.client_id,
+        server_id=client.server_id,
+        session_hash=code.session_hash,
     )
-    token.row.client_id, token.row.server_id = client.client_id, client.server_id
-    token.row.session_hash = code.session_hash
-    db.add(token.row)
-    await db.flush()
     subject = await token_subject(db, hub, token.row, user)
     if not client.opens_to(subject):  # the right was taken away in these seconds
         await db.exec(delete(Token).where(col(Token.id) == token.row.id))

@@ -16,7 +16,7 @@ from sqlalchemy import select as columns
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from carrel_hub.db.asking import ask_one, do
+from carrel_hub.db.asking import ask_one, do, do_returning
 from carrel_hub.db.engine import ROUTES_CHANGED
 from carrel_hub.db.models import RouteChange, RouteCounter, Server
 from carrel_hub.db.prepared import Prepared
@@ -101,18 +101,17 @@ async def append_change(session: AsyncSession, change: Change) -> int:
 
     The push begins when `Database.write` has committed.
     """
-    await session.flush()
-    number = (await do(session, _COUNT)).scalar_one_or_none()
+    number = await do_returning(session, _COUNT, {})
     if number is None:
         await ensure_counter(session, "")
-        number = (await do(session, _COUNT)).scalar_one()
+        number = await do_returning(session, _COUNT, {}) or 0
     session.info[ROUTES_CHANGED] = True
     await do(session, _APPEND, {"number": number, "payload": change.model_dump(mode="json")})
     if number % _PRUNE_EVERY == 0:
         await session.exec(
             delete(RouteChange).where(col(RouteChange.number) <= number - KEPT_CHANGES)
         )
-    return int(number)
+    return number
 
 
 async def revoke(session: AsyncSession, revocation: Revocation) -> int:

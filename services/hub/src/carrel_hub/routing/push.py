@@ -18,7 +18,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import ROUTES, Hub
-from carrel_hub.db.asking import by_key
+from carrel_hub.db.asking import add_new, by_key, take, take_one, to_change
 from carrel_hub.db.models import ProxyStatus, RouteChange, Server, Service, User
 from carrel_hub.db.prepared import Prepared
 from carrel_hub.hosts.standing import relays
@@ -66,6 +66,10 @@ MOST_ROUNDS = 8
 
 
 _STATUS = by_key(ProxyStatus, "name")
+_TO_STORE = to_change(ProxyStatus, "name")
+_REACHED = to_change(Server).where(
+    col(Server.state) == State.STARTING, col(Server.route_number) <= bindparam("reached")
+)
 _CHANGES: Prepared[dict[str, Any]] = Prepared(
     columns(col(RouteChange.payload))
     .where(
@@ -310,11 +314,9 @@ class Pusher:
         async with hub.database.write() as session:
             if not await still_holds(session, hub, self._lease):
                 return
-            status = await session.get(ProxyStatus, self._peer.name)
-            status = status or ProxyStatus(name=self._peer.name)
+            status = await self._row(session)
             status.epoch, status.number = answer.epoch, answer.number
             status.away, status.seen_at = False, now
-            session.add(status)
             ready = await self._promote(session)
         if ready:
             await hub.wakeups.notify(*ready)
@@ -327,21 +329,22 @@ class Pusher:
         async with hub.database.write() as session:
             if not await still_holds(session, hub, self._lease):
                 return
-            status = await session.get(ProxyStatus, self._peer.name)
-            status = status or ProxyStatus(name=self._peer.name)
+            status = await self._row(session)
             status.away = True
-            session.add(status)
             ready = await self._promote(session)
         await hub.wakeups.notify(*ready)
 
+    async def _row(self, session: AsyncSession) -> ProxyStatus:
+        """Return the proxy's row, to change it."""
+        name = self._peer.name
+        return await take_one(session, _TO_STORE, name=name) or add_new(
+            session, ProxyStatus, name=name
+        )
+
     async def _promote(self, session: AsyncSession) -> list[str]:
-        await session.flush()
         names = [peer.name for peer in self._hub.settings.proxies]
         reached = await reached_number(session, names)
-        statement = select(Server).where(
-            Server.state == State.STARTING, col(Server.route_number) <= reached
-        )
-        rows = (await session.exec(statement)).all()
+        rows = await take(session, _REACHED, reached=reached)
         for row in rows:
             promote(session, row, at=self._hub.clock.now())
         return [row.id for row in rows]

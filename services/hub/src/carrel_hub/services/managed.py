@@ -7,6 +7,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
+from carrel_hub.db.asking import take, to_change
 from carrel_hub.db.models import ServiceRun
 from carrel_hub.services.launch import fingerprint
 from carrel_hub.services.runs import RunState, apply_report, lose
@@ -17,6 +18,8 @@ SERVICES = "services"
 """What to watch and notify, in place of a server's id, for the processes of services."""
 
 _ENDED = (ServerState.STOPPED, ServerState.FAILED)
+
+_ON_HOST = to_change(ServiceRun, "host")
 
 
 async def want_services(session: AsyncSession, hub: Hub) -> None:
@@ -88,10 +91,7 @@ async def absorb_reports(
         Which of the reports were about services, which of these may be forgotten, and whether
         anything changed.
     """
-    known = {
-        run.id: run
-        for run in (await session.exec(select(ServiceRun).where(ServiceRun.host == host))).all()
-    }
+    known = {run.id: run for run in await take(session, _ON_HOST, host=host)}
     mine: set[str] = set()
     forget: list[str] = []
     changed = False

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
+from carrel_hub.db.asking import take_one, to_change
 from carrel_hub.db.models import Server
 from carrel_hub.events import HUB_ACTOR, agent_actor
 from carrel_hub.spawns.states import ASK_SECONDS
@@ -18,6 +19,9 @@ from carrel_hub.spawns.transitions import WAITING, apply_report, drop_route, fai
 from carrel_shared.backoff import backoff_seconds
 from carrel_shared.failpoints import failpoint
 from carrel_shared.wire.servers import ServerReport
+
+SERVER = to_change(Server, "id")
+"""A server to change, by its id."""
 
 LONGEST_WAIT_SECONDS = 5.0
 """The longest pause between two tries of a step."""
@@ -33,7 +37,7 @@ class Outcomes:
     async def same(self, row: Server) -> AsyncIterator[tuple[AsyncSession, Server | None]]:
         """A transaction with the row as it is now; None when it is not what the step was for."""
         async with self._hub.database.write() as session:
-            current = await session.get(Server, row.id)
+            current = await take_one(session, SERVER, id=row.id)
             if current is not None and (current.generation, current.state, current.fence) != (
                 row.generation,
                 row.state,
@@ -50,7 +54,7 @@ class Outcomes:
         routed = False
         changed = True
         async with self._hub.database.write() as session:
-            current = await session.get(Server, row.id)
+            current = await take_one(session, SERVER, id=row.id)
             if current is not None and current.generation >= row.generation:
                 had_route = current.route_number is not None
                 changed = await apply_report(

@@ -4,19 +4,29 @@ It follows from the server's secret and the hub's signing key, so that asking an
 nothing that is stored in clear; the database holds its hash, as of every token.
 """
 
-from sqlmodel import col, delete, select
+from sqlalchemy import bindparam, delete
+from sqlalchemy import select as columns
+from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.auth.activity import SERVER_NOTE
 from carrel_hub.auth.signing import signer_for
 from carrel_hub.auth.tokens import issue_token
 from carrel_hub.context import Hub
+from carrel_hub.db.asking import ask_one, do
 from carrel_hub.db.models import Server, Token, User
+from carrel_hub.db.prepared import Prepared
 from carrel_hub.events import HUB_ACTOR
 from carrel_hub.rbac import resolve, roles
 from carrel_hub.spawns.paths import server_prefix
 
 _PURPOSE = "server-token"
+
+_OF_SERVER = col(Token.server_id) == bindparam("server_id")
+_OWN: Prepared[int] = Prepared(
+    columns(col(Token.id)).where(_OF_SERVER, col(Token.client_id).is_(None)).limit(1), int
+)
+_END = delete(Token).where(_OF_SERVER)
 
 
 def own_token(hub: Hub, row: Server) -> str:
@@ -47,6 +57,5 @@ async def issue_own_token(session: AsyncSession, hub: Hub, row: Server, user: Us
 
 async def end_own_token(session: AsyncSession, row: Server) -> None:
     """End the token of a server that has ended, and what its OAuth client was given."""
-    own = (Token.server_id == row.id, col(Token.client_id).is_(None))
-    if (await session.exec(select(Token.id).where(*own).limit(1))).first() is not None:
-        await session.exec(delete(Token).where(col(Token.server_id) == row.id))
+    if await ask_one(session, _OWN, server_id=row.id) is not None:
+        await do(session, _END, {"server_id": row.id})

@@ -134,6 +134,8 @@ class Reconciler:
     async def step(self, server_id: str) -> tuple[bool, datetime | None]:
         """Take one step, and return whether to wait now, and until when at the latest."""
         hub = self._hub
+        # Read first: a proxy that gets there meanwhile has made the row ready, too.
+        reached = await reached_now(hub.database, [peer.name for peer in hub.settings.proxies])
         row = await hub.database.fetch_one(_SERVER, key=server_id)
         if row is None or row.state not in PENDING:
             return True, None
@@ -144,9 +146,6 @@ class Reconciler:
                 self._line = True
                 self._ring()
             return True, None
-        reached = 0
-        if row.route_number is not None:
-            reached = await reached_now(hub.database, [peer.name for peer in hub.settings.proxies])
         decision = decide(
             row,
             reachable=row.route_number is not None and row.route_number <= reached,

@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
+from sqlalchemy import bindparam
+from sqlalchemy import select as columns
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
+from carrel_hub.db.asking import ask, take, to_change
 from carrel_hub.db.models import AgentHost, Event, Server
+from carrel_hub.db.prepared import Prepared
 from carrel_hub.events import agent_actor, record, server_subject
 from carrel_hub.hosts.heartbeat import (
     ImpostorError,
@@ -29,6 +33,18 @@ log = structlog.get_logger(__name__)
 
 HEARTBEATS = 3.5
 """How many of its heartbeats a host may miss before it counts as silent."""
+
+AT_ONCE = 20
+"""How many servers are looked up by one statement."""
+
+_PLACES = [f"server_{number}" for number in range(AT_ONCE)]
+_SERVERS = to_change(Server).where(col(Server.id).in_([bindparam(place) for place in _PLACES]))
+_HERE: Prepared[tuple[str, str, int]] = Prepared(
+    columns(col(Server.id), col(Server.state), col(Server.generation)).where(
+        col(Server.host) == bindparam("host"), *(col(Server.state) != state for state in ENDED)
+    ),
+    lambda *cells: cells,
+)
 
 _ENDED_REPORTS = (ServerState.STOPPED, ServerState.FAILED)
 
@@ -112,13 +128,10 @@ async def _rows(
     session: AsyncSession, name: str, reports: Sequence[ServerReport], brief: Sequence[Running]
 ) -> tuple[dict[str, Server], set[str]]:
     """Return the rows that a report is about, and the ids of those it says nothing new of."""
-    here = select(Server.id, Server.state, Server.generation).where(
-        Server.host == name, col(Server.state).not_in(ENDED)
-    )
     reported = {report.server_id: report for report in reports}
     named = {one.server_id: one.generation for one in brief}
     unchanged, wanted = set(), set(reported)
-    for server_id, state, generation in (await session.exec(here)).all():
+    for server_id, state, generation in await ask(session, _HERE, host=name):
         report = reported.get(server_id)
         if server_id in named:
             if named[server_id] == generation and state in (State.READY, State.STOPPING):
@@ -130,10 +143,11 @@ async def _rows(
             wanted.add(server_id)
     rows: dict[str, Server] = {}
     missing = sorted(wanted - unchanged)
-    for start in range(0, len(missing), 500):
-        part = missing[start : start + 500]
-        for row in (await session.exec(select(Server).where(col(Server.id).in_(part)))).all():
-            rows[row.id] = row
+    for start in range(0, len(missing), AT_ONCE):
+        part = missing[start : start + AT_ONCE]
+        part += [""] * (AT_ONCE - len(part))
+        some = dict(zip(_PLACES, part, strict=True))
+        rows |= {row.id: row for row in await take(session, _SERVERS, **some)}
     return rows, unchanged
 
 

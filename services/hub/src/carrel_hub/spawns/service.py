@@ -4,12 +4,15 @@ import secrets
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import bindparam
+from sqlalchemy import select as columns
 from sqlmodel import col, delete, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
+from carrel_hub.db.asking import add_new, ask_one, take_one, to_change
 from carrel_hub.db.models import Server, Token, User
+from carrel_hub.db.prepared import Prepared
 from carrel_hub.errors import ConflictError, InvalidRequestError, TooManyRequestsError
 from carrel_hub.events import HUB_ACTOR, user_actor
 from carrel_hub.groups.membership import groups_of
@@ -32,6 +35,12 @@ from carrel_hub.spawns.states import ENDED, State, may_start
 from carrel_hub.spawns.transitions import begin_start, begin_stop, finish, remove_record, tell
 from carrel_shared.wire.routes import Revocation
 
+_OF_USER = to_change(Server, "user_id", "name")
+_CLIENT: Prepared[str] = Prepared(
+    columns(col(Server.id)).where(col(Server.client_id) == bindparam("client_id")),
+    lambda server_id: server_id,
+)
+
 
 async def find_server(session: AsyncSession, user: User, name: str = "") -> Server | None:
     """Return a user's server of that name; the empty name is the default server."""
@@ -40,18 +49,25 @@ async def find_server(session: AsyncSession, user: User, name: str = "") -> Serv
     ).first()
 
 
+async def server_to_change(session: AsyncSession, user: User, name: str = "") -> Server | None:
+    """Return the same in a transaction that may write: what is changed in it is written."""
+    return await take_one(session, _OF_USER, user_id=user.id, name=name)
+
+
 async def ensure_server(
     session: AsyncSession, user: User, name: str = "", *, at: datetime, actor: str = HUB_ACTOR
 ) -> Server:
     """Return a user's server row, made if need be, with an OAuth client id nobody else has."""
-    row = await find_server(session, user, name)
+    row = await server_to_change(session, user, name)
     if row is not None:
         return row
     wanted = wanted_client_id(user.name, name)
-    taken = (await session.exec(select(Server.id).where(Server.client_id == wanted))).first()
+    taken = await ask_one(session, _CLIENT, client_id=wanted)
     client_id = wanted if taken is None else f"{wanted}-{secrets.token_hex(3)}"
     assert user.id is not None  # noqa: S101 - it came from the database
-    row = Server(
+    row = add_new(
+        session,
+        Server,
         id=secrets.token_hex(6),
         user_id=user.id,
         name=name,
@@ -59,14 +75,6 @@ async def ensure_server(
         client_id=client_id,
         created=at,
     )
-    try:
-        async with session.begin_nested():
-            session.add(row)
-    except IntegrityError:  # another hub process made it in this moment
-        existing = await find_server(session, user, name)
-        if existing is None:
-            raise
-        return existing
     tell(session, row, "server.created", at=at, actor=actor)
     return row
 
@@ -126,7 +134,6 @@ async def request_start(
     join(session, row, before, at=at, actor=actor)
     if before is None:
         await place_server(session, hub, row, user)
-    await session.flush()
     if row.contract == JUPYTERHUB:
         await issue_own_token(session, hub, row, user)
     return row
@@ -162,7 +169,7 @@ async def named_server(
             it is no name for a new one.
     """
     if name:
-        row = await find_server(session, user, name)
+        row = await server_to_change(session, user, name)
         if not hub.settings.allow_named_servers:
             raise InvalidRequestError("Named servers are not enabled")
         if row is not None:

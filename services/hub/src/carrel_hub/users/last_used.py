@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Update, bindparam
 from sqlmodel import col, or_, select, update
 
+from carrel_hub.db.asking import do
 from carrel_hub.db.engine import Database
 from carrel_hub.db.models import Server, User
 
@@ -92,8 +93,7 @@ async def _store(database: Database, work: list[tuple[Update, Mapping[Any, datet
         rows = [{"which": key, "at": at} for key, at in times.items()]
         for start in range(0, len(rows), MOST):
             async with database.write() as session:
-                connection = await session.connection()
-                await connection.execute(statement, rows[start : start + MOST])
+                await do(session, statement, *rows[start : start + MOST])
 
 
 def _gather(known: dict[Any, datetime], new: Mapping[Any, datetime]) -> None:

@@ -27,6 +27,7 @@ from carrel_hub.spawns.service import (
     request_removal,
     request_start,
     request_stop,
+    server_to_change,
 )
 from carrel_hub.spawns.states import ENDED, State
 from carrel_hub.users.access import require_any
@@ -102,7 +103,7 @@ async def patch_server(
         require_any(subject, [Scope.START_SERVERS], Resource(name, wanted.name))
     async with hub.database.write() as session:
         user = await _user(session, name)
-        row = await find_server(session, user, server_name)
+        row = await server_to_change(session, user, server_name)
         if row is None:
             if server_name:
                 raise NotFoundError(f"{name} has no server {server_name!r}")
@@ -174,7 +175,7 @@ async def stop_server(
         user = await _user(session, name)
         if server_name and not hub.settings.allow_named_servers:
             raise InvalidRequestError("Named servers are not enabled")
-        row = await find_server(session, user, server_name)
+        row = await server_to_change(session, user, server_name)
         if row is None:
             if server_name:
                 raise NotFoundError(f"{name} has no server {server_name!r}")
