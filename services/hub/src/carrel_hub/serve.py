@@ -5,15 +5,18 @@ import gc
 import time
 
 import structlog
+from sqlalchemy import select
+from sqlmodel import col
 
 from carrel_hub import __version__
 from carrel_hub.app import create_fleet_app, create_internal_app, create_public_app
-from carrel_hub.auth.signing import set_signing_key, signer_for
+from carrel_hub.auth.signing import forget_former, set_signing_key, signer_for
 from carrel_hub.background import start_background
 from carrel_hub.context import Hub
 from carrel_hub.db.engine import Database
 from carrel_hub.db.expected import check_schema
-from carrel_hub.hosts.fleet import keep_certificates, open_authority, renew_own
+from carrel_hub.db.models import FleetAuthority
+from carrel_hub.db.prepared import Prepared
 from carrel_hub.hosts.opened import Fleet
 from carrel_hub.hosts.peers import JoinedHosts
 from carrel_hub.hosts.places import own_files
@@ -28,6 +31,8 @@ from carrel_shared.serving import Listener, serve
 from carrel_shared.tasks import TaskOwner
 
 log = structlog.get_logger(__name__)
+
+_AUTHORITIES = Prepared(select(col(FleetAuthority.id)), int)
 
 LEAVE_SECONDS = 3.0
 """How long the database may take to note that this replica is leaving."""
@@ -64,7 +69,7 @@ async def serve_hub(settings: HubSettings) -> None:
     )
     try:
         await check_schema(database)
-        await open_authority(hub, make=settings.fleet_listen is not None)
+        await open_fleet(hub)
         listeners = [
             Listener(app, [bind_address(parse_address(address), mode=SOCKET_MODE)], drains=drains)
             for app, address, drains in (
@@ -107,6 +112,21 @@ async def serve_hub(settings: HubSettings) -> None:
         await database.close()
 
 
+async def open_fleet(hub: Hub) -> None:
+    """Open the authority, if this hub has other machines; else nothing of it is even loaded.
+
+    Raises:
+        AuthorityError: It cannot be used.
+    """
+    wanted = hub.settings.fleet_listen is not None
+    if not wanted and not await hub.database.fetch(_AUTHORITIES):
+        forget_former(hub.settings.state_dir)
+        return
+    from carrel_hub.hosts.fleet import open_authority
+
+    await open_authority(hub, make=wanted)
+
+
 def open_to_fleet(hub: Hub, address: str) -> Listener:
     """Return the listener for other machines, whose certificate is kept renewed.
 
@@ -114,6 +134,8 @@ def open_to_fleet(hub: Hub, address: str) -> Listener:
         AddressError: The address is taken.
         AuthorityError: The authority cannot be used.
     """
+    from carrel_hub.hosts.fleet import keep_certificates, renew_own
+
     state_dir = hub.settings.state_dir
     renew_own(hub.fleet.authority, state_dir, hub.clock)
     renewed = RenewedContext(own_files(state_dir), everybody_has_one=False)

@@ -129,7 +129,7 @@ class Database:
             async with asyncio.timeout(patience.WRITE_SECONDS):
                 await self._writers.acquire()
         except TimeoutError as error:
-            raise PoolTimeoutError("others of this process have been writing all the time") from error
+            raise PoolTimeoutError("others have been writing all the time") from error
         try:
             yield
         finally:
