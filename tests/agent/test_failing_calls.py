@@ -48,10 +48,11 @@ def _start_and_stop(host: AgentHost, runner: str) -> None:
 
 
 @contextmanager
-def failing(host: AgentHost, calls: str, error: str) -> Iterator[None]:
-    """Have calls fail in all that keeper and fork server start from now on, and in them."""
+def failing(host: AgentHost, calls: str, error: str, *, in_agent: bool = False) -> Iterator[None]:
+    """Have calls fail in the agent; or in all that keeper and fork server start, and in them."""
     assert host.keeper is not None
     pids = [host.keeper.pid, child_named(host.keeper.pid, "carrel-zygote")]
+    pids = [host.agent_pid] if in_agent else pids
     traced = [word for pid in pids if pid for word in ("-p", str(pid))]
     with subprocess.Popen(
         ["strace", "-f", "-o", "/dev/null", "-e", f"inject={calls}:error={error}", *traced],
@@ -115,3 +116,35 @@ def test_a_home_that_cannot_be_entered_is_said_and_survived(warm: tuple[AgentHos
     assert any("starting in / instead" in line for line in host.lines(report["server_id"], 200))
     host.stop_server(report["server_id"])
     host.wait_state(report["server_id"], "stopped")
+
+
+@pytest.mark.parametrize(
+    ("calls", "error", "words"),
+    [
+        ("memfd_create", "EMFILE", "Too many open files"),
+        ("bind", "ENOSPC", "No space left on device"),
+    ],
+)
+def test_what_the_agent_cannot_have_is_told(
+    warm: tuple[AgentHost, str], calls: str, error: str, words: str
+) -> None:
+    host, runner = warm
+    spec = host.spec(*(() if runner == "fork" else ("good",)), runner=runner)
+    with failing(host, calls, error, in_agent=True):
+        assert host.put(spec).status_code == 202
+        exit_ = host.wait_state(spec["server_id"], "failed")["exit"]
+    assert exit_["cause"] == "start_failed"
+    assert words in exit_["summary"]
+    wait_for("a clean slate", lambda: not left_of(host, spec["server_id"]))
+
+
+def test_a_start_that_cannot_be_written_down_is_not_made(warm: tuple[AgentHost, str]) -> None:
+    """The journal comes first: what is not in it would be nobody's after a crash."""
+    host, runner = warm
+    spec = host.spec(*(() if runner == "fork" else ("good",)), runner=runner)
+    with failing(host, "fsync,fdatasync", "EIO", in_agent=True):
+        reply = host.put(spec)
+    assert (reply.status_code, reply.json()["code"]) == (503, "unavailable")
+    assert "nothing is started without it" in reply.json()["message"]
+    assert host.client.get(f"/servers/{spec['server_id']}").status_code == 404
+    assert left_of(host, spec["server_id"]) == []

@@ -135,6 +135,23 @@ def test_a_stop_before_the_start_is_done_wins(host: AgentHost) -> None:
     assert host.wait_state(spec["server_id"], "stopped")["exit"]["cause"] == "stopped"
 
 
+@pytest.mark.parametrize("runner", ["exec", "fork"])
+def test_a_server_starts_where_its_profile_says(host: AgentHost, runner: str) -> None:
+    home = Path(host.account.pw_dir)
+    course = home / "course"
+    course.mkdir(exist_ok=True)
+    if os.geteuid() == 0:
+        os.chown(course, host.account.pw_uid, host.account.pw_gid)
+    mode = () if runner == "fork" else ("good",)
+    for cwd, found in (("course", course), (str(course), course), ("none", home)):
+        report = host.started(*mode, runner=runner, cwd=cwd, start_timeout_seconds=90)
+        assert Path(f"/proc/{report['pid']}/cwd").readlink() == found
+        lines = host.lines(report["server_id"], 200)
+        assert any(f"starting in {home} instead" in line for line in lines) == (found == home)
+        host.stop_server(report["server_id"])
+        host.wait_state(report["server_id"], "stopped")
+
+
 def test_a_server_gets_an_environment_of_its_own(host: AgentHost) -> None:
     report = host.started("good", environment={"COURSE": "physics"})
     raw = Path(f"/proc/{report['pid']}/environ").read_bytes().split(b"\0")

@@ -1,7 +1,4 @@
-"""Keys and certificates of whoever is under the hub's authority. The key is made by its holder.
-
-Needs the package cryptography, which services without a fleet need not load.
-"""
+"""Keys and certificates of whoever is under the hub's authority. The key is made by its holder."""
 
 import hashlib
 import ssl

@@ -1,10 +1,10 @@
 """From a request to a ready server and back, with an agent that behaves and one that does not."""
 
 import pytest
-from hub.world import World
+from hub.world import World, open_world
 
 from carrel_hub.db.models import Server
-from carrel_hub.spawns.profiles import ProfileSettings
+from carrel_hub.spawns.profiles import ProfileSettings, directory_of
 from carrel_shared.wire.servers import ServerState
 
 
@@ -188,6 +188,15 @@ async def test_two_pairs_of_names_with_one_client_id_get_two(world: World) -> No
 
         ids = (await session.exec(select(Server.client_id))).all()
     assert len(set(ids)) == 2
+
+
+async def test_a_profile_says_where_its_servers_start() -> None:
+    profiles = {"default": {"directory": "/srv/courses/{username}"}}
+    async with open_world(profiles=profiles) as world:
+        await world.report()
+        await world.drive(await world.start("alice"))
+        assert world.agent.specs[-1].cwd == "/srv/courses/alice"
+    assert directory_of(ProfileSettings(directory="x/{username}"), "../b/c") == "x/..%2Fb%2Fc"
 
 
 async def test_a_scratch_home_is_for_one_start(world: World) -> None:

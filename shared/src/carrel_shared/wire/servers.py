@@ -37,7 +37,7 @@ class ServerSpec(WireRequest):
         kind: What it is. A service is called `user` here, and its account is chosen by other rules.
         account: The unix account that runs it. An agent without root runs its own account only.
             Empty for somebody who has none, whom only an agent with one account for all takes.
-        cwd: Where it starts; empty for the account's home.
+        cwd: Where it starts, an absolute path or one below the account's home; empty for that.
         scratch_home: It is at home in an empty directory of its host's, for this start.
         runner: How it is run; None lets the agent choose.
         command: What an `exec` runner executes; None means the host's JupyterLab.

@@ -14,7 +14,13 @@ from carrel_hub.spawns.contract import contract_environment
 from carrel_hub.spawns.outcomes import Outcomes
 from carrel_hub.spawns.own_tokens import own_token
 from carrel_hub.spawns.placing import place_server
-from carrel_hub.spawns.profiles import JUPYTERHUB, PLAIN, default_runner, wants_scratch_home
+from carrel_hub.spawns.profiles import (
+    JUPYTERHUB,
+    PLAIN,
+    default_runner,
+    directory_of,
+    wants_scratch_home,
+)
 from carrel_hub.spawns.states import State, Step
 from carrel_hub.spawns.transitions import (
     WAITING,
@@ -126,6 +132,7 @@ class Actions:
             user=user.name,
             server_name=row.name,
             account=user.account or "",
+            cwd=directory_of(profile, user.name),
             scratch_home=wants_scratch_home(row.user_options),
             runner=profile.runner or default_runner(settings.runner, profile),
             command=profile.command,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -48,6 +49,14 @@ class ProfileSettings(BaseModel):
     )
     default_url: str | None = Field(
         default=None, pattern=r"^/", description="Where a browser lands on it."
+    )
+    directory: str = Field(
+        default="",
+        max_length=1000,
+        pattern=r"^[^\x00\r\n]*$",
+        description="Where its servers start, and JupyterLab shows files: a path below its user's"
+        " home, or an absolute one; {username} in it is the user's name. Without it, and where it"
+        " cannot be entered, the home.",
     )
     limits: LimitSettings = Field(
         default=LimitSettings(),
@@ -120,6 +129,11 @@ def preloaded(profiles: Mapping[str, ProfileSettings], labels: Labels) -> list[s
 def default_runner(runner: str | None, profile: ProfileSettings) -> str | None:
     """Return the runner of the settings, unless it cannot run what the profile says. Pure."""
     return None if profile.command and runner == FORK else runner
+
+
+def directory_of(profile: ProfileSettings, user: str) -> str:
+    """Return where a user's server of a profile starts; empty for their home. Pure."""
+    return profile.directory.replace("{username}", quote(user, safe="@ +"))
 
 
 def wants_scratch_home(options: dict[str, Any]) -> bool:

@@ -210,12 +210,16 @@ def _arrange_descriptors(listen_fd: int, log_fd: int, *, inheritable: bool) -> N
 
 
 def _enter_directory(spec: LaunchSpec) -> None:
-    place = spec.cwd or spec.home
-    try:
-        os.chdir(place)
-    except OSError as error:
-        say(f"cannot enter {place} ({error.strerror}); starting in / instead")
-        os.chdir("/")
+    for place, instead in ((spec.cwd, spec.home), (spec.home, "/")):
+        if not place:
+            continue
+        try:
+            os.chdir(place)
+        except OSError as error:
+            say(f"cannot enter {place} ({error.strerror}); starting in {instead} instead")
+        else:
+            return
+    os.chdir("/")
 
 
 def say(message: str) -> None:

@@ -94,7 +94,8 @@ def launch_spec_of(
             hub_prefix=spec.hub_prefix,
             secret=spec.secret,
             server_id=spec.server_id,
-            cwd=spec.cwd,
+            # Below the home, wherever that is; an absolute one counts as it is.
+            cwd=str(Path(account.home) / spec.cwd) if spec.cwd else "",
             argv=argv,
             own_port=spec.listen != "socket",
             default_url=spec.default_url,

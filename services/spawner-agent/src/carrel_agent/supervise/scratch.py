@@ -80,6 +80,7 @@ class ScratchHomes:
         changed = spec.model_copy(
             update={
                 "environment": {**spec.environment, **marks},
+                "cwd": "",
                 # JupyterLab opens the page that says where one is.
                 "default_url": f"{_LAB}/tree/{README}"
                 if spec.default_url == _LAB
