@@ -106,6 +106,40 @@ def test_nothing_is_made_where_others_can_write(place: Path, account: Account) -
         homes.move(SPEC, account)
 
 
+def test_nothing_is_removed_through_what_somebody_put_in_its_place(
+    place: Path, account: Account
+) -> None:
+    """A name in /var/tmp can be had by everybody: a link there to other people's homes, say."""
+    homes = ScratchHomes(place, clock=ManualClock(), keep_days=0)
+    others = place.with_name("homes")
+    (others / "alice").mkdir(parents=True)
+    (others / "alice/thesis").write_text("years of work")
+    os.utime(others / "alice", (0, 0))
+    place.symlink_to(others)
+    assert homes.sweep(set()) == []
+    assert (others / "alice/thesis").exists()
+    place.unlink()
+    others.rename(place)
+    place.chmod(0o777)
+    assert homes.sweep(set()) == []
+    assert (place / "alice/thesis").exists()
+    place.chmod(0o711)
+    assert homes.sweep(set()) == ["alice"], "of its own directory it does remove"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="root's directory is there from the beginning")
+def test_the_place_is_roots_before_anybody_can_take_the_name(place: Path) -> None:
+    homes = ScratchHomes(place, clock=ManualClock(), keep_days=3)
+    homes.prepare()
+    found = place.lstat()
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o711)
+    place.rmdir()
+    place.symlink_to("/var/tmp")
+    homes.prepare()  # says so, and nothing else
+    assert place.is_symlink()
+
+
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="two accounts are needed")
 def test_what_was_not_finished_or_is_somebody_elses_is_made_anew(

@@ -46,7 +46,7 @@ class ScratchHomes:
     """Owns a directory that only the agent's account can write, and others can pass through.
 
     Args:
-        root: It is made when it is first needed.
+        root: It is made when the agent starts as root, else when it is first needed.
         keep_days: How long one is kept once its server has ended.
     """
 
@@ -55,6 +55,14 @@ class ScratchHomes:
         self._clock = clock
         self._keep_days = keep_days
         self._lock = threading.Lock()  # one that is asked for again is not removed meanwhile
+
+    def prepare(self) -> None:
+        """Have the directory, as root, before others think of a name that anybody could take."""
+        if os.geteuid() == 0:
+            try:
+                self._check_root()
+            except OSError as error:
+                log.warning("no_scratch_homes", path=str(self._root), reason=error.strerror)
 
     def move(self, spec: ServerSpec, account: Account) -> tuple[ServerSpec, Account]:
         """Make a server's scratch home, or take what is left of an earlier one.
@@ -106,7 +114,13 @@ class ScratchHomes:
         Args:
             living: The servers that have not ended.
         """
-        if not self._root.is_dir():
+        try:
+            found = self._root.lstat()
+        except OSError:
+            return []
+        if not _is_own_directory(found):
+            # In its place somebody may have put a link to what is not to be removed.
+            log.warning("scratch_dir_is_not_ours", path=str(self._root))
             return []
         names = [entry.name for entry in self._root.iterdir() if entry.name not in living]
         return [name for name in names if self._removed_if_over(name)]
@@ -182,13 +196,18 @@ class ScratchHomes:
             self._root.chmod(0o711)
         except FileExistsError:
             pass
-        found = self._root.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        if not _is_own_directory(self._root.lstat()):
             raise PermissionError(
                 1,
                 "it must be a directory of the agent's own account that nobody else can write to;"
                 " an administrator can remove it, or set scratch_dir",
             )
+
+
+def _is_own_directory(found: os.stat_result) -> bool:
+    """Whether something is a directory of this account's that nobody else can change."""
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return own and not found.st_mode & 0o022
 
 
 _README = """# This is a scratch home

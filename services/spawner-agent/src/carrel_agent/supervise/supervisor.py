@@ -350,6 +350,7 @@ class Supervisor:
                 await server.note_limits()
 
     async def _sweep_scratch_homes(self) -> None:
+        await asyncio.to_thread(self._scratch.prepare)
         while True:
             living = {i for i, server in self._servers.items() if not server.ended}
             await asyncio.to_thread(self._scratch.sweep, living)
