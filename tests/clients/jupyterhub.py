@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 import time
@@ -68,6 +69,7 @@ class JupyterHub:
         base_url: Its path below the address.
         host: What clients call it; requests go to this machine all the same.
         socket: The name of the public unix socket in its directory, in the place of a port.
+        trust: Who vouches for its certificate; None where it speaks plain HTTP.
 
     Attributes:
         port, hub_port, api_port: Of the proxy's public side, of the hub, and of the proxy's API.
@@ -76,12 +78,19 @@ class JupyterHub:
     """
 
     def __init__(
-        self, more: str = "", *, base_url: str = "/", host: str = "127.0.0.1", socket: str = ""
+        self,
+        more: str = "",
+        *,
+        base_url: str = "/",
+        host: str = "127.0.0.1",
+        socket: str = "",
+        trust: Path | None = None,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="cjh-", dir="/tmp"))
         self.port, self.hub_port, self.api_port = free_port(), free_port(), free_port()
         self.base_url = base_url
-        self.url = f"http://{host}:{self.port}{base_url}"
+        self.url = f"{'https' if trust else 'http'}://{host}:{self.port}{base_url}"
+        self._trust = trust
         self._socket = str(self.directory / socket) if socket else None
         self._more = more
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,7 +104,7 @@ class JupyterHub:
 
     def transport(self) -> httpx.BaseTransport:
         """Return what brings every request to this hub, whatever host it names."""
-        return _Here(self._socket)
+        return _Here(self._socket, self._trust)
 
     # --- life ---
 
@@ -306,8 +315,9 @@ class Person(httpx.Client):
 class _Here(httpx.HTTPTransport):
     """Every host is this machine, as with a resolver that says so."""
 
-    def __init__(self, socket: str | None) -> None:
-        super().__init__(uds=socket)
+    def __init__(self, socket: str | None, trust: Path | None) -> None:
+        verify = ssl.create_default_context(cafile=trust) if trust is not None else True
+        super().__init__(uds=socket, verify=verify)
         self._socket = socket
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

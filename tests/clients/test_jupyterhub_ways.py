@@ -2,10 +2,12 @@
 
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from clients.jupyterhub import JupyterHub, Person
 from clients.kernels import open_kernel
+from proxy.certificates import make_certificate
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
@@ -24,6 +26,17 @@ INTERNAL_TLS = """
 c.JupyterHub.internal_ssl = True
 c.JupyterHub.internal_certs_location = "{directory}/certificates"
 c.ConfigurableHTTPProxy.api_url = c.ConfigurableHTTPProxy.api_url.replace("http:", "https:")
+"""
+
+
+PUBLIC_TLS = """
+c.JupyterHub.bind_url = "https://:{port}/jup/"
+c.JupyterHub.ssl_cert = "{cert}"
+c.JupyterHub.ssl_key = "{key}"
+c.JupyterHub.cleanup_proxy = False
+c.JupyterHub.cleanup_servers = False
+c.ConfigurableHTTPProxy.auth_token = "set-in-the-configuration"
+c.ConfigurableHTTPProxy.debug = True
 """
 
 
@@ -84,6 +97,22 @@ def test_everything_listens_on_unix_sockets() -> None:
         nowhere = hub.http.get("hub/no-such-page", headers={"Accept": "text/html"})
         assert nowhere.status_code == 404
         ends_cleanly(hub)
+
+
+def test_over_tls_people_compute_while_the_hub_is_replaced(tmp_path: Path) -> None:
+    files = make_certificate(tmp_path, "edge", "127.0.0.1")
+    more = PUBLIC_TLS.replace("{cert}", str(files.cert)).replace("{key}", str(files.key))
+    with JupyterHub(more, base_url="/jup/", trust=files.cert) as hub, Person(hub) as browser:
+        path = hub.spawn("tiny")
+        assert browser.sign_in("tiny", "/jup/hub/home").url.scheme == "https"
+        proxy, routes = hub.proxy_pid, hub.routes()
+        assert hub.stop() == 0
+        assert hub.http.get(f"{path}x").text.endswith("/jup/user/tiny/x")
+        assert hub.http.get("hub/home").status_code == 503
+        hub.start()
+        assert hub.proxy_pid != proxy
+        hub.wait_for(lambda: hub.has_routes(routes), "its routes do not come back")
+        assert hub.http.get(f"{path}x").text.endswith("/jup/user/tiny/x")
 
 
 def test_hub_proxy_and_servers_speak_tls_among_each_other() -> None:
