@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 import httpx
@@ -25,7 +25,6 @@ from carrel_shared.addresses import UnixAddress, bind_address
 from carrel_shared.failover import service_client
 from carrel_shared.service_auth import service_headers
 from carrel_shared.tasks import TaskOwner
-from support.postgres import Postgres
 
 CONSOLE_KEY, AGENT_KEY, SIGNING_KEY = "c" * 32, "K" * 32, "s" * 32
 SECONDS = 120.0
@@ -184,10 +183,16 @@ caller_key = "{program.KEY}"
         return [Path(target).name for target in found[0]] if found else []
 
 
+class Server(Protocol):
+    """Where a database can be had: a PostgreSQL, or several that are one to a hub."""
+
+    def database(self) -> AbstractAsyncContextManager[str]: ...
+
+
 @asynccontextmanager
 async def open_fleet(
     directory: Path,
-    postgres: Postgres,
+    postgres: Server,
     *,
     replicas: int,
     failpoints: Mapping[int, str] = MappingProxyType({}),

@@ -95,9 +95,13 @@ class Postgres:
                 await asyncio.sleep(0.02)
 
     async def _show(self, name: str) -> str:
+        return str(await self.value(f"SHOW {name}"))
+
+    async def value(self, query: str) -> object:
+        """Return the one value that a query outside the databases of the tests has."""
         connection = await self._connect()
         try:
-            return str(await connection.fetchval(f"SHOW {name}"))
+            return await connection.fetchval(query)
         finally:
             await connection.close()
 
@@ -139,24 +143,58 @@ def run_postgres(*, durable: bool = False, data: Path | None = None) -> Iterator
     if binaries is None:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     account = _account() if os.geteuid() == 0 else None
+    with _directory(account) as directory:
+        data = data or directory / "data"
+        _initialise(directory, data, binaries, account, durable=durable)
+        with _running(directory, data, binaries, account) as made:
+            yield made
+
+
+@contextmanager
+def run_standby(primary: Postgres) -> Iterator[Postgres]:
+    """Run a standby that streams what another server writes; each commit there waits for it."""
+    with _directory(primary.account) as directory:
+        data = directory / "data"
+        where = f"host={primary.directory} application_name=standby"
+        user = "" if primary.account is None else f" user={primary.account}"
+        subprocess.run(
+            [
+                primary.bin / "pg_basebackup", "--pgdata", data, "--dbname", where + user,
+                "--write-recovery-conf", "--checkpoint=fast", "--no-sync",
+            ],
+            check=True, user=primary.account, cwd="/", stderr=subprocess.PIPE, umask=0o077,
+        )  # fmt: skip
+        with (data / "postgresql.conf").open("a", encoding="utf-8") as file:
+            file.write(f"unix_socket_directories = '{directory}'\n")
+        with _running(directory, data, primary.bin, primary.account) as made:
+            yield made
+
+
+@contextmanager
+def _directory(account: str | None) -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="cpg"))
     try:
         if account is not None:
             directory.chmod(0o711)
             shutil.chown(directory, account)
-        data = data or directory / "data"
-        _initialise(directory, data, binaries, account, durable=durable)
-        process = _start(directory, data, binaries, account)
-        made = Postgres(directory, data, binaries, account, process)
-        try:
-            yield made
-        finally:
-            if made.process.poll() is None:
-                made._signal_all(signal.SIGCONT)
-                made.process.send_signal(signal.SIGINT)  # ends what is connected, too
-                made.process.wait(READY_SECONDS)
+        yield directory
     finally:
         shutil.rmtree(directory)
+
+
+@contextmanager
+def _running(
+    directory: Path, data: Path, binaries: Path, account: str | None
+) -> Iterator[Postgres]:
+    process = _start(directory, data, binaries, account)
+    made = Postgres(directory, data, binaries, account, process)
+    try:
+        yield made
+    finally:
+        if made.process.poll() is None:
+            made._signal_all(signal.SIGCONT)
+            made.process.send_signal(signal.SIGINT)  # ends what is connected, too
+            made.process.wait(READY_SECONDS)
 
 
 def _account() -> str:
