@@ -32,6 +32,7 @@ NOTHING_TO_TELL = {
     "PUT /hub/api/users/{name}/server": "the default server is always there: 409",
     "PUT /hub/api/users/{name}/servers/": "the same",
     "PATCH /hub/api/proxy": "refused always",
+    "POST /hub/api/users/{name}/admin-access": "refused always",
     "POST /hub/api/users/{name}/activity": "when something was last used is a time in its row",
     "POST /internal/v1/proxies/{name}/activity": "the same",
     "POST /internal/v1/proxies/{name}/resync": "what a proxy has, not what anybody did",

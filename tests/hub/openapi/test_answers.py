@@ -16,6 +16,7 @@ import pytest
 import requests
 import schemathesis
 from hub.fakes import FakeAgent
+from hub.web.site import form_of
 from hub.world import open_world
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -29,7 +30,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from carrel_hub.app import create_public_app
+from carrel_hub.auth.links import create_link
 from carrel_hub.auth.tokens import issue_token
+from carrel_hub.context import Hub as HubParts
+from carrel_hub.db.models import User
 from carrel_hub.groups.store import create_groups
 from carrel_hub.services.bodies import WantedService
 from carrel_hub.services.store import put_service
@@ -46,7 +50,7 @@ T = TypeVar("T")
 Case = schemathesis.Case[Any]
 Operation = schemathesis.APIOperation[Any, Any, Any, Any]
 
-CALLERS = ("anonymous", "user", "admin", "service", "limited")
+CALLERS = ("anonymous", "user", "browser", "admin", "service", "limited")
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -55,6 +59,12 @@ CHECKS = [
 ]
 EXAMPLES = 4
 """Calls of each kind for each operation and caller."""
+
+NAVIGATION = {
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Dest": "document",
+    "Sec-Fetch-Site": "same-origin",
+}
 
 _ORDER = ["get", "post", "put", "patch", "delete"]
 _SECONDS = 60
@@ -129,12 +139,28 @@ class Hub:
             await wait_for_server(
                 world.hub, row_id, lambda now: now.state == "ready", seconds=_SECONDS
             )
-        self.client = await self._stack.enter_async_context(
-            httpx.AsyncClient(
-                transport=httpx.ASGITransport(app=create_public_app(world.hub)),
-                base_url="http://hub",
+        transport = httpx.ASGITransport(app=create_public_app(world.hub))
+        self.client, self.browser = [
+            await self._stack.enter_async_context(
+                httpx.AsyncClient(transport=transport, base_url="http://hub")
             )
-        )
+            for _ in range(2)
+        ]
+        await self._sign_in(world.hub, people["alice"])
+
+    async def _sign_in(self, hub: HubParts, user: User) -> None:
+        """Have a browser that calls as the pages' scripts do."""
+        async with hub.database.write() as session:
+            link = await create_link(session, hub, user)
+        page = await self.browser.get(link.path, headers=NAVIGATION)
+        form = form_of(page, "sign-in")
+        await self.browser.post(form["action"], data=form["fields"], headers=NAVIGATION)
+        await self.browser.get("/hub/home", headers=NAVIGATION)
+        reply = await self.browser.get("/hub/api/user")
+        assert (reply.status_code, reply.json()["name"]) == (200, "alice")
+        xsrf = [cookie.value for cookie in self.browser.cookies.jar if cookie.name == "_xsrf"]
+        self.browser.headers["X-XSRFToken"] = str(xsrf[-1])
+        self.tokens["browser"] = None
 
     def document(self) -> dict[str, Any]:
         headers = {"Authorization": f"token {self.tokens['admin']}"}
@@ -148,10 +174,11 @@ class Hub:
         headers.pop("Authorization", None)
         if (token := self.tokens[caller]) is not None:
             headers["Authorization"] = f"token {token}"
+        client = self.browser if caller == "browser" else self.client
         body = sent.body.encode() if isinstance(sent.body, str) else sent.body or b""
         assert isinstance(body, bytes)
         return self._run(
-            self.client.request(sent.method or "GET", sent.url or "", headers=headers, content=body)
+            client.request(sent.method or "GET", sent.url or "", headers=headers, content=body)
         )
 
     def close(self) -> None:
@@ -173,6 +200,8 @@ def known(path: str, parameter: str) -> tuple[str, ...]:
     """Return values of a part of a path that there is something for, and one that there is not."""
     if parameter == "token_id":
         return ("a1", "a0", "1")
+    if parameter == "cookie_name":
+        return ("jupyterhub-hub-login", "other")
     if parameter == "token":
         return ("unknown",)
     if parameter == "server_name" or (parameter == "name" and "{owner}" in path):

@@ -15,6 +15,7 @@ from carrel_hub.shares.rest import router as shares_router
 from carrel_hub.tokens.rest import router as tokens_router
 from carrel_hub.users.inspect import router as inspect_router
 from carrel_hub.users.manage import router as people_router
+from carrel_hub.users.old_ways import router as old_ways_router
 from carrel_hub.users.operate import router as operate_router
 from carrel_hub.users.rest import router as users_router
 from carrel_hub.users.servers import router as servers_router
@@ -56,6 +57,7 @@ for router in (
     shares_router,
     shared_router,
     hosts_router,
+    old_ways_router,
     operate_router,
     events_router,
     metrics_router,

@@ -41,7 +41,11 @@ def browser_session_id(signer: Signer, secret: str) -> str:
 
 def login_secret(request: Request, signer: Signer) -> str | None:
     """Return the secret in the browser's login cookie, if the hub signed it."""
-    value = single_cookie(request, cookie_jar(request).login_cookie)
+    return signed_secret(single_cookie(request, cookie_jar(request).login_cookie), signer)
+
+
+def signed_secret(value: str | None, signer: Signer) -> str | None:
+    """Return the secret in a login cookie's value, if the hub signed it."""
     if value is None or len(value) > 2 * MAX_SECRET_LENGTH + 1:
         return None
     return signer.verify(_PURPOSE, value)

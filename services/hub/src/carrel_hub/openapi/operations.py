@@ -203,6 +203,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "forget_account": _GONE,
     # -- people
     "whoami": _list(ref("Identity"), **_STOPPED),
+    "whose_cookie": _found(ref("User")),
+    "admin_access": Operation({}, NOT_FOUND),
     "whose_token": _found({"anyOf": [ref("User"), ref("Service")]}),
     "get_users": _list(
         maybe_paged(listing(ref("User"))),

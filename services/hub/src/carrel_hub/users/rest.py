@@ -38,7 +38,7 @@ async def whoami(
     request: Request, subject: Annotated[Subject, Depends(require_somebody)]
 ) -> JsonResponse:
     """Who the caller is and what they may do: the endpoint every client asks first."""
-    model = await _identity(
+    model = await identity_model(
         hub_of(request), subject, with_stopped=wants_stopped(request.query_params)
     )
     token = subject.token
@@ -62,10 +62,10 @@ async def whose_token(
         if found is None:
             raise NotFoundError("")
         bearer = await token_subject(session, hub, *found)
-    return JsonResponse(await _identity(hub, bearer, with_stopped=False))
+    return JsonResponse(await identity_model(hub, bearer, with_stopped=False))
 
 
-async def _identity(hub: Hub, subject: Subject, *, with_stopped: bool) -> dict[str, Any]:
+async def identity_model(hub: Hub, subject: Subject, *, with_stopped: bool) -> dict[str, Any]:
     """Return somebody as they may see themselves, at least their name and groups."""
     roles = hub.settings.role_book
     if subject.service is not None:
