@@ -309,3 +309,16 @@ async def test_a_plain_server_has_no_secret_to_prove(site: Site) -> None:
             site, **mine, client_secret=secret, code=code, code_verifier=VERIFIER
         )
         assert (reply.status_code, reply.json()["error"]) == (401, "invalid_client")
+
+
+async def test_a_challenge_is_needed_where_the_settings_say_so(site: Site) -> None:
+    site.world.change_settings(oauth_require_pkce=True)
+    browser = await site.signed_in("alice")
+    without = parse_qs(urlsplit((await browser.get(url(**QUIET))).headers["location"]).query)
+    assert without["error"] == ["invalid_request"]
+    assert "code" not in without
+    challenge = {"code_challenge": CHALLENGE, "code_challenge_method": "S256"}
+    code = code_in(await browser.get(url(**QUIET, **challenge)))
+    assert (await exchange(site, code=code)).status_code == 400
+    code = code_in(await browser.get(url(**QUIET, **challenge)))
+    assert (await exchange(site, code=code, code_verifier=VERIFIER)).status_code == 200

@@ -149,3 +149,17 @@ async def test_the_token_of_a_server_goes_with_all_that_it_got(
     assert server.client_id not in left
     revoked = [one for one in changes if (one.get("revocation") or {}).get("token_hash")]
     assert len(revoked) == 2, "every proxy hears of it"
+
+
+async def test_no_token_is_good_for_longer_than_the_settings_say(
+    new_person: NewPerson, live: World
+) -> None:
+    bob = await new_person("bob")
+    live.change_settings(token_expires_in_max_seconds=3600)
+    for body in ({}, {"expires_in": None}, {"expires_in": 3600}):
+        made = (await bob.post("/users/bob/tokens", json=body)).json()
+        async with live.hub.database.read() as session:
+            row = await session.get_one(Token, int(made["id"].removeprefix("a")))
+        assert row.expires_at == row.created + timedelta(hours=1)
+    refused = await bob.post("/users/bob/tokens", json={"expires_in": 3601})
+    assert (refused.status_code, "3600 seconds" in refused.json()["message"]) == (400, True)

@@ -1,5 +1,7 @@
 """Starting by a visit, watching, and being told what went wrong."""
 
+from urllib.parse import quote
+
 import pytest
 from hub.web.site import Browser, Site, has_element
 
@@ -145,6 +147,17 @@ async def test_a_shared_link_leads_to_ones_own_server(site: Site) -> None:
     assert reply.headers["location"] == (
         "/hub/spawn/alice?next=%2Fuser%2Falice%2Flab%2Ftree%2Fa%2520b.ipynb%3Fx%3D1%26y%3D2"
     )
+
+
+async def test_a_shared_link_opens_the_server_that_the_settings_name(site: Site) -> None:
+    site.world.change_settings(allow_named_servers=True, default_server_name="lab")
+    browser = await site.signed_in("alice")
+    reply = await browser.get("/hub/user-redirect/tree/a?x=1")
+    next_ = quote("/user/alice/lab/tree/a?x=1", safe="")
+    assert reply.headers["location"] == f"/hub/spawn/alice/lab?next={next_}"
+    site.world.change_settings(allow_named_servers=False)
+    reply = await browser.get("/hub/user-redirect/tree")
+    assert reply.headers["location"].startswith("/hub/spawn/alice?")
 
 
 @pytest.mark.parametrize(

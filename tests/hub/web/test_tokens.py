@@ -138,3 +138,17 @@ async def test_the_place_one_is_at_is_marked_and_administrators_have_more(site: 
     for place in ("admin", "hosts"):
         assert f'id="nav-{place}"' in page.text
         assert f'id="nav-{place}"' not in (await bob.get("/hub/token")).text
+
+
+async def test_the_form_offers_no_longer_life_than_there_is(site: Site) -> None:
+    site.world.change_settings(token_expires_in_max_seconds=2 * 86400)
+    browser = await site.signed_in("alice")
+    page = await browser.get("/hub/token")
+    assert "2 days, the longest there is" in page.text
+    assert ">a week<" not in page.text
+    assert ">ever<" not in page.text
+    await browser.press(page, "make-token", note="x", lifetime="")
+    [row] = await site.tokens()
+    assert row.expires_at == row.created + timedelta(days=2)
+    refused = await browser.press(page, "make-token", note="x", lifetime="604800")
+    assert refused.status_code == 400

@@ -11,11 +11,13 @@ from pydantic_settings import SettingsConfigDict
 
 from carrel_hub.auth.settings import AuthSettings
 from carrel_hub.db.address import with_driver
+from carrel_hub.errors import InvalidRequestError
 from carrel_hub.groups.settings import GroupSettings
 from carrel_hub.places import Places
 from carrel_hub.rbac.roles import DEFAULT_SCOPES, USER, Role, RoleBook
 from carrel_hub.rbac.settings import CustomScopeName, CustomScopeSettings, RoleSettings
 from carrel_hub.services.settings import ServiceSettings as ServiceEntry
+from carrel_hub.spawns.naming import good_server_name
 from carrel_hub.spawns.profiles import JUPYTERHUB, ProfileSettings
 from carrel_shared.addresses import TcpAddress, check_upstream_host, parse_address
 from carrel_shared.fields import AddressText, BasePath, LogLevel, PeerName, ServiceKey
@@ -169,6 +171,22 @@ class HubSettings(ServiceSettings):
         ge=0,
         description="How long the REST API waits for a stop before it answers 202.",
     )
+    token_expires_in_max_seconds: int = Field(
+        default=0,
+        ge=0,
+        description="How long a token that somebody asks for may be good, and is if they do not"
+        " say. 0 for no limit, and tokens without an end.",
+    )
+    oauth_require_pkce: bool = Field(
+        default=False,
+        description="Let nobody sign in to a service, or a server made for JupyterHub, without a"
+        " PKCE challenge. What Carrel's proxy guards always needs one.",
+    )
+    default_server_name: str = Field(
+        default="",
+        description="Which of somebody's servers `/hub/user-redirect/` leads to, where there are"
+        " named ones.",
+    )
     allow_named_servers: bool = Field(
         default=False, description="Let people have servers beside their default one, by name."
     )
@@ -237,6 +255,14 @@ class HubSettings(ServiceSettings):
                 " https://hub.example.org/"
             )
         return self
+
+    @field_validator("default_server_name")
+    @classmethod
+    def _can_name_a_server(cls, value: str) -> str:
+        try:
+            return good_server_name(value) if value else ""
+        except InvalidRequestError as error:
+            raise ValueError(error.message) from error
 
     @model_validator(mode="after")
     def _lands_somewhere(self) -> "HubSettings":

@@ -82,11 +82,14 @@ def checked_redirect(request: AuthorizeRequest, registered: str) -> str:
     raise ClientProblemError("The request wants its answer sent to an address that is not its own.")
 
 
-def find_problem(request: AuthorizeRequest, *, strict: bool) -> Problem | None:
+def find_problem(
+    request: AuthorizeRequest, *, strict: bool, challenge_needed: bool = False
+) -> Problem | None:
     """Return what is wrong with a request whose client and address are right.
 
     Args:
         strict: The client is the proxy: without a challenge by S256 it is not.
+        challenge_needed: The settings want one of every client.
     """
     if not request.response_type:
         return Problem("invalid_request", "response_type is missing")
@@ -95,7 +98,7 @@ def find_problem(request: AuthorizeRequest, *, strict: bool) -> Problem | None:
     if request.state is not None and len(request.state) > MAX_STATE:
         return Problem("invalid_request", "state is too long")
     if not request.code_challenge:
-        if strict:
+        if strict or challenge_needed:
             return Problem("invalid_request", "code_challenge is needed (RFC 7636)")
         return None
     return _problem_of_challenge(request, strict=strict)

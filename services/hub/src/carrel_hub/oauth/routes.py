@@ -93,7 +93,8 @@ async def agree(request: Request) -> Response:
 
 
 def _scopes(hub: Hub, asked: AuthorizeRequest, client: Client, user: User) -> list[str] | Problem:
-    problem = find_problem(asked, strict=client.is_proxys)
+    needed = hub.settings.oauth_require_pkce
+    problem = find_problem(asked, strict=client.is_proxys, challenge_needed=needed)
     return problem or asked_for(client, user.name, asked.scope, hub.settings.role_book)
 
 

@@ -20,14 +20,16 @@ class WantedToken:
     scopes: list[str] | None = None
 
 
-def wanted_token(body: Any, roles: RoleBook) -> WantedToken:
+def wanted_token(body: Any, roles: RoleBook, longest: int = 0) -> WantedToken:
     """Return what the body of a creation asks for; it may be empty.
 
     Args:
         roles: Those there are; a token that asks for one gets what it holds now.
+        longest: How many seconds it may be good, and is where nothing is said; 0 for no limit.
 
     Raises:
-        InvalidRequestError: Something has the wrong type, or there is no such scope or role.
+        InvalidRequestError: Something has the wrong type, there is no such scope or role, or it
+            would be good for too long.
     """
     body = {} if body is None else body
     if not isinstance(body, dict):
@@ -38,16 +40,19 @@ def wanted_token(body: Any, roles: RoleBook) -> WantedToken:
     note = body.get("note")
     if note is not None and not isinstance(note, str):
         raise InvalidRequestError("note must be text")
-    return WantedToken(note, _lifetime(body.get("expires_in")), _scopes(body, roles))
+    lifetime = _lifetime(body.get("expires_in"), longest)
+    return WantedToken(note, lifetime, _scopes(body, roles))
 
 
-def _lifetime(seconds: Any) -> timedelta | None:
+def _lifetime(seconds: Any, longest: int) -> timedelta | None:
     if seconds is None:
-        return None
+        return timedelta(seconds=longest) if longest else None
     if not isinstance(seconds, int) or isinstance(seconds, bool):
         raise InvalidRequestError("expires_in must be a whole number of seconds")
     if not 1 <= seconds <= MAX_SECONDS:
         raise InvalidRequestError(f"expires_in must be from 1 to {MAX_SECONDS} seconds")
+    if longest and seconds > longest:
+        raise InvalidRequestError(f"expires_in must be {longest} seconds at most")
     return timedelta(seconds=seconds)
 
 

@@ -106,11 +106,13 @@ async def user_redirect(request: Request, path: str = "") -> Response:
     hub = hub_of(request)
     _, user = await signed_in(request)
     query = request.url.query
-    target = server_prefix(hub.settings.base_url, user.name) + quote(path, safe="/@~:!$&'()*+,;=")
+    settings = hub.settings
+    name = settings.default_server_name if settings.allow_named_servers else ""
+    target = server_prefix(settings.base_url, user.name, name)
+    target += quote(path, safe="/@~:!$&'()*+,;=")
     target += f"?{query}" if query else ""
-    return redirect(
-        f"{hub.settings.hub_prefix}spawn/{escape_name(user.name)}?{urlencode({'next': target})}"
-    )
+    place = f"{escape_name(user.name)}/{name}" if name else escape_name(user.name)
+    return redirect(f"{settings.hub_prefix}spawn/{place}?{urlencode({'next': target})}")
 
 
 def query_options(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]] | None:

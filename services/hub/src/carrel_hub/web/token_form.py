@@ -75,8 +75,28 @@ def sent_form(fields: Sequence[tuple[str, str]]) -> TokenForm:
     )
 
 
-def read_form(form: TokenForm, book: RoleBook) -> WantedToken:
+def lifetimes_of(longest: int) -> dict[str, str]:
+    """Return the choices there are, the last one for as long as may be.
+
+    Args:
+        longest: In seconds; 0 for no limit.
+    """
+    found = {text: words for text, words in LIFETIMES.items() if not longest or int(text) < longest}
+    return {**found, "": f"{_in_words(longest)}, the longest there is" if longest else "ever"}
+
+
+def _in_words(seconds: int) -> str:
+    for length, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds % length == 0 and seconds > length:
+            return f"{seconds // length} {unit}"
+    return LIFETIMES.get(str(seconds), f"{seconds} seconds")
+
+
+def read_form(form: TokenForm, book: RoleBook, longest: int = 0) -> WantedToken:
     """Return what token a form asks for.
+
+    Args:
+        longest: How many seconds it may be good; 0 for no limit.
 
     Raises:
         InvalidRequestError: It makes no sense; the message is for people.
@@ -95,4 +115,4 @@ def read_form(form: TokenForm, book: RoleBook) -> WantedToken:
         )
     if form.limited:
         body["scopes"] = list(dict.fromkeys(scopes))
-    return wanted_token(body, book)
+    return wanted_token(body, book, longest)

@@ -27,7 +27,13 @@ from carrel_hub.web.page_route import (
     show,
     signed_in,
 )
-from carrel_hub.web.token_form import LIFETIMES, TokenForm, offered_scopes, read_form, sent_form
+from carrel_hub.web.token_form import (
+    TokenForm,
+    lifetimes_of,
+    offered_scopes,
+    read_form,
+    sent_form,
+)
 
 router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
@@ -49,7 +55,8 @@ async def make(request: Request) -> Response:
     authorise(subject, Scope.TOKENS, Resource(user.name))
     form = sent_form(fields)
     try:
-        wanted = read_form(form, hub.settings.role_book)
+        longest = hub.settings.token_expires_in_max_seconds
+        wanted = read_form(form, hub.settings.role_book, longest)
         async with hub.database.write() as session:
             new = await issue_token(
                 session,
@@ -122,7 +129,7 @@ async def _page(
         given=list(given.values()),
         secret=secret,
         form=form or TokenForm(),
-        lifetimes=LIFETIMES,
+        lifetimes=lifetimes_of(hub.settings.token_expires_in_max_seconds),
         browsers=browsers,
         offers=offered_scopes(subject, hub.settings.role_book.custom),
     )
