@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from carrel_agent.cgroups.group import Group, GroupPlace
 from carrel_agent.cgroups.host import ControlGroups
 from carrel_agent.keeper.client import KeeperClient, ProcessExit
-from carrel_agent.process.launch_spec import LaunchSpec
+from carrel_agent.process.launch_spec import LaunchSpec, write_launch_spec
 from carrel_agent.supervise.process_tree import Tree
 from carrel_agent.supervise.record import Record
 from carrel_shared.clock import Clock
@@ -102,6 +102,20 @@ class Watch(Protocol):
     def close(self) -> None:
         """Let go of it; it goes on."""
         ...
+
+
+def sealed_spec(spec: LaunchSpec) -> int:
+    """Return a descriptor of a memfd with a launch spec; whoever asks closes it.
+
+    Raises:
+        RunnerUnavailableError: There is none to be had.
+    """
+    try:
+        return write_launch_spec(spec)
+    except OSError as error:
+        raise RunnerUnavailableError(
+            f"what it is to be told cannot be written down: {error.strerror}"
+        ) from error
 
 
 class Runner(Protocol):

@@ -3,8 +3,13 @@
 import os
 
 from carrel_agent.keeper.channel import ChannelClosedError, RefusedError
-from carrel_agent.process.launch_spec import write_launch_spec
-from carrel_agent.runners.base import Launch, Launched, LaunchUnclearError, RunnerUnavailableError
+from carrel_agent.runners.base import (
+    Launch,
+    Launched,
+    LaunchUnclearError,
+    RunnerUnavailableError,
+    sealed_spec,
+)
 from carrel_agent.runners.processes import ProcessRunner
 
 
@@ -15,7 +20,7 @@ class ExecRunner(ProcessRunner):
 
     async def launch(self, launch: Launch) -> Launched:
         """Have the keeper start it."""
-        spec = write_launch_spec(launch.spec)
+        spec = sealed_spec(launch.spec)
         try:
             pid, start_ticks = await self._keeper.execute(
                 launch.spec.server_id, spec, launch.listener

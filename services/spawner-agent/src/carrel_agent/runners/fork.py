@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import structlog
 
 from carrel_agent.keeper.channel import Channel, ChannelClosedError, RefusedError
-from carrel_agent.process.launch_spec import write_launch_spec
 from carrel_agent.runners.base import (
     Launch,
     Launched,
     LaunchUnclearError,
     RunnerContext,
     RunnerUnavailableError,
+    sealed_spec,
 )
 from carrel_agent.runners.processes import ProcessRunner
 from carrel_agent.supervise.process_tree import signal_process
@@ -81,7 +81,7 @@ class ForkRunner(ProcessRunner):
 
     async def _fork(self, launch: Launch) -> Launched:
         channel = await self._zygote()
-        spec = write_launch_spec(launch.spec)
+        spec = sealed_spec(launch.spec)
         self._in_use += 1
         try:
             reply = await channel.request(

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import carrel_agent
-from carrel_agent.process.launch_spec import write_launch_spec
-from carrel_agent.runners.base import Launch, Launched, RunnerUnavailableError
+from carrel_agent.runners.base import Launch, Launched, RunnerUnavailableError, sealed_spec
 
 RECEIVER = Path(carrel_agent.__file__).resolve().parent / "process" / "received.py"
 WAIT_SECONDS = 30.0
@@ -57,7 +56,7 @@ class Handover:
         Raises:
             RunnerUnavailableError: The process is gone.
         """
-        spec = write_launch_spec(launch.spec)
+        spec = sealed_spec(launch.spec)
         try:
             socket.send_fds(self.ours, [b"start"], [spec, launch.listener, launch.log])
         except OSError as error:

@@ -191,7 +191,7 @@ class Server:
                 return await launch_in_session(self._around, self.record, runner, fitting)
             except (RunnerUnavailableError, LimitUnenforceableError) as error:
                 reasons.append(str(error))
-            except LaunchUnclearError as error:
+            except (LaunchUnclearError, OSError) as error:
                 reasons.append(str(error))
                 found = await self._find(agent_holds_it=True)
                 if found is not None:
