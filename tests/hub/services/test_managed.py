@@ -14,6 +14,7 @@ from carrel_hub.auth.digest import digest
 from carrel_hub.db.models import Event, Service, ServiceRun, Token
 from carrel_hub.services.driver import ServiceDriver
 from carrel_hub.services.managed import want_none
+from carrel_hub.services.runs import RunState
 from carrel_hub.startup import apply_settings
 from carrel_shared.wire.servers import ServerState
 
@@ -154,6 +155,28 @@ async def test_a_restart_of_the_hub_leaves_a_service_alone_and_other_settings_do
         assert world.agent.servers[run.id].state == ServerState.STOPPED
         await apply_settings(world.hub)
         assert await runs(world) == {}
+
+
+async def test_a_service_that_is_put_on_another_host_ends_first_and_begins_there() -> None:
+    async with managing(CULLER, fleet_listen="0.0.0.0:1") as world:
+        await ServiceDriver(world.hub).turn()
+        [before] = (await runs(world)).values()
+        changed = make_settings(
+            world.hub.settings.state_dir,
+            api_url=API,
+            fleet_listen="0.0.0.0:1",
+            services=[{**CULLER, "host": "rack-1"}],
+        )
+        world.change_settings(services=changed.services)
+        await apply_settings(world.hub)
+        driver = ServiceDriver(world.hub)
+        await driver.turn()
+        assert world.agent.servers[before.id].state == ServerState.STOPPED
+        [run] = (await runs(world)).values()
+        assert (run.host, run.state) == ("rack-1", RunState.STOPPED)
+        await driver.turn()
+        [run] = (await runs(world)).values()
+        assert run.state == RunState.STARTING, "the next start is asked for there"
 
 
 async def test_an_agent_that_is_away_changes_nothing() -> None:

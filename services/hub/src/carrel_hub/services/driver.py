@@ -19,7 +19,7 @@ from carrel_hub.errors import AgentRefusedError, AgentUnreachableError
 from carrel_hub.replicas import REPLICAS
 from carrel_hub.replicas.leases import hold
 from carrel_hub.services.launch import fingerprint, launch_spec
-from carrel_hub.services.managed import SERVICES
+from carrel_hub.services.managed import SERVICES, host_of, want_services
 from carrel_hub.services.runs import (
     ASK_SECONDS,
     LONGEST_PAUSE_SECONDS,
@@ -38,6 +38,9 @@ from carrel_shared.wire.servers import ExitReport, ServerReport, StopRequest
 log = structlog.get_logger(__name__)
 
 SCAN_SECONDS = 5.0
+MOVE_SECONDS = 0.05
+"""Until the next turn, when a service begins on another host."""
+
 MOST_STEPS = 10
 """In one turn for one service; the rest comes in the next."""
 
@@ -75,6 +78,10 @@ class ServiceDriver:
         await asyncio.gather(*(self._drive(run) for run in runs))
         async with self._hub.database.read() as session:
             runs = (await session.exec(select(ServiceRun))).all()
+        if any(self._is_to_move(run) for run in runs):
+            async with self._hub.database.write() as session:
+                await want_services(session, self._hub)
+            return MOVE_SECONDS
         now = self._hub.clock.now()
         due = [(run.next_attempt_at - now).total_seconds() for run in runs if run.next_attempt_at]
         return max(min([SCAN_SECONDS, *(seconds for seconds in due if seconds > 0)]), 0.05)
@@ -90,6 +97,12 @@ class ServiceDriver:
             if found is None:
                 return
             run = found
+
+    def _is_to_move(self, run: ServiceRun) -> bool:
+        """Whether it has ended where it was, and its settings name another host."""
+        entry = self._entries.get(run.service)
+        ended = run.state == RunState.STOPPED and not run.wanted
+        return entry is not None and ended and run.host != host_of(self._hub.settings, entry)
 
     def _is_mine(self, run: ServiceRun) -> bool:
         """Whether this hub's settings are those that the row is of; another hub's may be newer."""

@@ -11,6 +11,8 @@ from carrel_hub.db.asking import take, to_change
 from carrel_hub.db.models import ServiceRun
 from carrel_hub.services.launch import fingerprint
 from carrel_hub.services.runs import RunState, apply_report, lose
+from carrel_hub.services.settings import ServiceSettings
+from carrel_hub.settings import HubSettings
 from carrel_shared.wire.agents import Running
 from carrel_shared.wire.servers import ServerReport, ServerState
 
@@ -32,7 +34,7 @@ async def want_services(session: AsyncSession, hub: Hub) -> None:
         if runs[name].state == RunState.STOPPED:
             await session.delete(runs[name])
     for name, entry in entries.items():
-        host = entry.host or hub.settings.agents[0].name
+        host = host_of(hub.settings, entry)
         run = runs.get(name) or ServiceRun(id=secrets.token_hex(6), service=name, host=host)
         if run.state == RunState.STOPPED:
             run.host = host
@@ -40,6 +42,11 @@ async def want_services(session: AsyncSession, hub: Hub) -> None:
         # One that runs on another host ends there first.
         run.wanted = fingerprint(hub.settings, entry) if run.host == host else ""
         session.add(run)
+
+
+def host_of(settings: HubSettings, entry: ServiceSettings) -> str:
+    """Return the name of the host that is to run a service."""
+    return entry.host or settings.agents[0].name
 
 
 async def want_none(session: AsyncSession) -> None:
