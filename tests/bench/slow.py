@@ -5,7 +5,9 @@
 Each sends a byte of a head a second and comes again when it is hung up on. They come from several
 addresses, since one may have 2,000; more from one of those must be refused. Printed are what
 somebody else waits for an answer, on a connection that is kept and on a new one each time, before,
-during and after; the memory; and how soon all are forgotten after they left. The limit on
+during and after; the memory; and how soon all are forgotten after they left. Those who attack share
+the machine with the proxy, so the same is measured while they attack something else (`beside`):
+only what comes on top of that is the proxy's own. The limit on
 descriptors bounds how many there can be: two for each client of the proxy, one for each here.
 """
 
@@ -18,13 +20,15 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.contenders import Contender, open_field, resident_mib
+from bench.contenders import Contender, free_port, open_field, resident_mib
 from bench.routes import start_own
 
 PER_ADDRESS = 2000
@@ -93,15 +97,45 @@ def waits(port: int, *, new: bool) -> list[float]:
     return found
 
 
-def report(when: str, proxy: Contender) -> None:
+def p99(found: list[float]) -> float:
+    return statistics.quantiles(found, n=100)[98]
+
+
+def report(when: str, proxy: Contender, seconds: float = 0) -> tuple[list[float], list[float]]:
+    """Print what others wait for so long, or for one round; return it all, kept and new."""
+    kept: list[float] = []
+    new: list[float] = []
+    until = time.monotonic() + seconds
+    while not kept or time.monotonic() < until:
+        kept += waits(proxy.port, new=False)
+        new += waits(proxy.port, new=True)
     line = f"{when:8}"
-    for new in (False, True):
-        found = waits(proxy.port, new=new)
-        p99 = statistics.quantiles(found, n=100)[98]
-        line += (
-            f"  {'new' if new else 'kept'}: {statistics.median(found):5.2f} ms, p99 {p99:6.2f} ms"
-        )
+    for name, found in (("kept", kept), ("new", new)):
+        line += f"  {name}: {statistics.median(found):5.2f} ms, p99 {p99(found):6.2f} ms"
     print(f"{line}  {resident_mib(proxy.process.pid):6.1f} MiB", flush=True)
+    return kept, new
+
+
+async def sink(port: int) -> None:
+    """Take what is sent, and hang up after ten seconds: something else to attack."""
+    loop = asyncio.get_running_loop()
+
+    class Takes(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            loop.call_later(10, transport.close)
+
+    server = await loop.create_server(Takes, "127.0.0.1", port, backlog=2048)
+    await server.serve_forever()
+
+
+@contextlib.contextmanager
+def attackers(port: int, connections: int) -> Iterator[None]:
+    command = [sys.executable, __file__, "--attack", str(port), "--connections", str(connections)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        if process.stdout is None or process.stdout.readline() != "there\n":
+            raise SystemExit("they could not all connect")
+        yield
+        process.kill()
 
 
 def connections_of(control: int) -> int:
@@ -121,6 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--connections", type=int, default=9900)
     parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--sink", type=int, metavar="PORT", help=argparse.SUPPRESS)
     parser.add_argument("--attack", type=int, metavar="PORT", help=argparse.SUPPRESS)
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -128,26 +163,28 @@ def main() -> None:
     if options.attack:
         asyncio.run(attack(options.attack, options.connections))
         return
+    if options.sink:
+        uvloop.run(sink(options.sink))
+        return
     with open_field() as field:
         field.start_targets()
         proxy, control = start_own(field)
-        report("before", proxy)
-        command = [sys.executable, __file__, "--attack", str(proxy.port)]
-        command += ["--connections", str(options.connections)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as attackers:
-            if attackers.stdout is None or attackers.stdout.readline() != "there\n":
-                raise SystemExit("they could not all connect")
+        elsewhere = free_port()
+        field.run([sys.executable, __file__, "--sink", str(elsewhere)], [elsewhere])
+        report("before", proxy, options.seconds / 3)
+        with attackers(elsewhere, options.connections):
+            beside = report("beside", proxy, options.seconds)
+        with attackers(proxy.port, options.connections):
             print(f"{connections_of(control)} connections of {options.connections}")
             print(f"one more from a full address: {refused_beyond(proxy.port)}")
-            until = time.monotonic() + options.seconds
-            while time.monotonic() < until:
-                report("during", proxy)
-            attackers.kill()
+            during = report("during", proxy, options.seconds)
         left = time.monotonic()
         while connections_of(control) > 0:
             time.sleep(0.05)
         print(f"all forgotten after {time.monotonic() - left:.1f} s")
-        report("after", proxy)
+        report("after", proxy, options.seconds / 3)
+        for name, mine, other in zip(("kept", "new"), during, beside, strict=True):
+            print(f"{name}: p99 during is {p99(mine) / p99(other):.2f}x that beside")
 
 
 if __name__ == "__main__":

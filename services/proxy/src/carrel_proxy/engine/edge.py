@@ -174,7 +174,8 @@ class Edge:
         """Keep time until cancelled."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            self.deadlines.tick(self.deadlines.now + TICK_SECONDS)
+            for _ in self.deadlines.ticking(self.deadlines.now + TICK_SECONDS):
+                await asyncio.sleep(0)
 
     def close_listeners(self) -> None:
         """Accept no more."""
