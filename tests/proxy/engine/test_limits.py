@@ -184,18 +184,6 @@ async def test_a_client_that_reads_nothing_is_cut_at_last(
         await eventually(lambda: timed.proxy.edge.connections == 0)
 
 
-async def test_connections_to_targets_are_closed_before_the_target_does(
-    timed: Running, clock: ManualClock, upstream: Upstream
-) -> None:
-    async with timed.client() as client:
-        await client.ask("/")
-        pass_time(timed, clock, 3)
-        assert upstream.open == 1
-        pass_time(timed, clock, 2)
-        await eventually(lambda: upstream.open == 0)
-        assert (await client.ask("/")).status == 200
-
-
 @pytest.mark.parametrize(
     ("raw", "status"),
     [

@@ -24,6 +24,7 @@ from carrel_proxy.engine.deadlines import Deadlines
 from carrel_proxy.engine.dispatch import Dispatcher
 from carrel_proxy.engine.edge import Edge, limits_of
 from carrel_proxy.engine.hub_watch import HubWatch
+from carrel_proxy.engine.kept import Kept
 from carrel_proxy.engine.routes import RouteOptions
 from carrel_proxy.mutual_tls import MutualTls, towards_relays
 from carrel_proxy.process.crew import Crew
@@ -71,6 +72,7 @@ class Proxy(PushedProxy):
         self.guard = Guard(self.verdicts, self.hub, self.tasks, self.clock, self.counters)
         self.sign_in = SignIn(self.hub, self.verdicts, self.clock, self.tasks)
         self.dispatcher = Dispatcher(settings.base_url, self.guard, self.sign_in, self.tasks)
+        kept = Kept(settings.upstream_kept_seconds)
         self.edge = Edge(
             self.dispatcher,
             limits_of(settings),
@@ -80,6 +82,7 @@ class Proxy(PushedProxy):
             trusted_peers=settings.trusted_peers,
             counters=self.counters,
             access_log=access_log_of(settings, lines, self.clock),
+            kept=kept,
         )
         self.hub_watch = HubWatch(
             self.edge, self.tasks, settings.base_url, f"{settings.hub_prefix}health"
@@ -92,6 +95,7 @@ class Proxy(PushedProxy):
             hub_prefix=settings.hub_prefix,
             connect_seconds=settings.connect_seconds,
             upstream_idle_seconds=settings.upstream_idle_seconds,
+            kept=kept,
             vanished_seconds=settings.vanished_seconds,
             most_connections=settings.max_connections_per_route,
             counters=self.counters,

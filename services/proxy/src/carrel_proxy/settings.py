@@ -175,8 +175,14 @@ class ProxySettings(ServiceSettings):
     upstream_idle_seconds: float = Field(
         default=4,
         gt=0,
-        description="How long an unused connection to a server is kept. Less than servers keep"
-        " theirs.",
+        description="How long an unused connection to a server may carry any request. Less than"
+        " servers keep theirs.",
+    )
+    upstream_kept_seconds: float = Field(
+        default=60,
+        ge=0,
+        description="How long one to a server on this machine is kept for requests that can be sent"
+        " again, should the server have closed it: GET and HEAD. 0 is not at all.",
     )
     workers: int = Field(
         default=1,

@@ -35,6 +35,7 @@ from carrel_proxy.engine.access_log import EVENTS_A_SECOND, open_access_log
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
 from carrel_proxy.engine.edge import Edge, Limits
+from carrel_proxy.engine.kept import Kept
 from carrel_proxy.process.crew import Crew
 from carrel_proxy.process.launch import Run, is_reload, launch, report_failure
 from carrel_shared.addresses import AddressError
@@ -49,6 +50,8 @@ log = structlog.get_logger(__name__)
 
 ENDED_BY_SIGNAL = 2
 """The exit status after SIGTERM and SIGINT; the original has it so."""
+KEPT_SECONDS = 60.0
+"""How long connections to targets on this machine are kept for requests that can be repeated."""
 DRAIN_SECONDS = 1.5
 """JupyterHub kills what is there two seconds after it asked it to end."""
 
@@ -72,12 +75,14 @@ class ChpProxy:
         self.metrics = Metrics()
         self.counters = Counters()
         deadlines = Deadlines(clock)
+        kept = Kept(KEPT_SECONDS)
         self.table = ChpTable(
             deadlines,
             clock,
             tls=functools.cache(lambda: tls.target_tls(options)),
             host_routing=options.host_routing,
             counters=self.counters,
+            kept=kept,
         )
         if options.default_target is not None:
             self.table.put("/", {"target": options.default_target})
@@ -98,6 +103,7 @@ class ChpProxy:
             trusted_peers=options.trusted_peers,
             counters=self.counters,
             access_log=open_access_log(options.access_log, lines, clock, as_json=False),
+            kept=kept,
         )
         self.counted = Counted(self.edge, clock)
         file = RouteFile(options.storage) if options.storage is not None else None

@@ -8,9 +8,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from carrel_proxy.chp.targets import Target, read_target
+from carrel_proxy.core.headers import heads_for
 from carrel_proxy.core.trie import RouteTrie
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
+from carrel_proxy.engine.kept import Kept
 from carrel_proxy.engine.routes import LiveRoute
 from carrel_proxy.engine.upstream import Pool
 from carrel_proxy.errors import BadTargetError
@@ -35,13 +37,14 @@ class ChpRoute(LiveRoute):
 
     Attributes:
         key: The path it was posted under, decoded.
+        place: The same in parts; with host routing the host is the first.
         data: The object that was posted.
         target: Where it leads; None for the one that stands for no route.
         use: Its last use. It is the same object for a route that is posted in its place, so that
             what was open before counts for that.
     """
 
-    __slots__ = ("_clock", "_monotonic", "_told", "data", "key", "target", "use")
+    __slots__ = ("_clock", "_monotonic", "_told", "data", "key", "place", "target", "use")
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class ChpRoute(LiveRoute):
         self.key = key
         self.data = data
         self.target = target
-        self.segments = segments
+        self.place = segments
         self.depth = len(segments)
         self.prefix = key
         self.prefix_bytes = b"/"
@@ -76,7 +79,7 @@ class ChpRoute(LiveRoute):
         self._told = (self.used, clock.now())
         self._deadlines = deadlines
         self._logged = float("-inf")
-        self.last_head = None
+        self.heads = heads_for(None)
         self.most_connections = 0
 
     @property
@@ -135,6 +138,7 @@ class ChpTable:
         host_routing: bool = False,
         connect_seconds: float = 5.0,
         idle_seconds: float = 4.0,
+        kept: Kept | None = None,
     ) -> None:
         self.trie: RouteTrie[ChpRoute] = RouteTrie()
         self._routes: dict[str, ChpRoute] = {}
@@ -145,6 +149,7 @@ class ChpTable:
         self._host_routing = host_routing
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
+        self._kept = kept
         self.nowhere = ChpRoute("", [], {}, None, [], deadlines=deadlines, clock=clock)
 
     def put(self, key: str, data: dict[str, Any], used: float | None = None) -> None:
@@ -168,6 +173,7 @@ class ChpTable:
             idle_seconds=self._idle_seconds,
             tls=self._tls() if target.https else None,
             counters=self._counters,
+            kept=self._kept,
         )
         if self._host_routing and segments:
             data = {**data, "host": key.split("/")[1]}
@@ -196,7 +202,7 @@ class ChpTable:
         route = self._routes.pop(key, None)
         if route is None:
             return False
-        self.trie.remove_at(route.segments)
+        self.trie.remove_at(route.place)
         route.close()
         return True
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from carrel_proxy.engine.routes import read_target as read_address
+from carrel_proxy.engine.route_checks import read_target as read_address
 from carrel_proxy.errors import BadTargetError
 from carrel_shared.addresses import Address, AddressError, UnixAddress, parse_address
 

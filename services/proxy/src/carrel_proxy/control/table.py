@@ -1,15 +1,17 @@
 """The route table in force: what the hub last said, and nothing else."""
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
-from carrel_proxy.core.paths import one_spelling
+from carrel_proxy.core.paths import checked_segments, one_spelling
 from carrel_proxy.core.sites import Sites
+from carrel_proxy.engine.route_checks import check_routes
 from carrel_proxy.engine.routes import LiveRoute, RouteOptions
 from carrel_proxy.errors import TableMismatchError
 from carrel_shared.wire.routes import (
@@ -29,7 +31,9 @@ log = structlog.get_logger(__name__)
 def route_key(route: Route | DeleteRoute) -> str:
     """Return what tells a route from others: its host, if it has one, and its prefix."""
     prefix = route.prefix
-    return f"{route.host}{prefix if '%' not in prefix else one_spelling(prefix)}"
+    if "%" in prefix:
+        prefix = one_spelling(prefix)
+    return route.host + prefix if route.host else prefix
 
 
 class Serves(Protocol):
@@ -67,6 +71,8 @@ class Table:
         self.on_gap: Callable[[], None] = lambda: None
         self._guard = guard
         self._options = options
+        if default is not None:
+            check_routes([default], options.check)
         self._default = LiveRoute(default, options) if default is not None else None
         self._epoch = ""
         self._number = 0
@@ -142,23 +148,38 @@ class Table:
 
     def _take(self, table: RouteTable) -> None:
         known, routes = self._routes, {}
+        fresh: list[tuple[str, LiveRoute]] = []
         for wire in table.routes:
             key = route_key(wire)
             route = known.get(key)
             if route is None or route.wire != wire:
                 route = LiveRoute(wire, self._options)
+                fresh.append((key, route))
             routes[key] = route
+        check_routes([route.wire for _, route in fresh], self._options.check)
         for key in known.keys() - routes.keys():
             self._remove(key)
-        for key, route in routes.items():
-            before = known.get(key)
-            if before is not route:
-                if before is not None:
-                    before.close()
-                self._sites.put(route.wire.host, route.segments, route)
+        fresh = [(key, route) for key, route in fresh if routes[key] is route]
+        for key, _ in fresh:
+            if key in known:
+                known[key].close()
+        self._put(route for _, route in fresh)
         self._routes = routes
         self._settle_default()
         self._epoch, self._number = table.epoch, table.number
+
+    def _put(self, routes: Iterable[LiveRoute]) -> None:
+        """Have routes found. Of most, only the last segment is their own."""
+        siblings: defaultdict[tuple[str, str], list[tuple[bytes, LiveRoute]]] = defaultdict(list)
+        for route in routes:
+            prefix, host = route.wire.prefix, route.wire.host
+            if prefix == "/" or "%" in prefix:
+                self._sites.put(host, route.segments, route)
+            else:
+                parent, _, segment = prefix[:-1].rpartition("/")
+                siblings[host, parent].append((segment.encode("ascii"), route))
+        for (host, parent), found in siblings.items():
+            self._sites.put_below(host, checked_segments(parent + "/"), found)
 
     def change(self, changes: RouteChanges, record: bytes = b"") -> TableStatus:
         """Apply the changes that follow this table.
@@ -191,14 +212,13 @@ class Table:
     def _apply(self, changes: RouteChanges, revoke: Callable[[Revocation], None]) -> None:
         if (changes.epoch, changes.base) != (self._epoch, self._number) or not self._epoch:
             raise TableMismatchError("these changes do not follow the table in force")
-        made = {
-            id(change): LiveRoute(change.route, self._options)
-            for change in changes.changes
-            if isinstance(change, PutRoute)
-        }
+        check_routes(
+            [change.route for change in changes.changes if isinstance(change, PutRoute)],
+            self._options.check,
+        )
         for change in changes.changes:
             if isinstance(change, PutRoute):
-                self._place(route_key(change.route), made[id(change)])
+                self._place(route_key(change.route), LiveRoute(change.route, self._options))
             elif isinstance(change, DeleteRoute):
                 self._remove(route_key(change))
             elif isinstance(change, Revoke):

@@ -15,7 +15,7 @@ from carrel_proxy.core.fields import (
     fields_pattern,
     without_fields,
 )
-from carrel_proxy.core.head import RequestHead, ResponseHead
+from carrel_proxy.core.head import RequestHead, ResponseHead, parse_response
 from carrel_proxy.core.paths import climbs
 
 _CONNECTION_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
@@ -82,6 +82,51 @@ def response_fields(fence: Fence | None) -> re.Pattern[bytes]:
     if fence is None:
         return HOP_BY_HOP_FIELDS
     return OWN_HOST_FIELDS if fence.own_host else SERVER_FIELDS
+
+
+_MOST_HEADS = 256
+_LONGEST_HEAD = 2048
+
+
+class RecentHeads:
+    """Response heads that were read, by their bytes.
+
+    A busy target repeats its heads for as long as `Date` stays the same, and so do many servers of
+    one kind. What a head means depends on its bytes and on the fields that are set apart; so routes
+    that have these in common share what was read.
+    """
+
+    __slots__ = ("_known", "_wanted")
+
+    def __init__(self, wanted: re.Pattern[bytes]) -> None:
+        self._wanted = wanted
+        self._known: dict[bytes, ResponseHead] = {}
+
+    def read(self, data: bytes) -> ResponseHead:
+        """Return a head that is read.
+
+        Raises:
+            BadResponseError: See `parse_response`.
+        """
+        known = self._known
+        head = known.get(data)
+        if head is None:
+            head = parse_response(data, self._wanted)
+            if len(data) <= _LONGEST_HEAD and b"set-cookie" not in head.special:
+                if len(known) >= _MOST_HEADS:
+                    known.clear()
+                known[data] = head
+        return head
+
+
+_HEADS = {
+    pattern: RecentHeads(pattern) for pattern in (HOP_BY_HOP_FIELDS, SERVER_FIELDS, OWN_HOST_FIELDS)
+}
+
+
+def heads_for(fence: Fence | None) -> RecentHeads:
+    """Return what reads the response heads of a route."""
+    return _HEADS[response_fields(fence)]
 
 
 _PLAIN_PATH = re.compile(rb"[\x21-\x7e]+")

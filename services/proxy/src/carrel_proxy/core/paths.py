@@ -82,6 +82,14 @@ def prefix_segments(prefix: bytes) -> list[bytes]:
     return segments
 
 
+def checked_segments(prefix: str) -> list[bytes]:
+    """Return the decoded segments of a prefix that `prefix_segments` has accepted before."""
+    raw = prefix.encode("ascii")
+    if b"%" in raw or raw == b"/":
+        return prefix_segments(raw)
+    return raw[1:-1].split(b"/")
+
+
 def one_spelling(prefix: str) -> str:
     """Return a prefix spelled so that two that mean the same are the same text."""
     return quote(unquote_to_bytes(prefix), safe="/!$&'()*+,-.:=@_~")

@@ -4,6 +4,7 @@ Hosts are compared whole, as parsed: never a part of one, never by its ending. W
 host of its own, hosts mean nothing and cost nothing.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Generic, TypeVar
 
@@ -37,10 +38,18 @@ class Sites(Generic[T]):
         Args:
             host: In lower case; `*.` before it for all one label below; empty for any.
         """
-        routes = self._any
-        if host:
-            routes = self._hosts.setdefault(host.encode("ascii"), RouteTrie())
-        routes.put_at(segments, value)
+        self._at(host).put_at(segments, value)
+
+    def put_below(
+        self, host: str, segments: list[bytes], values: Iterable[tuple[bytes, T]]
+    ) -> None:
+        """Add many routes that are one segment longer than this."""
+        self._at(host).put_below(segments, values)
+
+    def _at(self, host: str) -> RouteTrie[T]:
+        if not host:
+            return self._any
+        return self._hosts.setdefault(host.encode("ascii"), RouteTrie())
 
     def remove(self, host: str, segments: list[bytes]) -> None:
         """Remove a route if it is there."""

@@ -1,5 +1,6 @@
 """The routes in force, found by the longest prefix of whole segments."""
 
+from collections.abc import Container, Iterable
 from typing import Generic, TypeVar
 
 from carrel_proxy.core.paths import climbs, decoded, pieces, prefix_segments
@@ -11,10 +12,12 @@ _DOTS = frozenset((b".", b".."))
 
 
 class _Node(Generic[T]):
+    """A segment. Most are the last of their prefix, so children are made when there are some."""
+
     __slots__ = ("children", "value")
 
     def __init__(self) -> None:
-        self.children: dict[bytes, _Node[T]] = {}
+        self.children: dict[bytes, _Node[T]] | None = None
         self.value: T | None = None
 
 
@@ -38,13 +41,31 @@ class RouteTrie(Generic[T]):
 
     def put_at(self, segments: list[bytes], value: T) -> None:
         """Add a prefix of which the decoded segments are known."""
+        self._node(segments).value = value
+
+    def put_below(self, segments: list[bytes], values: Iterable[tuple[bytes, T]]) -> None:
+        """Add many that are one segment longer than this."""
+        parent = self._node(segments)
+        children = parent.children
+        if children is None:
+            children = parent.children = {}
+        for segment, value in values:
+            child = children.get(segment)
+            if child is None:
+                child = children[segment] = _Node()
+            child.value = value
+
+    def _node(self, segments: list[bytes]) -> _Node[T]:
         node = self._root
         for segment in segments:
-            child = node.children.get(segment)
+            children = node.children
+            if children is None:
+                children = node.children = {}
+            child = children.get(segment)
             if child is None:
-                child = node.children[segment] = _Node()
+                child = children[segment] = _Node()
             node = child
-        node.value = value
+        return node
 
     def remove(self, prefix: bytes) -> None:
         """Remove a prefix if it is there. More specific ones stay."""
@@ -58,11 +79,12 @@ class RouteTrie(Generic[T]):
         if not segments:
             node.value = None
             return
-        child = node.children.get(segments[0])
-        if child is not None:
+        children = node.children
+        child = children.get(segments[0]) if children else None
+        if children is not None and child is not None:
             self._remove(child, segments[1:])
             if child.value is None and not child.children:
-                del node.children[segments[0]]
+                del children[segments[0]]
 
     def match(self, path: bytes) -> T | None:
         """Return the value of the most specific prefix that covers `path`.
@@ -79,21 +101,21 @@ class RouteTrie(Generic[T]):
         """
         segments = path.split(b"/")
         last = len(segments) - 1
-        node, found, depth, index = self._root, self._root.value, 0, 1
-        while node.children or index == 1:
+        children, found, depth, index = self._root.children, self._root.value, 0, 1
+        while children or index == 1:
             segment = segments[index]
             if not segment and index == last:
                 break
             if not segment or segment in _DOTS or b"%" in segment or b"\\" in segment:
-                segment = _name(node, segments, index)
-            child = node.children.get(segment)
+                segment = _name(children or {}, segments, index)
+            child = children.get(segment) if children else None
             if child is None:
                 break
-            node = child
-            if node.value is not None:
-                found, depth = node.value, index
+            if child.value is not None:
+                found, depth = child.value, index
             if index == last:
                 break
+            children = child.children
             index += 1
         # Two dots in a row, or an escape that may stand for one, are rare: look closer only then.
         if (b".." in path or b"%2" in path) and climbs(segments[depth + 1 :]):
@@ -101,7 +123,7 @@ class RouteTrie(Generic[T]):
         return found
 
 
-def _name(node: _Node[T], segments: list[bytes], index: int) -> bytes:
+def _name(children: Container[bytes], segments: list[bytes], index: int) -> bytes:
     """Return a segment as children are named; an empty one names none of them.
 
     Raises:
@@ -112,9 +134,9 @@ def _name(node: _Node[T], segments: list[bytes], index: int) -> bytes:
     if name in _DOTS or b"\x00" in name:
         raise BadPathError("the path has a dot segment or a null character")
     inside = pieces(name)
-    if inside == [name] or (name in node.children and b"\\" not in segment):
+    if inside == [name] or (name in children and b"\\" not in segment):
         return name
     rest = (piece for following in segments[index:] for piece in pieces(decoded(following)))
-    if b".." in inside or next(rest, None) in node.children:
+    if b".." in inside or next(rest, b"") in children:
         raise BadPathError("the path has an empty or an ambiguous segment")
     return b""

@@ -22,6 +22,11 @@ class Caps:
         self._count = 0
         self._by_address: dict[bytes, int] = {}
 
+    @property
+    def free(self) -> int:
+        """How many descriptors clients could still need, two for each."""
+        return 2 * (self._most - self._count)
+
     def enter(self, address: bytes) -> str | None:
         """Count a connection; the reason if there is no room for it.
 

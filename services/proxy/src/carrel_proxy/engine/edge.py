@@ -24,6 +24,7 @@ from carrel_proxy.engine.deadlines import NEVER, TICK_SECONDS, Deadlines
 from carrel_proxy.engine.exchange import Exchange
 from carrel_proxy.engine.half_closed import HalfClosed
 from carrel_proxy.engine.keepalive import probe_silent_peers
+from carrel_proxy.engine.kept import Kept
 from carrel_proxy.engine.tls_listener import TlsListener
 from carrel_proxy.engine.tunnel import Tunnel
 from carrel_proxy.settings import ProxySettings
@@ -114,8 +115,10 @@ class Edge:
         counters: Counters,
         trusted_peers: Sequence[str] = (),
         access_log: AccessLog | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self.limits = limits
+        self._kept = kept or Kept(0)
         self.deadlines = deadlines
         self.tasks = tasks
         self.dispatcher = dispatcher
@@ -287,7 +290,10 @@ class Edge:
             self.has_arrived(client)
         self.deadlines.add(client)
         self.counters.connections += 1
-        return self._caps.enter(client.counted_as)
+        refused = self._caps.enter(client.counted_as)
+        if len(self._kept) > self._caps.free:
+            self._kept.shrink_to(self._caps.free)  # people come first
+        return refused
 
     def note_turned_away(self, client: ClientConnection, reason: str) -> None:
         """Log that a client was turned away, unless that was just done."""

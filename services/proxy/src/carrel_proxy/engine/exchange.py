@@ -35,6 +35,7 @@ MOST_PENDING = 64 * 1024
 CONTINUE_SECONDS = 1.0
 """How long a client that waits for `100 Continue` waits for the target's."""
 
+_READS = frozenset((b"GET", b"HEAD"))
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 
 
@@ -68,7 +69,8 @@ class Exchange(PassesResponse):
     def forward(self, data: bytes) -> None:
         """Send the request on, with this head."""
         self._request = data
-        upstream = self.route.take()
+        repeatable = self.body is None and self.head.method in _READS and not self.websocket
+        upstream = self.route.take(repeatable=repeatable)
         if upstream is not None:
             self._send(upstream, data)
         else:

@@ -11,9 +11,8 @@ from carrel_proxy.core.head import (
     RequestHead,
     ResponseHead,
     check_partial_response,
-    parse_response,
 )
-from carrel_proxy.core.headers import response_bytes, response_fields
+from carrel_proxy.core.headers import response_bytes
 from carrel_proxy.engine.deadlines import NEVER
 from carrel_proxy.engine.routes import LiveRoute
 from carrel_proxy.engine.upstream import UpstreamConnection
@@ -26,9 +25,6 @@ MOST_INTERIM = 10
 """Interim responses to one request; more are a flood."""
 JOIN_UP_TO = 16 * 1024
 """Up to this size, head and body are worth copying together into one write."""
-
-MOST_REMEMBERED = 2048
-"""Up to this size, a route's last response head is remembered."""
 
 DRAINING = b"x-carrel-draining"
 """Set by a target that is ending, in all its responses."""
@@ -176,15 +172,10 @@ class PassesResponse:
                 return
 
     def _response_head(self, data: bytes) -> ResponseHead:
-        """Read a head. A busy target repeats its heads for as long as `Date` stays the same."""
         route = self.route
-        before = route.last_head
-        if before is not None and before[0] == data:
-            return before[1]
-        head = parse_response(data, response_fields(route.fence))
+        head = route.heads.read(data)
         if route.fence is not None and b"set-cookie" in head.special:
             route.note_cookies(head.special[b"set-cookie"])
-        route.last_head = (data, head) if len(data) <= MOST_REMEMBERED else None
         return head
 
     def _pass_interim(self, head: ResponseHead) -> None:

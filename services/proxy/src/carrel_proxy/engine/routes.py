@@ -1,45 +1,30 @@
 """Routes as the data plane uses them: the hub's entry, its pools, and when it was last used."""
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
 from carrel_proxy.core.cookies import Fence, refused_cookies
 from carrel_proxy.core.door import open_door
-from carrel_proxy.core.head import ResponseHead
-from carrel_proxy.core.paths import prefix_segments
+from carrel_proxy.core.headers import heads_for
+from carrel_proxy.core.paths import checked_segments
 from carrel_proxy.core.troubles import spawn_link
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
+from carrel_proxy.engine.kept import Kept
 from carrel_proxy.engine.relay_pool import RelayPool
+from carrel_proxy.engine.route_checks import Check, check_nothing, read_relay, read_target
 from carrel_proxy.engine.upstream import Pool, UpstreamConnection
-from carrel_proxy.errors import BadTargetError, BusyError, TargetAwayError, WrongPeerError
+from carrel_proxy.errors import BusyError, TargetAwayError, WrongPeerError
 from carrel_proxy.mutual_tls import MutualTls
-from carrel_shared.addresses import (
-    Address,
-    AddressError,
-    TcpAddress,
-    check_upstream_host,
-    parse_address,
-)
 from carrel_shared.wire.routes import Route
 
 log = structlog.get_logger(__name__)
-
-_COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]*")
 
 LOG_SECONDS = 10.0
 """How often at most a route's trouble is logged; a browser's tabs ask once a second each."""
 
 _NEVER_LOGGED = float("-inf")
-_PLAIN_UNIX = re.compile(r"unix:/[\x21-\x7e]{1,106}")
-"""Most targets by far; what is read in no other way need not be read until it is used."""
-
-
-def check_nothing(_route: Route) -> None:
-    """Accept every route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +32,7 @@ class RouteOptions:
     """What all routes share.
 
     Attributes:
+        kept: Where connections wait that were not used just now; None keeps none of them.
         fleet: What relays of other hosts are spoken to with; None where there is none.
         check: Raises `BadTargetError` for a route that this proxy is not to have.
     """
@@ -59,8 +45,9 @@ class RouteOptions:
     counters: Counters
     vanished_seconds: float = 60.0
     most_connections: int = 0
+    kept: Kept | None = None
     fleet: MutualTls | None = None
-    check: Callable[[Route], None] = check_nothing
+    check: Check = check_nothing
 
 
 class LiveRoute:
@@ -71,8 +58,7 @@ class LiveRoute:
     sleeping route for one without a guard.
 
     Attributes:
-        wire: As the hub has it.
-        segments: The prefix, decoded.
+        wire: As the hub has it, and checked (`check_routes`).
         awake: It has been used: everything below is there.
         depth: The number of segments.
         prefix_bytes: The prefix as the hub has it, which is how cookies are scoped.
@@ -82,7 +68,7 @@ class LiveRoute:
         secret_fields: The line that tells the server that it is the proxy who asks.
         active_at: When it was last used, by the data plane's clock; None when never.
         reported_at: What of that the hub was told.
-        last_head: The last response head, as it came and as it was read.
+        heads: Response heads that were read just now, of all routes with the same rules.
         several: There are several targets, any of which will do.
         pools: One for each target, in no order.
         requests: Those that have ended.
@@ -102,7 +88,7 @@ class LiveRoute:
         "depth",
         "door",
         "fence",
-        "last_head",
+        "heads",
         "most_connections",
         "pools",
         "prefix",
@@ -112,7 +98,6 @@ class LiveRoute:
         "reported_at",
         "requests",
         "secret_fields",
-        "segments",
         "sent",
         "several",
         "sockets",
@@ -120,10 +105,6 @@ class LiveRoute:
     )
 
     def __init__(self, wire: Route, options: RouteOptions) -> None:
-        options.check(wire)
-        _check(wire)
-        # What is no ASCII is refused like anything else that is not percent-encoded.
-        self.segments = prefix_segments(wire.prefix.encode("ascii", "replace"))
         self.wire = wire
         self.awake = False
         self._options = options
@@ -141,10 +122,10 @@ class LiveRoute:
         self.requests = self.sockets = self.received = self.sent = 0
         self.most_connections = options.most_connections
         self.several = len(wire.targets) > 1
-        self.last_head: tuple[bytes, ResponseHead] | None = None
         self._deadlines = options.deadlines
         self._logged = _NEVER_LOGGED
         self.fence = _fence(wire, self.prefix_bytes)
+        self.heads = heads_for(self.fence)
         self.door = open_door(access, wire.prefix, options.hub_prefix) if access else None
         self.secret_fields = (
             b"X-Carrel-Secret: %b\r\n" % access.secret.encode("ascii")
@@ -155,6 +136,11 @@ class LiveRoute:
         self.awake = True
 
     @property
+    def segments(self) -> list[bytes]:
+        """The prefix, decoded."""
+        return checked_segments(self.wire.prefix)
+
+    @property
     def spawn(self) -> str | None:
         """The hub's page that starts this server."""
         if not self.wire.server:
@@ -162,13 +148,17 @@ class LiveRoute:
         hub = self.door.hub if self.door else self._options.hub_prefix
         return spawn_link(hub, self._options.base_url, self.prefix)
 
-    def take(self) -> UpstreamConnection | None:
-        """Return a connection that waits for use, or None."""
+    def take(self, *, repeatable: bool) -> UpstreamConnection | None:
+        """Return a connection that waits for use, or None.
+
+        Args:
+            repeatable: The request can be sent again, should the connection turn out to be closed.
+        """
         pools = self.pools
         if not self.several:
-            return pools[0].take()
+            return pools[0].take(repeatable=repeatable)
         pools.append(pools.pop(0))  # of equals another one each time: a quiet route uses all
-        return in_order(pools, self._deadlines.now)[0].take()
+        return in_order(pools, self._deadlines.now)[0].take(repeatable=repeatable)
 
     async def connect(self) -> UpstreamConnection:
         """Open a connection; of several targets to the least busy, passing over those that fail.
@@ -240,6 +230,8 @@ def _pool(wire: Route, target: str, options: RouteOptions) -> Pool:
         idle_seconds=options.upstream_idle_seconds,
         counters=options.counters,
         vanished_seconds=options.vanished_seconds,
+        # What several targets stand for is busy, and may end one after the other: soon let go of.
+        kept=options.kept if len(wire.targets) == 1 else None,
     )
 
 
@@ -256,54 +248,3 @@ def _fence(wire: Route, prefix: bytes) -> Fence | None:
         return None
     own_host = bool(wire.host)
     return Fence(b"/" if own_host else prefix, wire.stock_client_id.encode("ascii"), own_host)
-
-
-def _check(wire: Route) -> None:
-    """Refuse what could not be used; what is fine costs little, for there are thousands."""
-    for target in wire.targets:
-        if wire.host_id is not None:
-            read_relay(target)
-        elif _PLAIN_UNIX.fullmatch(target) is None:
-            read_target(target)
-    secret = wire.access.secret if wire.access is not None else ""
-    if secret and not (secret.isascii() and secret.isprintable()):
-        raise BadTargetError(f"{wire.prefix!r}: the secret does not fit into a header field")
-    if not (client_id := wire.stock_client_id):
-        return
-    if not wire.server:
-        raise BadTargetError(f"{wire.prefix!r}: stock_client_id is for servers only")
-    if wire.access is not None:
-        raise BadTargetError(f"{wire.prefix!r}: the proxy signs people in, or the server does")
-    if not _COOKIE_NAME.fullmatch(client_id):
-        raise BadTargetError(f"{wire.prefix!r}: stock_client_id is no name of a cookie")
-
-
-def read_target(text: str) -> Address:
-    """Return a target's address.
-
-    Raises:
-        BadTargetError: If it is not `unix:/path` or `http://host:port`, or leads to an address
-            that belongs to no server of ours.
-    """
-    if not text.startswith(("unix:", "http://")):
-        raise BadTargetError(f"{text!r}: a target is unix:/path or http://host:port")
-    try:
-        address = parse_address(text)
-        if isinstance(address, TcpAddress):
-            check_upstream_host(address)
-    except AddressError as error:
-        raise BadTargetError(str(error)) from error
-    return address
-
-
-def read_relay(text: str) -> TcpAddress:
-    """Return the address of another host's relay.
-
-    Raises:
-        BadTargetError: If it is not `https://host:port`, or no host's.
-    """
-    scheme, _, rest = text.partition("://")
-    address = read_target(f"http://{rest}") if scheme == "https" else None
-    if not isinstance(address, TcpAddress):
-        raise BadTargetError(f"{text!r}: a target on another host is https://host:port")
-    return address

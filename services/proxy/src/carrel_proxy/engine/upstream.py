@@ -12,6 +12,7 @@ import structlog
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import ALWAYS, Deadlines
 from carrel_proxy.engine.keepalive import connected_socket, probe_silent_peers
+from carrel_proxy.engine.kept import MOST_KEPT_EACH, Kept
 from carrel_proxy.errors import BusyError, TargetAwayError, WrongPeerError
 from carrel_shared.addresses import Address, TcpAddress, UnixAddress
 
@@ -27,6 +28,9 @@ LONGEST_EJECTED_SECONDS = 60.0
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7)
 _FULL_BACKLOG_SECONDS = 0.02
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL))
+
+
+_NONE_KEPT = Kept(0)
 
 
 class Conversation(Protocol):
@@ -45,9 +49,10 @@ class UpstreamConnection(asyncio.Protocol):
     Attributes:
         conversation: Who uses it; None while it waits in its pool.
         reused: It has carried a request before, so it may have been closed at the other end since.
+        kept: It waited for so long that this is likely.
     """
 
-    __slots__ = ("conversation", "idle_since", "pool", "reused", "transport")
+    __slots__ = ("conversation", "idle_since", "kept", "pool", "reused", "transport")
 
     transport: asyncio.Transport
 
@@ -55,6 +60,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.pool = pool
         self.conversation: Conversation | None = None
         self.reused = False
+        self.kept = False
         self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,6 +92,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self.conversation is not None:
             self.conversation.upstream_writable(writable=True)
 
+    def close_unused(self) -> None:
+        """Close it while it waits in its pool."""
+        self.pool.forget(self)
+        self.transport.abort()
+
     def leave(self) -> None:
         """Belong to no pool any more: a tunnel takes the transport over."""
         self.conversation = None
@@ -108,7 +119,7 @@ class Pool:
         open: Connections there are, busy and idle.
         away_until: Passed over until then if there are other targets.
         failures: How often in a row it failed; kept where there are other targets.
-        deadline: Pools with unused connections are looked at each tick.
+        deadline: When its unused connections are to be looked at.
     """
 
     __slots__ = (
@@ -118,6 +129,7 @@ class Pool:
         "_ejected_at",
         "_idle",
         "_idle_seconds",
+        "_kept",
         "_opening",
         "_peer_uid",
         "_tls",
@@ -144,6 +156,7 @@ class Pool:
         counters: Counters,
         vanished_seconds: float = 60.0,
         tls: ssl.SSLContext | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self.target = target
         self.counters = counters
@@ -156,6 +169,7 @@ class Pool:
         self._deadlines = deadlines
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
+        self._kept = kept if kept is not None and _is_here(target) else _NONE_KEPT
         self._vanished_seconds = vanished_seconds
         self._idle: list[UpstreamConnection] = []
         self._watched = False
@@ -168,11 +182,21 @@ class Pool:
         """How many connections are in use, or will be."""
         return self.open + self._opening - len(self._idle)
 
-    def take(self) -> UpstreamConnection | None:
-        """Return the connection that was used last, or None if there is none to reuse."""
+    def take(self, *, repeatable: bool) -> UpstreamConnection | None:
+        """Return the connection that was used last, or None if there is none to reuse.
+
+        Args:
+            repeatable: The request can be sent again, should the other end have closed it.
+        """
         idle = self._idle
         while idle:
-            connection = idle.pop()
+            connection = idle[-1]
+            if connection.kept:
+                if not repeatable:
+                    return None
+                connection.kept = False
+                self._kept.discard(connection)
+            idle.pop()
             if not connection.transport.is_closing():
                 self.counters.upstream_reused += 1
                 return connection
@@ -188,19 +212,34 @@ class Pool:
         self._idle.append(connection)
         if not self._watched:
             self._watched = True
+            self.deadline = ALWAYS
             self._deadlines.add(self)
 
     def forget(self, connection: UpstreamConnection) -> None:
         if connection.conversation is None and connection in self._idle:
             self._idle.remove(connection)
+            self._kept.discard(connection)
 
     def timed_out(self) -> None:
-        """Close what was not used for long, before the other end does. The oldest come first."""
-        oldest = self._deadlines.now - self._idle_seconds
-        while self._idle and self._idle[0].idle_since <= oldest:
-            self._idle.pop(0).transport.abort()
-        if not self._idle:
-            self._watched = False
+        """Look after what was not used for long. The oldest come first.
+
+        Servers close what nobody uses after some seconds. Before that, connections are closed here,
+        or kept for requests that can be repeated.
+        """
+        now, idle, longest = self._deadlines.now, self._idle, self._kept.seconds
+        old = [one for one in idle if one.idle_since <= now - self._idle_seconds]
+        for number, connection in enumerate(reversed(old)):
+            if number >= MOST_KEPT_EACH or connection.idle_since <= now - longest:
+                connection.close_unused()
+            elif not connection.kept:
+                connection.kept = True
+                self._kept.add(connection)
+        if idle and not idle[-1].kept:
+            return  # and at the next tick again
+        self._watched = False
+        if idle:
+            self.deadline = idle[0].idle_since + longest
+        else:
             self._deadlines.discard(self)
 
     def close(self) -> None:
@@ -236,7 +275,7 @@ class Pool:
 
     def _drop_idle(self) -> None:
         while self._idle:
-            self._idle.pop().transport.abort()
+            self._idle[-1].close_unused()
 
     async def connect(self) -> UpstreamConnection:
         """Open a connection.
@@ -315,3 +354,8 @@ class Pool:
                 "wrong_peer", target=str(self.target), expected_uid=self._peer_uid, found_uid=uid
             )
             raise WrongPeerError(f"{self.target}: another account answers there")
+
+
+def _is_here(target: Address) -> bool:
+    """Whether a target is on this machine."""
+    return isinstance(target, UnixAddress) or target.is_loopback

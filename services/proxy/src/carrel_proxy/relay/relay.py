@@ -13,6 +13,7 @@ from carrel_proxy.core.head import HeadLimits
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import NEVER, Deadlines
 from carrel_proxy.engine.edge import Edge, Limits, limits_of
+from carrel_proxy.engine.kept import Kept
 from carrel_proxy.engine.routes import RouteOptions
 from carrel_proxy.errors import BadTargetError
 from carrel_proxy.mutual_tls import MutualTls, towards_edges
@@ -54,6 +55,7 @@ class Relay(PushedProxy):
         self.deadlines = Deadlines(self.clock)
         self.counters = Counters()
         self.dispatcher = RelayDispatcher()
+        kept = Kept(settings.upstream_kept_seconds)
         self.edge = Edge(
             self.dispatcher,
             relay_limits(settings),
@@ -62,6 +64,7 @@ class Relay(PushedProxy):
             default_host=settings.bind,
             counters=self.counters,
             access_log=access_log_of(settings, lines, self.clock),
+            kept=kept,
         )
         self._tls = MutualTls(settings.fleet, towards_edges)
         options = RouteOptions(
@@ -70,6 +73,7 @@ class Relay(PushedProxy):
             hub_prefix=settings.hub_prefix,
             connect_seconds=settings.connect_seconds,
             upstream_idle_seconds=settings.upstream_idle_seconds,
+            kept=kept,
             vanished_seconds=settings.vanished_seconds,
             counters=self.counters,
             check=check_route,
