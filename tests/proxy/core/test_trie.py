@@ -1,5 +1,7 @@
 """Routes: the longest prefix of whole segments, and no second reading of any path."""
 
+from urllib.parse import unquote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,6 +135,27 @@ def test_it_agrees_with_a_list_of_prefixes(steps: list[tuple[bool, str]], path: 
             model.discard(plain(prefix))
         fitting = [one for one in model if plain(path).startswith(one)]
         assert trie.match(path.encode()) == max(fitting, key=len, default=None)
+
+
+ODD = st.sampled_from(["", "a", "b", "c", "%61", "%2F", "a%2fb", "%5Cb", "b%5c", "%2F%5Ca", "\\b"])
+NAMES = st.lists(st.sampled_from("abc"), max_size=3).map(tuple)
+
+
+@given(st.sets(NAMES, max_size=8), st.lists(ODD, min_size=1, max_size=5))
+def test_who_drops_empty_segments_finds_the_same_route(
+    routes: set[tuple[str, ...]], parts: list[str]
+) -> None:
+    trie: RouteTrie[tuple[str, ...]] = RouteTrie()
+    for route in routes:
+        trie.put_at([name.encode() for name in route], route)
+    loose = unquote("/".join(parts)).replace("\\", "/").split("/")
+    names = tuple(name for name in loose if name)
+    fitting = [route for route in routes if names[: len(route)] == route]
+    try:
+        found = trie.match(("/" + "/".join(parts)).encode())
+    except BadPathError:
+        return
+    assert found == max(fitting, key=len, default=None)
 
 
 def test_an_empty_trie_covers_nothing() -> None:

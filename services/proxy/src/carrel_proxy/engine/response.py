@@ -147,8 +147,9 @@ class PassesResponse:
             self.fail(BadResponseError(str(error)))
 
     def _read_head(self, data: bytes) -> None:
-        known = len(self._partial)
-        if known:
+        known = 0
+        if self._partial:
+            known = len(self._partial)
             data = self._partial + data
             self._partial = b""
         while True:
