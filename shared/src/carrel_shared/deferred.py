@@ -2,10 +2,12 @@
 
 import gc
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pydantic import BaseModel
+from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 
 @contextmanager
@@ -19,6 +21,9 @@ def light_imports() -> Iterator[None]:
     modules, and would look through all of them again and again; it never does afterwards either.
     """
     gc.disable()
+    # FastAPI gives a name to the body of a request and ignores this warning while it builds what
+    # reads it, which is later now.
+    warnings.simplefilter("ignore", UnsupportedFieldAttributeWarning)
     before = BaseModel.model_config.get("defer_build", False)
     BaseModel.model_config["defer_build"] = True
     without_rich = sys.modules.setdefault("rich", None) is None  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 
@@ -34,8 +35,9 @@ class ProcessStat:
     start_ticks: int
 
 
+@cache
 def boot_id() -> str:
-    """Return the kernel's random id of this boot."""
+    """Return the kernel's random id of this boot, which no process outlives."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 

@@ -183,12 +183,12 @@ def _token(config: Path | None, name: str, note: str) -> int:
 
 
 def _serve(config: Path | None) -> int:
-    settings = load_hub_settings(config)
     import uvloop
 
     from carrel_shared.deferred import light_imports
 
     with light_imports():
+        settings = load_hub_settings(config)
         from carrel_hub.serve import serve_hub
     from carrel_shared.logging import configure_logging
 

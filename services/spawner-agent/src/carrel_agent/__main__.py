@@ -79,10 +79,13 @@ def _sudoers(accounts: str) -> int:
 
 
 def _serve(config: Path | None) -> int:
-    from carrel_agent.errors import SetupError
-    from carrel_agent.keeper.channel import ChannelClosedError, RefusedError
-    from carrel_agent.serving import AlreadyRunningError, run
-    from carrel_agent.settings import AgentSettings
+    from carrel_shared.deferred import light_imports
+
+    with light_imports():
+        from carrel_agent.errors import SetupError
+        from carrel_agent.keeper.channel import ChannelClosedError, RefusedError
+        from carrel_agent.serving import AlreadyRunningError, run
+        from carrel_agent.settings import AgentSettings
     from carrel_shared.addresses import AddressError
     from carrel_shared.logging import configure_logging
     from carrel_shared.settings import SettingsError, load_settings, process_environment

@@ -37,6 +37,8 @@ def create_app(
         version=__version__,
         openapi_url=None,
         redirect_slashes=False,
+        # Whether OpenTelemetry is wanted is not looked up for each request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         exception_handlers={
             AgentError: _agent_error,
             RequestValidationError: _invalid,

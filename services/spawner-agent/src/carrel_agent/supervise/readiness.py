@@ -51,30 +51,45 @@ async def probe(where: Listening, target: str) -> int | None:
     """
     if where.port and not _somebody_listens(where.port):
         return None
-    answered = None
+    answered, loop = None, asyncio.get_running_loop()
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            if where.port:
-                opening = asyncio.open_connection("127.0.0.1", where.port, limit=MAX_STATUS_LINE)
-            else:
-                opening = asyncio.open_unix_connection(where.socket, limit=MAX_STATUS_LINE)
-            reader, writer = await opening
-            try:
+            with _opened(where) as connection:
+                await loop.sock_connect(connection, _address(where))
                 # Looked up only now: until something listens, that would cost more than all else.
                 if where.port and listener_uids(where.port) != {where.uid}:
                     return None  # somebody else's, to which nothing is said
                 answered = 0
                 request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-                writer.write(request.encode("ascii"))
-                line = await reader.readuntil(b"\r\n")
-            finally:
-                writer.close()
-    except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                await loop.sock_sendall(connection, request.encode("ascii"))
+                line = await _status_line(connection)
+    except (OSError, TimeoutError):
         return answered
     parts = line.split(None, 2)
     if len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or not parts[1].isdigit():
         return 0
     return int(parts[1][:3])
+
+
+def _opened(where: Listening) -> socket.socket:
+    family = socket.AF_INET if where.port else socket.AF_UNIX
+    return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+
+
+def _address(where: Listening) -> tuple[str, int] | str:
+    return ("127.0.0.1", where.port) if where.port else where.socket
+
+
+async def _status_line(connection: socket.socket) -> bytes:
+    """Return the first line, or what there is of it when it ends early or is too long."""
+    received = b""
+    while b"\n" not in received and len(received) < MAX_STATUS_LINE:
+        part = await asyncio.get_running_loop().sock_recv(connection, MAX_STATUS_LINE)
+        if not part:
+            break
+        received += part
+    line, end, _ = received.partition(b"\r\n")
+    return line if end else b""
 
 
 def _somebody_listens(port: int) -> bool:

@@ -18,7 +18,13 @@ from carrel_shared.calls import Answer, Client
 from carrel_shared.clock import SystemClock
 from carrel_shared.identity import boot_id, machine
 from carrel_shared.service_auth import new_request_id, service_headers
-from carrel_shared.wire.agents import AgentReport, AgentReportReply, AgentSnapshot, Running
+from carrel_shared.wire.agents import (
+    AgentReport,
+    AgentReportReply,
+    AgentSnapshot,
+    Capacity,
+    Running,
+)
 from carrel_shared.wire.errors import ErrorBody
 from carrel_shared.wire.servers import ServerReport, ServerState
 
@@ -30,6 +36,8 @@ PROGRESS_SECONDS = 0.4
 """How long the hub may wait to hear how a start goes on; most are ready before."""
 GATHER_SECONDS = 0.05
 """Reports follow each other no faster, so that many changes at once are few reports."""
+CAPACITY_SECONDS = 2.0
+"""How old what is said of the host's capacity may be."""
 QUIET_FAILURES = 3
 """The hub may be starting or restarting: only then is its absence worth a line."""
 
@@ -90,6 +98,7 @@ class Reporter:
         self._sequence = 0
         self._answered: dict[str, ServerReport] = {}
         self._trouble = ""
+        self._known: tuple[float, Capacity] | None = None
         self._changed, self._urgent = asyncio.Event(), asyncio.Event()
         supervisor.on_change(self._note)
 
@@ -176,6 +185,13 @@ class Reporter:
             log.error("host_in_trouble", reason=trouble)
         self._trouble = trouble
 
+    def _capacity(self) -> Capacity:
+        """Return what the host has, as of lately."""
+        now = asyncio.get_running_loop().time()
+        if self._known is None or now - self._known[0] >= CAPACITY_SECONDS:
+            self._known = (now, read_capacity(self._facts.state_dir))
+        return self._known[1]
+
     async def _send(self, servers: list[ServerReport]) -> AgentReportReply:
         import httpx
 
@@ -191,7 +207,7 @@ class Reporter:
             sequence=self._sequence,
             version=__version__,
             accounts=facts.accounts,
-            capacity=read_capacity(facts.state_dir),
+            capacity=self._capacity(),
             servers=news,
             unchanged=[_named(one) for one in rest],
             at=SystemClock().now(),
