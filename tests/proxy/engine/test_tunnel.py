@@ -149,11 +149,21 @@ async def test_a_refused_handshake_is_a_response_and_nothing_is_tunnelled(
     assert (upstream.connections, got) == (1, [b""])
 
 
+async def test_a_handshake_may_say_that_it_has_no_body(
+    running: Running, upstream: Upstream
+) -> None:
+    upstream.script = echo
+    async with running.client() as client:
+        await open_tunnel(client, "/ws", "Content-Length: 0")
+        client.send(b"abc")
+        assert await client.reader.readexactly(3) == b"abc"
+
+
 @pytest.mark.parametrize(
     ("method", "fields"),
     [
         ("POST", HANDSHAKE),
-        ("GET", (*HANDSHAKE, "Content-Length: 0")),
+        ("GET", (*HANDSHAKE, "Content-Length: 3")),
         ("GET", (*HANDSHAKE, "Transfer-Encoding: chunked")),
         ("GET", (*HANDSHAKE, f"Sec-WebSocket-Key: {KEY}")),
         ("GET", tuple(f for f in HANDSHAKE if "Key" not in f)),
@@ -167,6 +177,8 @@ async def test_a_handshake_that_is_none_is_refused(
         client.get("/ws", *fields, method=method)
         if "Transfer-Encoding: chunked" in fields:
             client.send(b"0\r\n\r\n")
+        if "Content-Length: 3" in fields:
+            client.send(b"abc")
         assert (await client.response()).status == 400
     assert upstream.requests == []
 
