@@ -17,6 +17,7 @@ from carrel_hub.db import patience
 from carrel_hub.db.engine import Database
 from carrel_hub.db.models import Group
 from carrel_hub.failures import install_failures, internal_error
+from carrel_hub.replicas.link import Link, LinkLostError
 from carrel_shared.clock import SystemClock
 from support.postgres import Postgres, run_postgres
 
@@ -168,3 +169,22 @@ def test_settings_take_an_address_as_people_write_it(tmp_path) -> None:  # type:
     assert "secret" not in repr(settings)
     with pytest.raises(ValueError, match="mysql"):
         make_settings(tmp_path, database_url="mysql://hub:secret@db.test/carrel")
+
+
+async def test_standbys_without_a_primary_are_a_database_that_is_away() -> None:
+    """The driver has an error of its own for it, and one more for a server that starts or ends."""
+    with run_postgres() as server:
+        await server.set("default_transaction_read_only", "on")
+        url = f"{server.url('postgres')}&target_session_attrs=read-write"
+        database = Database(url)
+        with pytest.raises(OperationalError):
+            async with database.read() as session:
+                await session.exec(ONE)  # type: ignore[call-overload]
+        link = Link(url, lambda _hints: None)
+        with pytest.raises(LinkLostError):
+            await link.beat("me")
+        await server.set("default_transaction_read_only", "off")
+        async with database.read() as session:
+            await session.exec(ONE)  # type: ignore[call-overload]
+        await link.close()
+        await database.close()

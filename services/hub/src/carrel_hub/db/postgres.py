@@ -27,6 +27,8 @@ _NEARLY_ALL = WRITE_SECONDS - 0.1
 _DATA_EXCEPTION = "22"
 """How PostgreSQL's codes begin for values that cannot be stored or compared."""
 
+_DRIVERS_OWN = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 _READ_ONLY = "25006"
 """PostgreSQL's code for a write where nothing can be written: a primary that is one no more."""
 
@@ -84,7 +86,8 @@ def _name_what_is_wrong(context: ExceptionContext) -> None:
     error = context.original_exception
     cause = error.__cause__ or error  # what the driver raised
     reason = Exception(str(cause) or "the database does not answer in time")
-    if isinstance(cause, OSError | asyncpg.PostgresConnectionError):  # TimeoutError is the former
+    away = OSError | asyncpg.PostgresConnectionError  # TimeoutError is the former
+    if isinstance(cause, away) or isinstance(error, away):
         context.is_disconnect = True
         raise OperationalError(context.statement, None, reason, hide_parameters=True) from error
     code = getattr(cause, "sqlstate", None) or ""
@@ -98,6 +101,7 @@ def _name_what_is_wrong(context: ExceptionContext) -> None:
 async def _connect(*args: Any, **options: Any) -> asyncpg.Connection:
     try:
         return await asyncpg.connect(*args, **options)
-    except OSError as error:
+    except (OSError, asyncpg.PostgresError, *_DRIVERS_OWN) as error:
+        # One that starts, ends, or is a standby yet says so in an error of its own.
         reason = str(error) or f"nobody answered within {CONNECT_SECONDS:g} seconds"
         raise asyncpg.PostgresConnectionError(reason) from error

@@ -131,7 +131,7 @@ class Link:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._connect()
                 return await getattr(self._connection, method)(*arguments)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except Exception as error:  # whatever the driver says: a heartbeat that ended is worse
             lost, self._connection = self._connection, None
             if lost is not None:
                 lost.terminate()
