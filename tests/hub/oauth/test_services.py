@@ -122,7 +122,7 @@ async def test_others_ask_and_get_what_was_granted_and_held(site: Site) -> None:
     page = await browser.get(url())
     assert page.status_code == 200
     assert has_element(page, "allow")
-    assert "read:users:activity!user=alice" in page.text
+    assert 'value="read:users:activity!user"' in page.text
     assert "list:groups" not in page.text, "alice has not that herself"
     assert "http://127.0.0.1:7" in page.headers["content-security-policy"].split("form-action")[1]
     assert await site.all(OAuthCode) == []
@@ -166,7 +166,7 @@ async def test_ticking_more_than_was_asked_for_is_refused(site: Site) -> None:
     page = await browser.get(url(scope="identify"))
     body = {"_xsrf": str(browser.client.cookies["_xsrf"]), "scopes": "list:groups"}
     reply = await browser.client.post(url(scope="identify"), data=body)
-    assert reply.status_code == 400
+    assert parse_qs(urlsplit(reply.headers["location"]).query)["error"] == ["invalid_scope"]
     assert page.status_code == 200
     assert await site.all(OAuthCode) == []
 
@@ -212,10 +212,12 @@ async def test_a_plain_challenge_counts_for_services(site: Site) -> None:
         ({"client_id": "service-mute", "client_secret": ""}, 401, "invalid_client"),
         ({"client_id": "jupyterhub-user-alice", "client_secret": ""}, 401, "invalid_client"),
         ({"grant_type": "password"}, 400, "unsupported_grant_type"),
-        ({"grant_type": None}, 400, "invalid_request"),
+        ({"grant_type": None}, 400, "unsupported_grant_type"),
+        ({"grant_type": "refresh_token"}, 400, "unauthorized_client"),
         ({"code": None}, 400, "invalid_request"),
+        ({"code": ""}, 400, "invalid_grant"),
         ({"code": "unknown"}, 400, "invalid_grant"),
-        ({"redirect_uri": "/services/other/oauth_callback"}, 400, "invalid_grant"),
+        ({"redirect_uri": "/services/other/oauth_callback"}, 400, "invalid_request"),
         ({"client_id": "service-grader", "client_secret": SECRET}, 400, "invalid_grant"),
     ],
 )
@@ -228,6 +230,7 @@ async def test_what_does_not_fit_gets_no_token(
     reply = await exchange(site, **{"code": code, **changes})
     assert (reply.status_code, reply.json()["error"]) == (status, error)
     assert set(reply.json()) == {"error", "error_description"}
+    assert ("www-authenticate" in reply.headers) == (status == 401)
     assert await issued(site) == []
 
 
@@ -261,7 +264,21 @@ async def test_of_a_hundred_exchanges_at_once_one_succeeds_and_its_token_ends(si
 )
 async def test_the_body_is_a_form(site: Site, sent: dict[str, Any]) -> None:
     reply = await site.client().post("/hub/api/oauth2/token", **sent)
-    assert (reply.status_code, reply.json()["error"]) == (401, "invalid_client")
+    assert (reply.status_code, reply.json()["error"]) == (400, "unsupported_grant_type")
+
+
+async def test_scopes_are_ticked_and_told_as_the_client_wrote_them(site: Site) -> None:
+    browser = await site.signed_in("alice")
+    await browser.get(url())
+    body = {"_xsrf": str(browser.client.cookies["_xsrf"]), "scopes": "read:users:activity!user"}
+    reply = await browser.client.post(url(), data=body)
+    told = (await exchange(site, code=code_in(reply), client_id="service-grader",
+                           redirect_uri=None, client_secret=SECRET)).json()  # fmt: skip
+    assert set(told["scope"].split()) == {
+        "access:services!service=grader", "read:users:activity!user",
+        "read:users:groups!user", "read:users:name!user",
+    }  # fmt: skip
+    assert told["expires_in"] == 14 * 24 * 3600
 
 
 async def test_what_is_there_twice_or_in_the_address_is_refused(site: Site) -> None:

@@ -45,11 +45,16 @@ class Redeeming:
 
 @dataclass(frozen=True, slots=True)
 class Redemption:
-    """What came of redeeming a code: a token with its owner, or why there is none."""
+    """What came of redeeming a code: a token with its owner, or why there is none.
+
+    Attributes:
+        error: The word for the refusal (RFC 6749 5.2).
+    """
 
     token: NewToken | None = None
     user: User | None = None
     refusal: str = ""
+    error: str = "invalid_grant"
 
 
 async def issue_code(
@@ -129,8 +134,8 @@ async def redeem_code(db: AsyncSession, hub: Hub, asked: Redeeming) -> Redemptio
         await _end_what_was_issued(db, hub, code, user)
         return Redemption(refusal="the code was used before")
     client = asked.client
-    if (refusal := _refusal(hub, asked, code, session)) is not None or client is None:
-        return Redemption(refusal=refusal or "no such client")
+    if (refused := _refused(hub, asked, code, session)) is not None or client is None:
+        return refused or Redemption(refusal="no such client")
     now = hub.clock.now()
     token = await issue_token(
         db,
@@ -150,26 +155,30 @@ async def redeem_code(db: AsyncSession, hub: Hub, asked: Redeeming) -> Redemptio
     return Redemption(token, user)
 
 
-def _refusal(hub: Hub, asked: Redeeming, code: OAuthCode, session: BrowserSession) -> str | None:
+def _refused(
+    hub: Hub, asked: Redeeming, code: OAuthCode, session: BrowserSession
+) -> Redemption | None:
     now, client = hub.clock.now(), asked.client
     if now >= code.expires_at or now >= session.expires_at:
-        return "the code is too old"
+        return Redemption(refusal="the code is too old")
     mine = (code.client_id, code.server_id, code.service_id)
     if client is None or mine != (client.client_id, client.server_id, client.service_id):
-        return "the code is for another client"
+        return Redemption(refusal="the code is for another client")
     if not asked.redirect_uri == code.redirect_uri == client.redirect_uri:
-        return "the address of the answer is another"
+        return Redemption(refusal="the address of the answer is another", error="invalid_request")
+    if code.challenge and not asked.code_verifier:
+        return Redemption(refusal="code_verifier is missing", error="invalid_request")
     if code.challenge and not proves(asked.code_verifier, code.challenge, code.challenge_method):
-        return "the code verifier does not fit"
+        return Redemption(refusal="the code verifier does not fit")
     if not client.is_proxys:
         return None  # it proved its secret, and has no part in the browser's session
     if not code.challenge:
-        return "the code has no challenge"
+        return Redemption(refusal="the code has no challenge")
     if asked.session_id is None:
         if not hub.settings.places.are_safe:
-            return "the browser does not show its session"
+            return Redemption(refusal="the browser does not show its session")
     elif not hmac.compare_digest(digest(asked.session_id), code.session_hash):
-        return "another browser asked for the code"
+        return Redemption(refusal="another browser asked for the code")
     return None
 
 

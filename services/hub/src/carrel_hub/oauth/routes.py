@@ -5,6 +5,7 @@
 told, by a redirect.
 """
 
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends
@@ -29,7 +30,7 @@ from carrel_hub.oauth.requests import (
     read_request,
     with_answer,
 )
-from carrel_hub.oauth.scopes import always_granted, asked_for, grantable
+from carrel_hub.oauth.scopes import IDENTIFY, always_granted, as_asked, asked_for, grantable
 from carrel_hub.rbac import expand, is_within
 from carrel_hub.rbac.words import in_words
 from carrel_hub.web.headers import page_headers
@@ -58,14 +59,7 @@ async def authorize(request: Request) -> Response:
     asked, client = await _read(request, hub)
     scopes = _scopes(hub, asked, client, user)
     if isinstance(scopes, Problem):
-        return redirect(
-            with_answer(
-                client.redirect_uri,
-                asked.state,
-                error=scopes.error,
-                error_description=scopes.description,
-            )
-        )
+        return _told(client, asked, scopes)
     _require_access(subject, client)
     scopes = grantable(scopes, subject.scopes, subject.members)
     if not await _is_agreed(hub, user, client, scopes):
@@ -80,15 +74,17 @@ async def agree(request: Request) -> Response:
     subject, user = await signed_in(request)
     fields = await checked_fields(request, subject)
     asked, client = await _read(request, hub)
-    scopes = _scopes(hub, asked, client, user)
+    ticked = " ".join(value for name, value in fields if name == "scopes")
+    shown = _scopes(hub, asked, client, user)
+    scopes = _scopes(hub, replace(asked, scope=ticked or IDENTIFY), client, user)
+    if isinstance(shown, Problem):
+        return _told(client, asked, shown)
     if isinstance(scopes, Problem):
-        raise InvalidRequestError("This request is not complete. Please open the server once more.")
+        return _told(client, asked, scopes)
+    if not {*scopes} <= {*shown}:
+        return _told(client, asked, Problem("invalid_scope", "more was ticked than was asked for"))
     _require_access(subject, client)
-    ticked = {value for name, value in fields if name == "scopes"}
-    every = {*scopes, *always_granted(client, user.name)}
-    if not ticked <= every:
-        raise InvalidRequestError("More was ticked than was asked for. Please begin once more.")
-    granted = grantable([s for s in scopes if s in ticked], subject.scopes, subject.members)
+    granted = grantable(scopes, subject.scopes, subject.members)
     return await _grant(request, hub, subject, user, client, asked, granted)
 
 
@@ -96,6 +92,12 @@ def _scopes(hub: Hub, asked: AuthorizeRequest, client: Client, user: User) -> li
     needed = hub.settings.oauth_require_pkce
     problem = find_problem(asked, strict=client.is_proxys, challenge_needed=needed)
     return problem or asked_for(client, user.name, asked.scope, hub.settings.role_book)
+
+
+def _told(client: Client, asked: AuthorizeRequest, problem: Problem) -> Response:
+    """Send the browser back with what is wrong with the request."""
+    words = {"error": problem.error, "error_description": problem.description}
+    return redirect(with_answer(client.redirect_uri, asked.state, **words))
 
 
 def _ask(request: Request, subject: Subject, client: Client, scopes: list[str]) -> Response:
@@ -111,8 +113,11 @@ def _ask(request: Request, subject: Subject, client: Client, scopes: list[str]) 
         title=f"Open {client.title}?",
         what=client.title,
         owner=client.owner,
-        scopes=[(text, in_words(text, settings.role_book.custom)) for text in scopes],
-        always=always_granted(client, subject.name),
+        scopes=[
+            (as_asked(text, subject.name), in_words(text, settings.role_book.custom))
+            for text in scopes
+        ],
+        always=[as_asked(text, subject.name) for text in always_granted(client, subject.name)],
         action=request_uri(request),
         headers=page_headers(settings.hub_prefix, " ".join(filter(None, allowed))),
     )

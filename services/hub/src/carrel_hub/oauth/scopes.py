@@ -14,6 +14,9 @@ from carrel_hub.rbac import (
     resolve,
 )
 
+IDENTIFY = "identify"
+"""What clients of old ask for to know who somebody is; every token of a client has that."""
+
 
 def always_granted(client: Client, user: str) -> list[str]:
     """Return what every token of a client has: whose it is, and that one door."""
@@ -30,11 +33,13 @@ def asked_for(
             Without it, all that the client may ask for.
     """
     allowed = _concrete(client, user, client.allowed_scopes)
-    if not (requested or "").split():
+    if requested is None:
         return allowed
+    if not requested.strip():
+        return Problem("invalid_scope", "scope is empty")
     wanted: list[str] = []
-    for text in (requested or "").split():
-        if text == "identify":
+    for text in requested.split():
+        if text == IDENTIFY:
             continue
         if book.knows(text):
             wanted += book.full([text])
@@ -53,6 +58,11 @@ def asked_for(
 def grantable(asked: Sequence[str], held: frozenset[str], members: Members) -> list[str]:
     """Return those of the scopes asked for that whoever grants them has."""
     return [text for text in asked if is_within(expand([text]), held, members)]
+
+
+def as_asked(scope: str, user: str) -> str:
+    """Return a scope as clients write it: one's own things are `!user`."""
+    return scope.removesuffix(f"={user}") if scope.endswith(f"!user={user}") else scope
 
 
 def _concrete(client: Client, user: str, scopes: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ Errors have the form of that document (5.2), not of the rest of the API: clients
 """
 
 import hmac
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,11 +16,14 @@ from carrel_hub.auth.digest import MAX_SECRET_LENGTH, digest
 from carrel_hub.deps import HubDep
 from carrel_hub.oauth.clients import Client, find_client
 from carrel_hub.oauth.codes import Redeeming, redeem_code
+from carrel_hub.oauth.scopes import as_asked
 
 router = APIRouter()
 log = structlog.get_logger(__name__)
 
 _NOT_KEPT = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_UNKNOWN = {"WWW-Authenticate": 'Bearer error="invalid_client"'}
+_CODE, _REFRESH = "authorization_code", "refresh_token"
 _FORM = "application/x-www-form-urlencoded"
 _MOST_FIELDS = 20
 
@@ -40,22 +44,19 @@ async def exchange(request: Request, hub: HubDep) -> JSONResponse:
     except TokenError as error:
         log.warning("token_refused", error=error.error, reason=error.description)
         body = {"error": error.error, "error_description": error.description}
-        return JSONResponse(body, status_code=error.status, headers=_NOT_KEPT)
+        headers = _NOT_KEPT | (_UNKNOWN if error.status == 401 else {})
+        return JSONResponse(body, status_code=error.status, headers=headers)
     return JSONResponse(reply, headers=_NOT_KEPT)
 
 
 async def _exchange(request: Request, hub: HubDep) -> dict[str, Any]:
     fields = await _fields(request)
+    grant = _grant(fields)
     async with hub.database.read() as db:
         client = await find_client(db, hub.settings.places, fields.get("client_id", ""))
     _prove(client, fields.get("client_secret", ""))
-    grant = fields.get("grant_type")
-    if not grant:
-        raise TokenError("invalid_request", "grant_type is missing")
-    if grant != "authorization_code":
-        raise TokenError("unsupported_grant_type", "only authorization_code is exchanged")
-    if not fields.get("code"):
-        raise TokenError("invalid_request", "code is missing")
+    if grant == _REFRESH:
+        raise TokenError("unauthorized_client", "there are no refresh tokens")
     asked = Redeeming(
         client,
         fields.get("redirect_uri") or (client.redirect_uri if client else ""),
@@ -64,17 +65,29 @@ async def _exchange(request: Request, hub: HubDep) -> dict[str, Any]:
     )
     async with hub.database.write() as db:
         outcome = await redeem_code(db, hub, asked)
-    if outcome.token is None:  # only now: a code stays used whatever is answered
+    # Only now: a code stays used whatever is answered.
+    if outcome.token is None or outcome.user is None:
         await hub.wakeups.notify()
-        raise TokenError("invalid_grant", f"the code cannot be redeemed: {outcome.refusal}")
+        raise TokenError(outcome.error, f"the code cannot be redeemed: {outcome.refusal}")
     row = outcome.token.row
     assert row.expires_at is not None  # noqa: S101 - these always end
+    minutes = round((row.expires_at - row.created).total_seconds() / 60)
     return {
         "access_token": outcome.token.secret,
-        "expires_in": int((row.expires_at - row.created).total_seconds()),
+        "expires_in": minutes * 60,  # the sign-in that it ends with began a moment ago
         "token_type": "Bearer",
-        "scope": " ".join(row.scopes),
+        "scope": " ".join(as_asked(text, outcome.user.name) for text in row.scopes),
     }
+
+
+def _grant(fields: Mapping[str, str]) -> str:
+    """Return the kind of grant. What is none of ours is refused before any secret is looked at."""
+    grant = fields.get("grant_type", "")
+    if grant not in (_CODE, _REFRESH):
+        raise TokenError("unsupported_grant_type", f"only {_CODE} is exchanged")
+    if grant == _CODE and "code" not in fields:
+        raise TokenError("invalid_request", "code is missing")
+    return grant
 
 
 def _prove(client: Client | None, secret: str) -> None:
@@ -87,8 +100,8 @@ def _prove(client: Client | None, secret: str) -> None:
 
 async def _fields(request: Request) -> dict[str, str]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != _FORM:
-        raise TokenError("invalid_client", f"the body must be {_FORM}", status=401)
+    if kind not in (_FORM, ""):  # nothing is read of it: no grant either
+        raise TokenError("unsupported_grant_type", f"the body must be {_FORM}")
     if request.url.query:
         raise TokenError("invalid_request", "parameters belong into the body")
     try:
