@@ -45,13 +45,15 @@ async def test_a_token_for_somebody_else_says_who_asked(new_person: NewPerson) -
 
 async def test_scopes_are_kept_as_asked_and_shown_as_they_count(new_person: NewPerson) -> None:
     bob = await new_person("bob")
-    body = {"scopes": ["read:servers!user", "identify"]}
+    body = {"scopes": ["read:servers!user"], "colour": "red"}
     made = (await bob.post("/users/bob/tokens", json=body)).json()
     assert made["scopes"] == [
         "read:servers!user=bob", "read:users:groups!user=bob", "read:users:name!user=bob",
     ]  # fmt: skip
     by_role = await bob.post("/users/bob/tokens", json={"roles": ["user"]})
     assert "servers!user=bob" in by_role.json()["scopes"]
+    of_no_role = await bob.post("/users/bob/tokens", json={"roles": []})
+    assert "servers!user=bob" not in of_no_role.json()["scopes"]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ async def test_scopes_are_kept_as_asked_and_shown_as_they_count(new_person: NewP
         {"scopes": ["no:such"]}, {"scopes": ["servers!colour=red"]}, {"roles": "user"},
         {"roles": ["nobody"]}, {"roles": ["user"], "scopes": ["servers!user"]}, {"note": 5},
         {"scopes": ["admin:users"]}, {"scopes": ["servers"]}, {"roles": ["admin"]},
-        {"scopes": ["servers!user=carol"]}, {"colour": "red"},
+        {"scopes": ["servers!user=carol"]}, {"scopes": ["identify"]},
     ],
 )  # fmt: skip
 async def test_what_no_token_can_be(new_person: NewPerson, body: object) -> None:
@@ -79,11 +81,22 @@ async def test_nobody_makes_a_token_that_may_more_than_they(
     await new_person("bob")
     helper = await new_person("root-of-hub", admin=True, scopes=["tokens", "read:servers"])
     for name in ("boss", "bob", "root-of-hub"):
-        assert (await helper.post(f"/users/{name}/tokens")).status_code == 403
+        asked = await helper.post(f"/users/{name}/tokens", json={"scopes": ["inherit"]})
+        assert asked.status_code == 403
+        made = await helper.post(f"/users/{name}/tokens")
+        assert made.status_code == 201, "as much as the helper has itself"
+        may = {scope.partition("!")[0] for scope in made.json()["scopes"]}
+        assert may <= {
+            "tokens",
+            "read:tokens",
+            "read:servers",
+            "read:users:name",
+            "read:users:groups",
+        }
     narrow = await helper.post("/users/bob/tokens", json={"scopes": ["read:servers!user=bob"]})
     assert narrow.status_code == 201
     small = await new_person("bob", scopes=["tokens!user=bob"])
-    assert (await small.post("/users/bob/tokens")).status_code == 403
+    assert "servers!user=bob" not in (await small.post("/users/bob/tokens")).json()["scopes"]
 
 
 async def test_a_helper_makes_no_token_that_grows_with_its_owner(

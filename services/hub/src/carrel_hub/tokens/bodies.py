@@ -34,9 +34,6 @@ def wanted_token(body: Any, roles: RoleBook, longest: int = 0) -> WantedToken:
     body = {} if body is None else body
     if not isinstance(body, dict):
         raise InvalidRequestError("The body must be a JSON object")
-    unknown = body.keys() - {"note", "expires_in", "scopes", "roles", "auth"}
-    if unknown:
-        raise InvalidRequestError(f"Unknown key: {min(unknown)[:100]!r}")
     note = body.get("note")
     if note is not None and not isinstance(note, str):
         raise InvalidRequestError("note must be text")
@@ -60,7 +57,7 @@ def _scopes(body: dict[str, Any], book: RoleBook) -> list[str] | None:
     scopes, roles = (_texts(body, key) for key in ("scopes", "roles"))
     if scopes and roles:
         raise InvalidRequestError("scopes and roles cannot both be given")
-    if roles:
+    if roles is not None and not scopes:
         unknown = [role for role in roles if role not in book]
         if unknown:
             raise InvalidRequestError(f"There is no role {min(unknown)[:100]!r}")
@@ -70,9 +67,9 @@ def _scopes(body: dict[str, Any], book: RoleBook) -> list[str] | None:
     for text in scopes:
         if text == "all":
             raise InvalidRequestError("There is no scope 'all'; use 'inherit'")
-        if text != "identify" and not book.knows(text):
+        if not book.knows(text):
             raise InvalidRequestError(f"There is no scope {text[:100]!r}")
-    return book.full(text for text in scopes if text != "identify")
+    return book.full(scopes)
 
 
 def _texts(body: dict[str, Any], key: str) -> list[str] | None:

@@ -30,7 +30,7 @@ async def granted_scopes(
 
     Args:
         user: Whose token it becomes.
-        wanted: None for what the role `token` holds.
+        wanted: None for what the role `token` holds, as far as whoever asks has it too.
 
     Raises:
         InvalidRequestError: The owner does not have all of them.
@@ -43,6 +43,8 @@ async def granted_scopes(
             f"{user.name} does not have all of these scopes; not {', '.join(lacking)}"
         )
     if lacking := _not_held(scopes, user, owned, subject):
+        if wanted is None:  # nothing was asked for by name: then as much as can be given
+            return sorted(narrowed(subject.scopes, user, owned))
         raise ForbiddenError(
             "A token cannot be given permissions that you do not have yourself; not"
             f" {', '.join(lacking)}"

@@ -15,18 +15,20 @@ def token_model(
     *,
     places: Places,
     server: tuple[str, str] | None,
+    service: str | None = None,
 ) -> dict[str, Any]:
     """Return a token without its secret.
 
     Args:
         scopes: What it may do now.
         server: The owner and the name of the server it was issued for.
+        service: The name of the service it was issued for.
     """
     client = "JupyterHub"
     if server is not None and token.client_id is not None:
         client = f"Server at {places.prefix(*server)}"
     elif token.client_id is not None:
-        client = token.client_id
+        client = f"JupyterHub service {service}" if service else token.client_id
     return {
         "user": user.name,
         "id": f"a{token.id}",

@@ -55,12 +55,12 @@ async def post_token(name: str, request: Request, hub: HubDep, subject: SubjectD
         subject = await _by_password(request, hub, body)
     if not may(subject, Scope.TOKENS, Resource(name)):
         raise ForbiddenError(_REFUSED)
-    longest = hub.settings.token_expires_in_max_seconds
-    wanted = wanted_token(body, hub.settings.role_book, longest)
     async with hub.database.write() as session:
         user = await find_user(session, name)
         if user is None:
             raise ForbiddenError(_REFUSED)
+        longest = hub.settings.token_expires_in_max_seconds
+        wanted = wanted_token(body, hub.settings.role_book, longest)
         scopes = await granted_scopes(session, hub, subject, user, wanted.scopes)
         note = wanted.note
         if not note:

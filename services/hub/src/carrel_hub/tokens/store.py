@@ -8,7 +8,7 @@ from carrel_hub.auth.rights import narrowed, owner_rights
 from carrel_hub.auth.subjects import Subject
 from carrel_hub.auth.tokens import revoke_token
 from carrel_hub.context import Hub
-from carrel_hub.db.models import Server, Token, User
+from carrel_hub.db.models import Server, Service, Token, User
 from carrel_hub.tokens.models import token_model
 
 
@@ -18,7 +18,8 @@ async def token_models(
     """Return a user's tokens that have not expired, or the one of that number."""
     owner = aliased(User)
     statement = (
-        select(Token, owner.name, Server.name)
+        select(Token, owner.name, Server.name, Service.name)
+        .join(Service, col(Service.client_id) == col(Token.client_id), isouter=True)
         .join(Server, col(Server.id) == col(Token.server_id), isouter=True)
         .join(owner, col(owner.id) == col(Server.user_id), isouter=True)
         .where(
@@ -38,8 +39,9 @@ async def token_models(
             narrowed(token.scopes, user, owned),
             places=hub.settings.places,
             server=None if server_name is None else (owner_name, server_name),
+            service=service_name,
         )
-        for token, owner_name, server_name in rows
+        for token, owner_name, server_name, service_name in rows
     ]
 
 
