@@ -44,7 +44,7 @@ async def test_start_and_stop_are_buttons_that_change_rows(site: Site) -> None:
     browser = await site.signed_in("alice")
     page = await browser.get("/hub/home")
     reply = await browser.press(page, "start")
-    assert (reply.status_code, reply.headers["location"]) == (303, "/hub/spawn-pending/alice")
+    assert (reply.status_code, reply.headers["location"]) == (302, "/hub/spawn-pending/alice")
     [row] = await site.all(Server)
     assert (row.target, row.state, row.generation) == ("running", "queued", 1)
     await site.add_server("alice", "ready", host="local")
@@ -61,7 +61,10 @@ async def test_pressing_twice_starts_once(site: Site) -> None:
     browser = await site.signed_in("alice")
     page = await browser.get("/hub/home")
     for _ in range(3):
-        assert (await browser.press(page, "start")).status_code == 303
+        assert (await browser.press(page, "start")).status_code == 302
+    token = {"_xsrf": str(browser.client.cookies["_xsrf"])}
+    by_a_script = await browser.client.post("/hub/spawn/alice", data=token)
+    assert by_a_script.status_code == 400
     [row] = await site.all(Server)
     assert row.generation == 1
 

@@ -44,6 +44,11 @@ async def test_a_prefix_is_kept() -> None:
         assert (await site.client().get("/jup/hub/nothing")).status_code == 404
 
 
+async def test_nothing_outside_is_changed(site: Site) -> None:
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        assert (await site.client().request(method, "/elsewhere")).status_code == 405
+
+
 async def test_what_is_not_there_is_a_404_page(site: Site) -> None:
     reply = await site.browser().get("/hub/nothing/here")
     assert reply.status_code == 404

@@ -40,6 +40,8 @@ async def offer(request: Request) -> Response:
     hub = hub_of(request)
     subject, user = await signed_in(request)
     secret = request.query_params.get("code", "")
+    if not secret:
+        raise InvalidRequestError(NO_SUCH_CODE, headers=NO_REFERRER)
     async with hub.database.read() as db:
         offered = await find_code(db, hub, secret)
     if offered is None:
@@ -78,7 +80,7 @@ async def accept(request: Request) -> Response:
             raise InvalidRequestError(YOUR_OWN, headers=NO_REFERRER)
         await exchange(db, hub, offered, user)
     url = hub.settings.places.url(offered.owner, offered.server.name)
-    response = redirect(wanted_next(request) or url)
+    response = redirect(wanted_next(request, fields.get("next")) or url)
     response.headers.update(NO_REFERRER)
     return response
 

@@ -13,15 +13,19 @@ from carrel_hub.db.models import User
 from carrel_hub.hosts.standing import known_names
 from carrel_hub.spawns.paths import escape_name
 from carrel_hub.spawns.service import can_have_servers, find_server
-from carrel_hub.spawns.states import State
+from carrel_hub.spawns.states import ENDED, State
 from carrel_hub.web.page_route import redirect
 
 
-def wanted_next(request: Request) -> str | None:
-    """Return where the request wants to go on, if that is a place of ours."""
+def wanted_next(request: Request, typed: str | None = None) -> str | None:
+    """Return where the request wants to go on, if that is a place of ours.
+
+    Args:
+        typed: What the field `next` of its form says; the address counts first.
+    """
     scheme, host = public_origin(request)
     places = hub_of(request).settings.places
-    wanted = request.query_params.get("next")
+    wanted = request.query_params.get("next", typed)
     if wanted is not None and places.hub_origin:
         origin, slash, rest = _split_origin(wanted)
         if places.is_users(origin):
@@ -47,7 +51,7 @@ async def default_next(hub: Hub, user: User) -> str:
     async with hub.database.read() as db:
         row = await find_server(db, user)
         possible = await can_have_servers(db, hub, user)
-    if row is not None and row.state == State.READY:
+    if row is not None and row.state not in (*ENDED, State.STOPPING):
         return hub.settings.places.url(user.name)
     return f"{hub.settings.hub_prefix}{'spawn' if possible else 'home'}"
 

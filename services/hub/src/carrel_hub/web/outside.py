@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.credentials import authorization_token
-from carrel_hub.errors import NotFoundError
+from carrel_hub.errors import NotAllowedError, NotFoundError
 from carrel_hub.web.page_route import READING, PageRoute, redirect, request_uri
 from carrel_hub.web.stopped_servers import METHODS, answer, api_reply
 
@@ -37,5 +37,5 @@ async def outside(request: Request) -> Response:
             return await answer(request, below=base)
         return api_reply(hub, segments[1])
     if request.method not in READING:
-        raise NotFoundError(NOTHING_HERE)
+        raise NotAllowedError("")
     return redirect(prefix + uri.removeprefix(base))

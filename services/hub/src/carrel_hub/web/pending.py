@@ -25,7 +25,7 @@ from carrel_hub.web.page_route import (
 from carrel_hub.web.server_view import failure_view, view
 from carrel_hub.web.servers import Place, find_place
 
-NO_OPTIONS = ("next", "display_name", "_xsrf", "home")
+NO_OPTIONS = ("next", "display_name", "_xsrf", "home", "button")
 """What in the address of the spawn page, and in its form, is no option of the server."""
 
 router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])

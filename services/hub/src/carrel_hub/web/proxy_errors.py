@@ -17,6 +17,6 @@ router = APIRouter(route_class=PageRoute)
 @router.api_route("/error/{code}", methods=READING)
 async def proxy_error(request: Request, code: str) -> Response:
     """Show what a status means."""
-    if not (code.isascii() and code.isdigit() and len(code) == 3 and 400 <= int(code) < 600):
+    if not (code.isascii() and code.isdigit() and len(code) == 3):
         raise NotFoundError("There is no such error.")
     return render_error(request, 200, code=int(code))

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.links import PATH as LINK_PATH
 from carrel_hub.auth.subjects import page_subject
-from carrel_hub.errors import ForbiddenError, InvalidRequestError
+from carrel_hub.errors import ForbiddenError
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 from carrel_hub.web.page_route import PageRoute
 
@@ -33,7 +33,7 @@ async def csp_report(request: Request) -> Response:
         report = json.loads(body[:MAX_REPORT])["csp-report"]
         found = {name.replace("-", "_"): _short(report.get(name)) for name in _FIELDS}
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise InvalidRequestError("This is no report of a browser.") from None
+        found = {}
     log.warning("page_rule_broken", user=subject.name, **found)
     hub_of(request).measures.rule_broken()
     return Response(status_code=200)

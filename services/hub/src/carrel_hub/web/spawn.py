@@ -11,7 +11,7 @@ from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.subjects import Subject
 from carrel_hub.context import Hub
 from carrel_hub.db.models import User
-from carrel_hub.errors import HubError, UnprocessableError
+from carrel_hub.errors import HubError, InvalidRequestError, UnprocessableError
 from carrel_hub.events import user_actor
 from carrel_hub.rbac import Scope
 from carrel_hub.spawns.choice import OptionsError, has_choice, open_profiles
@@ -147,7 +147,7 @@ async def _visit(request: Request, owner: str, name: str) -> Response:
     options = query_options(request.query_params.multi_items())
     form = await _form(hub, place, options)
     if request.method == "GET" and is_ones_own_wish(request) and (form is None or options):
-        return await _start(request, subject, user, place, options, status=302)
+        return await _start(request, subject, user, place, options)
     if form is not None:
         return _show_form(request, subject, place, form)
     return not_running(request, subject, hub, place)
@@ -172,17 +172,17 @@ async def _pressed(
     if not place.possible:
         return _no_account(request, subject, place)
     shown = view(place.row, now=hub.clock.now())
-    if not shown.can_start:  # pressed twice, or in two tabs
-        return redirect(with_next(request, place.page(hub, "spawn-pending")), status=303)
-    home = any(key == "home" for key, _ in fields)
+    home, ours = (any(key == name for key, _ in fields) for name in ("home", "button"))
+    if not shown.can_start and ours:  # pressed twice, or in two tabs
+        return redirect(with_next(request, place.page(hub, "spawn-pending")))
+    if not shown.can_start:
+        raise InvalidRequestError("This server runs already or is on its way: see your home page.")
     sent = [(key, value) for key, value in fields if key not in (*NO_OPTIONS, SCRATCH)]
     options = form_options(sent, {DEFAULT: PLAIN, **hub.settings.profiles})
     if options is None:
         options = query_options(request.query_params.multi_items())
     scratch = any(key == SCRATCH for key, _ in fields)
-    return await _start(
-        request, subject, user, place, options, status=303, home=home, scratch=scratch
-    )
+    return await _start(request, subject, user, place, options, home=home, scratch=scratch)
 
 
 async def _start(
@@ -192,7 +192,6 @@ async def _start(
     place: Place,
     options: dict[str, list[str]] | None,
     *,
-    status: int,
     home: bool = False,
     scratch: bool = False,
 ) -> Response:
@@ -220,8 +219,8 @@ async def _start(
         return _show_form(request, subject, place, form, error)
     await hub.wakeups.notify(row.id)
     if home:
-        return redirect(f"{hub.settings.hub_prefix}home", status=status)
-    return redirect(with_next(request, place.page(hub, "spawn-pending")), status=status)
+        return redirect(f"{hub.settings.hub_prefix}home")
+    return redirect(with_next(request, place.page(hub, "spawn-pending")))
 
 
 async def _form(
