@@ -189,9 +189,10 @@ async def test_the_default_server_is_the_one_without_a_name(
     alice: httpx.AsyncClient, new_person: NewPerson, live: World
 ) -> None:
     bob = await new_person("bob")
-    assert (await alice.post("/shares/alice/", json={"user": "bob"})).status_code == 404
-    async with live.hub.database.write() as session:
-        await ensure_server(session, await live.user("alice"), at=live.clock.now())
+    for never_started in ("/shares/alice/", "/share-codes/alice/"):
+        assert (await alice.get(never_started)).json()["items"] == []
+        assert (await alice.delete(never_started)).status_code == 204
+    assert (await alice.patch("/shares/alice/", json={"user": "bob"})).json() == {}
     for method in ("POST", "PATCH", "DELETE"):
         for kind in ("shares", "share-codes"):
             if (method, kind) != ("PATCH", "share-codes"):

@@ -148,6 +148,10 @@ async def test_order_state_and_parts_of_names(new_person: NewPerson, live: World
     assert await names("state=active") == ["b_x"]
     assert await names("state=ready") == ["b_x"]
     assert await names("state=inactive") == ["a_x", "cx"]
+    for state, wanted in (("active", {"b_x"}), ("inactive", {"root-of-hub", "a_x", "cx"})):
+        everybody = (await root.get(f"/users?state={state}")).json()
+        assert {user["name"] for user in everybody} == wanted
+    assert len((await root.get("/users?state=")).json()) == 4
     assert [user["name"] for user in (await root.get("/users?name_filter=_x")).json()] == [
         "b_x", "a_x",
     ]  # fmt: skip
@@ -155,6 +159,38 @@ async def test_order_state_and_parts_of_names(new_person: NewPerson, live: World
     assert (await root.get("/users/b_x")).json()["servers"] == {}
     [shown] = (await root.get("/users?name_filter=b_x&include_stopped_servers=1")).json()
     assert shown["servers"][""]["stopped"] is True
+
+
+async def test_who_is_not_there_is_said_before_what_is_wrong(new_person: NewPerson) -> None:
+    root = await new_person("root-of-hub", admin=True)
+    for method, path in (
+        ("PATCH", "/users/nobody"), ("POST", "/users/nobody/activity"),
+        ("POST", "/users/nobody/server"), ("PATCH", "/users/nobody/servers/lab"),
+        ("DELETE", "/users/nobody/server"), ("POST", "/groups/nothing/users"),
+        ("PUT", "/groups/nothing/properties"),
+    ):  # fmt: skip
+        assert (await root.request(method, path, content=b"{")).status_code == 404, path
+    not_json = await root.post("/users", content=b'{"usernames": NaN}')
+    assert (not_json.status_code, not_json.json()["message"][:12]) == (400, "Invalid JSON")
+    for name in (" bob", "bob "):
+        assert (await root.post("/users", json={"usernames": [name]})).status_code == 400
+
+
+async def test_everybody_has_a_default_server(new_person: NewPerson) -> None:
+    root = await new_person("root-of-hub", admin=True)
+    await new_person("bob")
+    for query in (
+        "/users/bob?include_stopped_servers",
+        "/users?name_filter=bob&include_stopped_servers",
+    ):
+        shown = (await root.get(query)).json()
+        server = (shown[0] if isinstance(shown, list) else shown)["servers"][""]
+        assert (server["stopped"], server["url"]) == (True, "/user/bob/")
+    assert (await root.get("/users/bob")).json()["servers"] == {}
+    when = {"last_activity": "2024-01-02T03:04:05Z"}
+    said = await root.post("/users/bob/activity", json={"servers": {"": when}})
+    assert said.status_code == 200
+    assert (await root.post("/users/bob/activity", json={"servers": {}})).status_code == 400
 
 
 async def test_a_list_shows_whom_the_scope_is_for_and_no_more(

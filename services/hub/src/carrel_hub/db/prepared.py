@@ -74,6 +74,7 @@ class Prepared(Generic[T]):
 
 def _compile(statement: "Select[Any]", dialect: Dialect) -> _Text:
     compiled: Any = statement.compile(dialect=dialect)
+    assert not compiled.post_compile_params, "a list among the values"  # noqa: S101 - see Prepared
     fixed = compiled.construct_params(_check=False)
     places = [
         (

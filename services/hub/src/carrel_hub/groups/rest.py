@@ -112,10 +112,10 @@ async def put_properties(
 ) -> JSONResponse:
     """Replace what is kept with a group."""
     authorise(subject, Scope.GROUPS, GroupResource(name))
-    properties = new_properties(json_body(await request.body()))
+    raw = await request.body()
     async with hub.database.write() as session:
         group = await _group(session, name)
-        group.properties = properties
+        group.properties = new_properties(json_body(raw))
         session.add(group)
         actor, subject_of_it = subject.actor, group_subject(name)
         record(session, "group.properties_changed", actor, subject_of_it, at=hub.clock.now())
@@ -127,9 +127,10 @@ async def _change_members(
     name: str, request: Request, hub: HubDep, subject: Subject, *, joining: bool
 ) -> JSONResponse:
     authorise(subject, Scope.GROUPS, GroupResource(name))
-    members = named_members(json_body(await request.body()))
+    raw = await request.body()
     async with hub.database.write() as session:
         group = await _group(session, name)
+        members = named_members(json_body(raw))
         users = await find_users(session, members, hub.settings.auth)
         actor, at = subject.actor, hub.clock.now()
         if joining:

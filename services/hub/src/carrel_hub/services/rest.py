@@ -39,7 +39,7 @@ SubjectDep = Annotated[Subject, Depends(current_subject)]
 @router.get("/services")
 async def get_services(hub: HubDep, subject: SubjectDep) -> JSONResponse:
     """The services the caller may list, by name."""
-    seen = extent(subject, Scope.LIST_SERVICES, {"service"})
+    seen = extent(subject, Scope.LIST_SERVICES, {"user", "group", "server", "service"})
     async with hub.database.read() as session:
         rows = await list_services(session, seen)
         found = await pids(session, [row.name for row in rows])

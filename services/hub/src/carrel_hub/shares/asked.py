@@ -16,15 +16,16 @@ from carrel_hub.rbac import GroupResource, Resource, Scope, expand, is_within, m
 from carrel_hub.shares.bodies import Recipient
 from carrel_hub.shares.scopes import DEFAULT, pinned, shared_names
 from carrel_hub.shares.store import With
-from carrel_hub.spawns.service import find_server
+from carrel_hub.spawns.service import find_server, named_server
 from carrel_hub.users.accounts import find_user
+from carrel_hub.users.models import never_started
 from carrel_hub.users.paging import Page, page_reply
 
 SubjectDep = Annotated[Subject, Depends(current_subject)]
 
 
 async def asked_server(session: AsyncSession, owner: str, name: str) -> Server:
-    """Return a server that must be there.
+    """Return a server that must be there, as everybody's default server is.
 
     Raises:
         NotFoundError: It is not.
@@ -32,8 +33,25 @@ async def asked_server(session: AsyncSession, owner: str, name: str) -> Server:
     user = await find_user(session, owner)
     server = None if user is None else await find_server(session, user, name)
     if server is None:
+        if user is not None and not name:
+            return never_started(user)
         raise NotFoundError(f"No such server: {owner}/{name}")
     return server
+
+
+async def offered_server(
+    session: AsyncSession, hub: Hub, subject: Subject, owner: str, name: str
+) -> Server:
+    """Return a server that is to be shared, with a row of its own.
+
+    Raises:
+        NotFoundError: It is not there.
+    """
+    server = await asked_server(session, owner, name)
+    user = await find_user(session, owner)
+    if server.id or user is None:
+        return server
+    return await named_server(session, hub, user, name, actor=subject.actor)
 
 
 def grantable_names(

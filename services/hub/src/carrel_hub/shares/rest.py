@@ -16,6 +16,7 @@ from carrel_hub.shares.asked import (
     find_recipient,
     grantable_names,
     list_reply,
+    offered_server,
     require_to_name,
 )
 from carrel_hub.shares.bodies import code_number, read_code_request, read_recipient
@@ -82,7 +83,7 @@ async def post_share(
     names = grantable_names(hub, subject, resource, scopes)
     require_to_name(subject, recipient)
     async with hub.database.write() as session:
-        server = await asked_server(session, owner, name)
+        server = await offered_server(session, hub, subject, owner, name)
         who = await find_recipient(session, recipient)
         if who is None:
             kind = "group" if recipient.is_group else "user"
@@ -164,7 +165,7 @@ async def post_code(
     lifetime, scopes = read_code_request(json_body(await request.body()))
     names = grantable_names(hub, subject, resource, scopes)
     async with hub.database.write() as session:
-        server = await asked_server(session, owner, name)
+        server = await offered_server(session, hub, subject, owner, name)
         code, secret = await issue_code(session, hub, server, names, lifetime=lifetime, by=subject)
     offered = Offered(code, server, owner)
     return JSONResponse(code_model(offered, hub.settings, secret=secret))

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import bindparam
 from sqlalchemy import select as columns
-from sqlmodel import col, delete, func, select
+from sqlmodel import col, delete, func, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
@@ -131,6 +131,9 @@ async def request_start(
     row.contract, row.csrf = profile.contract, profile.csrf
     row.remove_when_stopped = False
     begin_start(session, row, at=at, actor=actor)
+    row.last_activity = at
+    used = update(User).where(col(User.id) == user.id).values(last_activity=at)
+    await session.exec(used.execution_options(synchronize_session=False))
     join(session, row, before, at=at, actor=actor)
     if before is None:
         await place_server(session, hub, row, user)

@@ -7,6 +7,7 @@ from typing import Any
 
 from carrel_hub.context import Hub
 from carrel_hub.errors import InvalidRequestError, NotFoundError
+from carrel_hub.users.bodies import json_body
 from carrel_hub.users.shown import show_user
 
 AHEAD = timedelta(minutes=59)
@@ -29,11 +30,11 @@ def read_activity(body: Any, *, now: datetime) -> Activity:
     """
     if not isinstance(body, dict):
         raise InvalidRequestError("The body must be a JSON object")
-    if "last_activity" not in body and "servers" not in body:
-        raise InvalidRequestError("last_activity, servers, or both are needed")
     servers = body.get("servers", {})
     if not isinstance(servers, dict):
         raise InvalidRequestError("servers must be an object of objects with last_activity")
+    if "last_activity" not in body and not servers:
+        raise InvalidRequestError("last_activity, servers, or both are needed")
     found = {}
     for name, values in servers.items():
         if not isinstance(values, dict) or "last_activity" not in values:
@@ -43,23 +44,25 @@ def read_activity(body: Any, *, now: datetime) -> Activity:
     return Activity(user, found)
 
 
-async def note_activity(hub: Hub, name: str, activity: Activity) -> None:
-    """Remember it. Times only ever move forward.
+async def note_activity(hub: Hub, name: str, raw: bytes) -> None:
+    """Remember what the body of a report says. Times only ever move forward.
 
     Raises:
         NotFoundError: There is no such user.
-        InvalidRequestError: The user has no such server.
+        InvalidRequestError: The body cannot be read, or the user has no such server.
     """
     shown = await show_user(hub.database, name, with_stopped=True)
     if shown is None:
         raise NotFoundError("")
+    activity = read_activity(json_body(raw), now=hub.clock.now())
     servers = {row.name: row for row in shown.servers}
-    if unknown := activity.servers.keys() - servers.keys():
+    # A default server is everybody's, if it has no row yet.
+    if unknown := activity.servers.keys() - servers.keys() - {""}:
         raise InvalidRequestError(f"{name} has no server {min(unknown)[:255]!r}")
     news = {
         servers[which].id: at
         for which, at in activity.servers.items()
-        if _is_later(at, servers[which].last_activity)
+        if which in servers and _is_later(at, servers[which].last_activity)
     }
     users: dict[int, datetime] = {}
     if activity.user is not None and _is_later(activity.user, shown.user.last_activity):

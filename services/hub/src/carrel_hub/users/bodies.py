@@ -18,9 +18,14 @@ def json_body(raw: bytes) -> Any:
     if not raw.strip():
         return None
     try:
-        return json.loads(raw.decode("utf-8"))
+        return json.loads(raw.decode("utf-8"), parse_constant=_no_number)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InvalidRequestError("Invalid JSON in body of request") from error
+
+
+def _no_number(text: str) -> Any:
+    """NaN and the infinities: Python reads them, RFC 8259 has no such numbers."""
+    raise ValueError(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,8 @@ def server_changes(body: Any) -> ServerChanges:
     if body.get("user_options", {}) is None:
         raise InvalidRequestError("user_options must be an object")
     return ServerChanges(
-        name=good_server_name(body["name"]) if "name" in body else None,
-        display_name=_display_name(body),
+        name=good_server_name(body["name"]) if body.get("name") is not None else None,
+        display_name=_display_name(body) if body.get("display_name") is not None else None,
         options=_options(body),
     )
 

@@ -26,6 +26,8 @@ def good_name(raw: object, settings: AuthSettings) -> str:
     try:
         if not isinstance(raw, str):
             raise InvalidNameError("a user name is text")
+        if raw != raw.strip():  # a form is trimmed, a program means what it says
+            raise InvalidNameError("a user name has no space around it")
         name = settings.name_of(raw)
     except InvalidNameError as error:
         raise InvalidRequestError(f"Invalid username: {error}") from error

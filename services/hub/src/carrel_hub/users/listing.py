@@ -107,7 +107,8 @@ def _in_state(state: str | None) -> list[ColumnElement[bool]]:
     own: Select[tuple[str]] | SelectOfScalar[str] = select(Server.id).where(
         Server.user_id == User.id
     )
-    active = own.where(col(Server.state).not_in([*ENDED])).exists()
+    # Each on its own: a list among its values is nothing that can be prepared.
+    active = own.where(*(col(Server.state) != ended for ended in ENDED)).exists()
     if state == "active":
         return [active]
     if state == "inactive":

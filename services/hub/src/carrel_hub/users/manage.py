@@ -17,7 +17,7 @@ from carrel_hub.users.access import (
     refuse_to_raise,
 )
 from carrel_hub.users.accounts import find_user
-from carrel_hub.users.activity import note_activity, read_activity
+from carrel_hub.users.activity import note_activity
 from carrel_hub.users.bodies import json_body, new_users, user_changes, wants_stopped
 from carrel_hub.users.changes import delete_user, rename_user, set_admin, stop_servers
 from carrel_hub.users.creation import create_users, existing_names, good_name
@@ -42,7 +42,7 @@ async def get_users(request: Request, hub: HubDep, subject: SubjectDep) -> JsonR
         hub.database,
         seen,
         page,
-        state=query.get("state"),
+        state=query.get("state") or None,
         name_filter=query.get("name_filter", ""),
         sort=query.get("sort", "id"),
         with_stopped=with_stopped,
@@ -93,12 +93,12 @@ async def post_user(name: str, request: Request, hub: HubDep, subject: SubjectDe
 async def patch_user(name: str, request: Request, hub: HubDep, subject: SubjectDep) -> JsonResponse:
     """Rename a user, or make them an administrator or one no longer."""
     authorise(subject, Scope.ADMIN_USERS, Resource(name))
-    body = user_changes(json_body(await request.body()))
-    actor = subject.actor
+    raw, actor = await request.body(), subject.actor
     async with hub.database.write() as session:
         user = await find_user(session, name)
         if user is None:
             raise NotFoundError("")
+        body = user_changes(json_body(raw))
         refuse_over_admins(subject, user, "change")
         if body.admin:
             refuse_new_admins(subject)
@@ -142,8 +142,7 @@ async def remove_user(name: str, hub: HubDep, subject: SubjectDep) -> Response:
 async def post_activity(name: str, request: Request, hub: HubDep, subject: SubjectDep) -> Response:
     """Report that a user or a server was in use."""
     authorise(subject, Scope.USERS_ACTIVITY, Resource(name))
-    activity = read_activity(json_body(await request.body()), now=hub.clock.now())
-    await note_activity(hub, name, activity)
+    await note_activity(hub, name, await request.body())
     return Response(status_code=200, headers={"content-type": "text/plain"})
 
 

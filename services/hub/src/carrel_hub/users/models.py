@@ -63,6 +63,12 @@ def timestamp(value: datetime | None) -> str | None:
     return None if value is None else value.isoformat().replace("+00:00", "Z")
 
 
+def never_started(user: "User | ShownUser") -> Server:
+    """Everybody has a default server: one that was never started, as if it had a row."""
+    assert user.id is not None  # noqa: S101 - it came from the database
+    return Server(id="", user_id=user.id, client_id="", created=user.created)
+
+
 class Sight:
     """What an actor sees of whom; sorted once for all the users of a list.
 
@@ -105,7 +111,10 @@ def user_model(
     """
     keys = (sight or Sight(actor)).of_user(user.name)
     default, visible = None, {}
-    for row in sorted(servers, key=lambda row: row.name):
+    rows = sorted(servers, key=lambda row: row.name)
+    if with_stopped and not (rows and rows[0].name == ""):
+        rows.insert(0, never_started(user))
+    for row in rows:
         if row.name == "":
             default = row
         if (with_stopped or row.state not in ENDED) and (

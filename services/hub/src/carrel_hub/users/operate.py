@@ -78,7 +78,7 @@ async def get_routes(request: Request, hub: HubDep, subject: SubjectDep) -> JSON
         spec = settings.places.host(user) + settings.places.prefix(user, name)
         routes[spec] = _route(spec, str(address), {"user": user, "server_name": name})
     names = sorted(routes)
-    if page.described:
+    if page.described or request.query_params.keys() & {"limit", "offset"}:  # else: all of them
         names = names[page.offset : page.offset + page.limit]
     shown = {name: routes[name] for name in names}
     return JSONResponse(page_reply(request, page, shown, len(routes)))

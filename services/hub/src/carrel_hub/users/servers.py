@@ -8,7 +8,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.auth.subjects import Subject, current_subject
 from carrel_hub.context import Hub
-from carrel_hub.db.models import Server, User
+from carrel_hub.db.models import User
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import (
     AgentRefusedError,
@@ -33,7 +33,7 @@ from carrel_hub.spawns.states import ENDED, State
 from carrel_hub.users.access import require_any
 from carrel_hub.users.accounts import find_user, see_user
 from carrel_hub.users.bodies import json_body, server_changes, start_options, wants_removal
-from carrel_hub.users.models import server_model
+from carrel_hub.users.models import never_started, server_model
 from carrel_hub.users.progress import check_progress, progress_stream
 from carrel_hub.users.shown import show_user
 from carrel_hub.users.waiting import Standing, wait_for_server
@@ -60,7 +60,7 @@ async def get_server(
         row = await find_server(session, user, server_name)
     if row is None and server_name:
         raise NotFoundError(f"{name} has no server {server_name!r}")
-    row = row or _never_started(user)
+    row = row or never_started(user)
     return JSONResponse(server_model(user, row, subject, hub.settings))
 
 
@@ -72,9 +72,10 @@ async def make_server(
 ) -> JSONResponse:
     """Make the record of a named server without starting it."""
     require_any(subject, [Scope.START_SERVERS], Resource(name, server_name))
-    wanted = start_options(json_body(await request.body()))
+    raw = await request.body()
     async with hub.database.write() as session:
         user = await _user(session, name)
+        wanted = start_options(json_body(raw))
         if not server_name or await find_server(session, user, server_name) is not None:
             raise ConflictError(f"{name} has this server already")
         row = await named_server(session, hub, user, server_name, actor=subject.actor)
@@ -98,16 +99,19 @@ async def patch_server(
 ) -> JSONResponse:
     """Rename a server that does not run, or change what is kept of it."""
     require_any(subject, [Scope.START_SERVERS], Resource(name, server_name))
-    wanted = server_changes(json_body(await request.body()))
-    if wanted.name is not None:
-        require_any(subject, [Scope.START_SERVERS], Resource(name, wanted.name))
+    raw = await request.body()
     async with hub.database.write() as session:
         user = await _user(session, name)
+        wanted = server_changes(json_body(raw))
+        if wanted.name is not None:
+            require_any(subject, [Scope.START_SERVERS], Resource(name, wanted.name))
         row = await server_to_change(session, user, server_name)
         if row is None:
             if server_name:
                 raise NotFoundError(f"{name} has no server {server_name!r}")
             row = await named_server(session, hub, user, server_name, actor=subject.actor)
+        if wanted.name == row.name:
+            raise ConflictError(f"This server of {name} is called {row.name!r} already")
         await change_server(
             session,
             hub,
@@ -129,10 +133,11 @@ async def start_server(
 ) -> Response:
     """Start a server: 201 when it is ready within `slow_spawn_seconds`, else 202."""
     require_any(subject, [Scope.START_SERVERS], Resource(name, server_name))
-    wanted = start_options(json_body(await request.body()))
+    raw = await request.body()
     await _look_again(hub, name, server_name)
     async with hub.database.write() as session:
         user = await _user(session, name)
+        wanted = start_options(json_body(raw))
         row = await request_start(
             session,
             hub,
@@ -168,11 +173,12 @@ async def stop_server(
 ) -> Response:
     """Stop a server: 204 when none runs within `slow_stop_seconds`, else 202."""
     require_any(subject, [Scope.DELETE_SERVERS], Resource(name, server_name))
-    remove = wants_removal(json_body(await request.body()))
-    if remove and not server_name:
-        raise InvalidRequestError("The default server cannot be removed, only stopped")
+    raw = await request.body()
     async with hub.database.write() as session:
         user = await _user(session, name)
+        remove = wants_removal(json_body(raw))
+        if remove and not server_name:
+            raise InvalidRequestError("The default server cannot be removed, only stopped")
         if server_name and not hub.settings.allow_named_servers:
             raise InvalidRequestError("Named servers are not enabled")
         row = await server_to_change(session, user, server_name)
@@ -190,6 +196,7 @@ async def stop_server(
 
 
 @router.get(f"{_SERVER}/progress")
+@router.get(f"{_DEFAULT_SERVER}/progress")
 @router.get(f"{_NAMED_SERVER}/progress")
 async def progress(
     name: str, hub: HubDep, subject: SubjectDep, server_name: str = ""
@@ -223,12 +230,6 @@ async def _look_again(hub: Hub, name: str, server_name: str) -> None:
         return  # unknown is not dead
     if report is not None and report.exit is not None:
         await Outcomes(hub).absorb(row, report)
-
-
-def _never_started(user: User) -> Server:
-    """The default server of somebody who never started it, as if it had a row."""
-    assert user.id is not None  # noqa: S101 - it came from the database
-    return Server(id="", user_id=user.id, client_id="", created=user.created)
 
 
 async def _user(session: AsyncSession, name: str) -> User:
