@@ -1,7 +1,6 @@
 """Starting servers by zygote or exec, with nothing of the agent's in between."""
 
 import array
-import ctypes
 import json
 import os
 import pwd
@@ -23,14 +22,13 @@ from typing import Any
 import carrel_agent
 from carrel_agent.process.launch_spec import LaunchSpec, write_launch_spec
 from carrel_shared.identity import read_stat
+from support.processes import adopting_orphans
 
 SOURCE = str(Path(carrel_agent.__file__).parents[1])
 EXEC_CHILD = (
     "import sys; sys.path.insert(0, sys.argv.pop(1));"
     "from carrel_agent.process.drop import exec_child_from as run; run(*map(int, sys.argv[1:]))"
 )
-PR_SET_CHILD_SUBREAPER = 36
-PR_GET_CHILD_SUBREAPER = 37
 START_SECONDS = 30
 
 
@@ -279,18 +277,14 @@ def _reap_orphans() -> None:
 @contextmanager
 def launcher() -> Iterator[Launcher]:
     """Yield a launcher that ends what it started. This process is the servers' parent meanwhile."""
-    libc = ctypes.CDLL(None)
-    before = ctypes.c_int()
-    libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    directory = Path(tempfile.mkdtemp(prefix="cz-", dir="/tmp"))
-    directory.chmod(0o755)
-    started = Launcher(directory)
-    try:
-        yield started
-    finally:
-        started.close()
-        shutil.rmtree(directory, ignore_errors=True)
-        if not before.value:
-            _reap_orphans()
-            libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    with adopting_orphans() as always:
+        directory = Path(tempfile.mkdtemp(prefix="cz-", dir="/tmp"))
+        directory.chmod(0o755)
+        started = Launcher(directory)
+        try:
+            yield started
+        finally:
+            started.close()
+            shutil.rmtree(directory, ignore_errors=True)
+            if not always:
+                _reap_orphans()

@@ -1,14 +1,35 @@
 """Finding and ending the processes of one installation, however they were started."""
 
+import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from carrel_hub.up.launch import Watched
 from carrel_shared.identity import identify, read_stat
+
+PR_SET_CHILD_SUBREAPER = 36
+PR_GET_CHILD_SUBREAPER = 37
+
+
+@contextmanager
+def adopting_orphans() -> Iterator[bool]:
+    """Have orphans among our descendants become our children meanwhile (prctl(2)).
+
+    Yields:
+        Whether they did so before, and will afterwards.
+    """
+    libc = ctypes.CDLL(None)
+    before = ctypes.c_int()
+    libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield bool(before.value)
+    finally:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
 def child_of(parent: int, words: str) -> int | None:
