@@ -7,8 +7,9 @@ import signal
 import ssl
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,9 +18,8 @@ from urllib.parse import quote
 import httpx
 from clients import environment
 
-from carrel_agent.keeper.process_table import become_subreaper
 from support.installation import free_port
-from support.processes import kill_leftovers, leftovers
+from support.processes import adopting_orphans, kill_leftovers, leftovers
 
 API_TOKEN = "the-token-of-the-test-itself"
 PROXY_TOKEN = "what-hub-and-proxy-share"
@@ -94,7 +94,7 @@ class JupyterHub:
         self._socket = str(self.directory / socket) if socket else None
         self._more = more
         self._process: subprocess.Popen[bytes] | None = None
-        self._orphans: set[int] = set()
+        self._adopters: list[threading.Thread] = []
         self.http = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"token {API_TOKEN}"},
@@ -168,28 +168,35 @@ class JupyterHub:
 
     def stop(self) -> int:
         """End it as a service manager does; returns its exit status."""
-        process = self._process
-        assert process is not None
-        process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 60
-        while (status := process.poll()) is None:
-            if time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired(process.args, 60)
-            self._reap_orphans()
-            time.sleep(LOOK_SECONDS)
+        assert self._process is not None
+        with self._children_adopted():
+            self._process.terminate()
+            status = self._process.wait(60)
         self._process = None
         return status
 
     def kill(self) -> None:
-        """End the hub alone, without a chance to tidy up. Its children become the tests', who take
-        their statuses when they end: to the hub a process is alive until somebody has."""
+        """End the hub alone, without a chance to tidy up."""
         assert self._process is not None
-        become_subreaper()
-        pid = self._process.pid
-        self._orphans = set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-        self._process.kill()
-        self._process.wait()
+        with self._children_adopted():
+            self._process.kill()
+            self._process.wait()
         self._process = None
+
+    @contextlib.contextmanager
+    def _children_adopted(self) -> Iterator[None]:
+        """Make what the hub leaves behind when it ends meanwhile the tests' own children, and take
+        the status of each as soon as it ends. To the next hub, which looks with kill(2), a process
+        is alive until somebody has, and process 1 may take seconds."""
+        assert self._process is not None
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        with adopting_orphans():
+            yield
+        for child in children:
+            adopter = threading.Thread(target=_take_status, args=(int(child),), daemon=True)
+            adopter.start()
+            self._adopters.append(adopter)
 
     def clean(self) -> None:
         """End every process of it, politely first, and remove its directory."""
@@ -205,6 +212,8 @@ class JupyterHub:
             for _ in range(5):
                 if not kill_leftovers(self.directory):
                     break
+            for adopter in self._adopters:
+                adopter.join(5)
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def left(self) -> list[tuple[int, str]]:
@@ -238,18 +247,10 @@ class JupyterHub:
 
         deadline = time.monotonic() + seconds
         while not holds():
-            self._reap_orphans()
             ended = self._process is not None and self._process.poll() is not None
             assert not ended, f"the hub has ended:\n{self.log()}"
             assert time.monotonic() < deadline, f"{problem}:\n{self.log()}"
             time.sleep(LOOK_SECONDS)
-
-    def _reap_orphans(self) -> None:
-        for pid in list(self._orphans):
-            with contextlib.suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG) == (0, 0):
-                    continue
-            self._orphans.discard(pid)
 
     def answers(self, path: str, status: int = 200) -> bool:
         """Whether a path is answered with a status, by whoever."""
@@ -310,6 +311,11 @@ class Person(httpx.Client):
             if cookie.name == name and cookie.path == path and cookie.value:
                 return cookie.value
         raise AssertionError(f"no cookie {name} at {path}: {list(self.cookies.jar)}")
+
+
+def _take_status(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):  # the hub took it, before it ended itself
+        os.waitpid(pid, 0)
 
 
 class _Here(httpx.HTTPTransport):
