@@ -91,6 +91,7 @@ def test_a_host_that_is_cut_off_is_unreachable_and_its_server_unknown_not_dead(
     rack = hosts.hosts[1]
     rack.cut()
     try:
+        assert hosts.visit(person)[0] == 503, "over the connection that waits since just now"
         wait_for("rack-2 to be missed", lambda: _state(hosts, rack) == "unreachable")
         wait_for("its server to be unknown", lambda: hosts.server(person)["state"] == "unknown")
         assert hosts.visit(person)[0] == 503

@@ -2,7 +2,10 @@
 
 import asyncio
 import socket
+import struct
 from typing import cast
+
+_AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: socket(7)
 
 
 def connected_socket(transport: asyncio.Transport) -> socket.socket | None:
@@ -44,6 +47,17 @@ def notice_vanished(transport: asyncio.Transport, seconds: float) -> None:
     probe_silent_peers(connected, seconds)
     limit = max(1, seconds - 2 * _between(seconds))  # looked at with each probe only
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limit * 1000))
+
+
+def abort_unsent(transport: asyncio.Transport) -> None:
+    """End a connection so that nothing more of what was written arrives.
+
+    By itself the kernel goes on sending that after the end, once the peer can be reached again.
+    """
+    connected = connected_socket(transport)
+    if connected is not None:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    transport.abort()
 
 
 def _between(seconds: float) -> int:

@@ -11,8 +11,9 @@ import structlog
 
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import ALWAYS, Deadlines
-from carrel_proxy.engine.keepalive import connected_socket, probe_silent_peers
+from carrel_proxy.engine.keepalive import abort_unsent, connected_socket, probe_silent_peers
 from carrel_proxy.engine.kept import MOST_KEPT_EACH, Kept
+from carrel_proxy.engine.unheard import Unheard
 from carrel_proxy.errors import BusyError, TargetAwayError, WrongPeerError
 from carrel_shared.addresses import Address, TcpAddress, UnixAddress
 
@@ -97,6 +98,14 @@ class UpstreamConnection(asyncio.Protocol):
         self.pool.forget(self)
         self.transport.abort()
 
+    def vanished(self) -> None:
+        """End it, and what waits beside it: nothing of what was sent arrives, nor may it later."""
+        conversation, self.conversation = self.conversation, None
+        abort_unsent(self.transport)
+        self.pool.drop_idle()
+        if conversation is not None:
+            conversation.upstream_lost(ConnectionError("nothing of what is sent arrives there"))
+
     def leave(self) -> None:
         """Belong to no pool any more: a tunnel takes the transport over."""
         self.conversation = None
@@ -133,6 +142,7 @@ class Pool:
         "_opening",
         "_peer_uid",
         "_tls",
+        "_unheard",
         "_vanished_seconds",
         "_watched",
         "away_until",
@@ -170,6 +180,7 @@ class Pool:
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
         self._kept = kept if kept is not None and _is_here(target) else _NONE_KEPT
+        self._unheard = None if _is_here(target) else Unheard(deadlines, connect_seconds)
         self._vanished_seconds = vanished_seconds
         self._idle: list[UpstreamConnection] = []
         self._watched = False
@@ -199,6 +210,8 @@ class Pool:
             idle.pop()
             if not connection.transport.is_closing():
                 self.counters.upstream_reused += 1
+                if self._unheard is not None:
+                    self._unheard.add(connection)
                 return connection
         return None
 
@@ -245,7 +258,7 @@ class Pool:
     def close(self) -> None:
         """Keep nothing from now on. Conversations go on to their end."""
         self._closed = True
-        self._drop_idle()
+        self.drop_idle()
 
     def eject(self) -> None:
         """Have this target passed over for a while: it failed, or says that it is ending.
@@ -257,7 +270,7 @@ class Pool:
             self.failures += 1
             self._ejected_at = now
         self.away_until = now + self._ejection
-        self._drop_idle()
+        self.drop_idle()
 
     def probe(self) -> None:
         """Have it passed over by all but the one request that finds out whether it is back."""
@@ -273,7 +286,8 @@ class Pool:
         self.failures = 0
         self.away_until = 0.0
 
-    def _drop_idle(self) -> None:
+    def drop_idle(self) -> None:
+        """Close what waits."""
         while self._idle:
             self._idle[-1].close_unused()
 
