@@ -9,7 +9,7 @@ stream, another service) holds a transaction.
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any, TypeVar, cast
 
 from sqlalchemy.engine import make_url
@@ -86,10 +86,17 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        """One transaction that may write: committed at the end, rolled back on an exception."""
+        """One transaction that may write: committed at the end, rolled back on an exception.
+
+        On SQLite the next begins only when this one's caller goes on: who has committed comes
+        first to whatever follows from it.
+        """
         info = {REPLICA: self.replica}
         patience.begin_to_wait()
-        async with Transaction(self._watched, expire_on_commit=False, info=info) as session:
+        async with (
+            self._turn() if self._sqlite else nullcontext(),
+            Transaction(self._watched, expire_on_commit=False, info=info) as session,
+        ):
             try:
                 async with self._begun(session):
                     yield session
@@ -110,18 +117,17 @@ class Database:
             async with session.begin():
                 yield
             return
-        async with self._turn():
-            try:
-                session.driver = await self._writing()
-                yield
-            except BaseException:
-                self._driver = None  # SQLAlchemy may have closed it; if not, the pool has it
-                if session.in_transaction():
-                    await session.rollback()
-                with suppress(sqlite3.ProgrammingError):  # it is closed
-                    if session.driver is not None and session.driver.in_transaction:
-                        session.driver.rollback()
-                raise
+        try:
+            session.driver = await self._writing()
+            yield
+        except BaseException:
+            self._driver = None  # SQLAlchemy may have closed it; if not, the pool has it
+            if session.in_transaction():
+                await session.rollback()
+            with suppress(sqlite3.ProgrammingError):  # it is closed
+                if session.driver is not None and session.driver.in_transaction:
+                    session.driver.rollback()
+            raise
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
