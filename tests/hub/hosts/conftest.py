@@ -43,10 +43,8 @@ class Machine:
     instance: str = "one"
     sequence: int = 0
 
-    async def call(
-        self, method: str, path: str, body: Any = None, *, shows: str | None = None
-    ) -> httpx.Response:
-        """Call as its listener would have it: with what its certificate says.
+    def client(self, shows: str | None = None) -> httpx.AsyncClient:
+        """Return a client, as whose the listener would have its calls by their certificate.
 
         Args:
             shows: Another certificate's identity.
@@ -58,9 +56,15 @@ class Machine:
             scope["state"] = {"identity": identity}
             await self.app(scope, receive, send)
 
-        headers = service_headers(self.credentials.get("agent_key", "x"))
         transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="https://hub") as client:
+        return httpx.AsyncClient(transport=transport, base_url="https://hub")
+
+    async def call(
+        self, method: str, path: str, body: Any = None, *, shows: str | None = None
+    ) -> httpx.Response:
+        """Call with the credentials there are; `shows` as for `client`."""
+        headers = service_headers(self.credentials.get("agent_key", "x"))
+        async with self.client(shows) as client:
             return await client.request(method, path, json=body, headers=headers)
 
     async def join(self, token: str, **changes: Any) -> httpx.Response:

@@ -1,6 +1,7 @@
 """How machines become hosts, and each way in which that goes wrong, loudly."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -8,11 +9,14 @@ from hub.hosts.conftest import NewMachine, Token, signing_request
 from hub.world import World
 from sqlmodel import col, select
 
+from carrel_agent.fleet.credentials import store
+from carrel_agent.fleet.renewal import Renewal
 from carrel_hub.db.models import AgentHost, Event, JoinToken
 from carrel_hub.errors import ConflictError
 from carrel_hub.hosts.keeping import accept_machine
 from carrel_hub.hosts.standing import Standing, standing_of
-from carrel_shared.fleet import host_identity, host_name
+from carrel_shared.fleet import FleetFiles, RenewedContext, host_identity, host_name
+from carrel_shared.fleet_keys import new_key_pair, past_half_life
 
 SILENCE = timedelta(seconds=35)
 
@@ -296,6 +300,35 @@ async def test_certificates_are_renewed_and_a_host_leaves(
     row = await host(world, "rack-1")
     now = world.clock.now()
     assert standing_of(row, now=now, silence=SILENCE) is Standing.GONE
+
+
+async def test_an_agent_renews_what_it_has_with_the_hub(
+    world: World, machine: NewMachine, token: Token, tmp_path: Path
+) -> None:
+    one, pair = machine(), tmp_path / "host.pem"
+    key = new_key_pair()
+    await one.join(await token("rack-1"), request=key.request)
+    files = FleetFiles(tmp_path / "ca.pem", pair, pair)
+    given = one.credentials
+    store(files, key, given["certificate"], given["authority"], None)
+    before = pair.read_bytes()
+    world.clock.advance(timedelta(days=4).total_seconds())
+    assert past_half_life(pair, world.clock.now())
+    async with one.client() as client:
+        await Renewal(
+            files,
+            name="rack-1",
+            hub=client,
+            key=given["agent_key"],
+            listening=RenewedContext(files),
+            group=None,
+            clock=world.clock,
+        ).renew()
+    private = b"-----BEGIN PRIVATE KEY"
+    assert before.split(private)[1] not in pair.read_bytes(), "a new key"
+    assert not past_half_life(pair, world.clock.now())
+    files.server_context()
+    assert (await one.report()).status_code == 200
 
 
 async def test_whoever_joins_can_check_the_hub_first(world: World, machine: NewMachine) -> None:
