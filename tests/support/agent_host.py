@@ -339,11 +339,13 @@ class AgentHost:
         self.wait_healthy()
 
     def started(self, *mode: str, **changes: Any) -> dict[str, Any]:
-        """Start a server and wait until it is ready; return its report."""
+        """Start a server and wait until it is ready, for the next agent too; return its report."""
         spec = self.spec(*mode, **changes)
         reply = self.put(spec)
         assert reply.status_code == 202, reply.text
-        return self.wait_state(spec["server_id"], "ready")
+        report = self.wait_state(spec["server_id"], "ready")
+        self.wait_journal(spec["server_id"])
+        return report
 
     def report(self, server_id: str) -> dict[str, Any]:
         reply = self.client.get(f"/servers/{server_id}")
@@ -377,6 +379,14 @@ class AgentHost:
             Record.model_validate_json(path.read_bytes())
             for path in (self.state / "servers").glob("*.json")
         ]
+
+    def wait_journal(self, *server_ids: str) -> None:
+        """Wait until the next agent knows that these servers were ready: it is told before."""
+
+        def ready() -> set[str]:
+            return {record.server_id for record in self.records() if record.ready_at}
+
+        wait_for("the journal", lambda: set(server_ids) <= ready())
 
     def lines(self, server_id: str, lines: int = 50) -> list[str]:
         reply = self.client.get(f"/servers/{server_id}/log?lines={lines}")
