@@ -227,9 +227,11 @@ connect_seconds = 2
 
     def join_token(self, name: str) -> str:
         """Return what `carrel-hub token agent NAME` prints."""
-        config = str(self.base / "carrel.toml")
+        return self._token("agent", name)
+
+    def _token(self, *of: str) -> str:
         done = subprocess.run(
-            self.in_middle("carrel_hub", "--config", config, "token", "agent", name),
+            self.in_middle("carrel_hub", "--config", str(self.base / "carrel.toml"), "token", *of),
             env=self.environ,
             capture_output=True,
             text=True,
@@ -242,16 +244,7 @@ connect_seconds = 2
     def have_edge_enrol(self) -> None:
         """Put what `carrel-hub token proxy edge` prints into its settings."""
         file = self.base / "carrel.toml"
-        done = subprocess.run(
-            self.in_middle("carrel_hub", "--config", str(file), "token", "proxy", "edge"),
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        line = done.stdout.replace("THIS_MACHINE", "127.0.0.1")
+        line = self._token("proxy", "edge").replace("THIS_MACHINE", "127.0.0.1")
         file.write_text(file.read_text(encoding="utf-8") + line, encoding="utf-8")
 
     def api(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
