@@ -29,7 +29,9 @@ class Transaction(AsyncSession):
 
     def keep(self, draft: Draft) -> None:
         """Write a draft from now on, whenever it is changed."""
-        self._drafts = [*(self._drafts or ()), draft]
+        if self._drafts is None:
+            self._drafts = []
+        self._drafts.append(draft)
 
     async def settle(self) -> None:
         """Write what was changed so far."""
