@@ -1,6 +1,5 @@
 """What Carrel's proxy is started with: its settings, checked, and what its parent is to do."""
 
-import importlib
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from carrel_proxy.process.launch import Run, Wanted
 from carrel_proxy.settings import ProxySettings
 from carrel_proxy.tls import TlsError, public_context
 from carrel_shared.addresses import AddressError, bind_address, parse_address
+from carrel_shared.deferred import light_imports
 from carrel_shared.settings import SettingsError, load_settings
 
 _PUBLIC_SOCKET_MODE = 0o666
@@ -57,13 +57,19 @@ def plan_of(given: Sequence[str], text: str, settings: ProxySettings) -> Run:
         wanted=wanted,
         worker=["carrel", "@text"],
         text=text,
-        prepare=lambda: importlib.import_module("carrel_proxy.app"),
+        prepare=import_app,
         workers=settings.workers,
         drain_seconds=settings.drain_seconds,
         deadline_seconds=settings.reload_deadline_seconds,
         status_file=str(settings.state_dir.absolute() / STATUS_FILE),
         json_lines=settings.log_json,
     )
+
+
+def import_app() -> None:
+    """Import what a worker needs."""
+    with light_imports():
+        import carrel_proxy.app  # noqa: F401
 
 
 def worker_settings(descriptor: str) -> ProxySettings:

@@ -128,7 +128,8 @@ class RouteTable(WireRequest):
     """
 
     # What differs from route to route is not worth looking for among strings that were seen before.
-    model_config = ConfigDict(cache_strings="keys")
+    # And it is needed as soon as a proxy has started (see `carrel_shared.deferred`).
+    model_config = ConfigDict(cache_strings="keys", defer_build=False)
 
     epoch: str
     number: int

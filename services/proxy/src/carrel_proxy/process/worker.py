@@ -21,6 +21,7 @@ from carrel_proxy.engine.edge import Edge
 from carrel_proxy.process.crew import Crew, CrewError
 from carrel_proxy.process.listening import somebody_waits
 from carrel_proxy.tls import TlsError
+from carrel_shared.deferred import light_imports
 from carrel_shared.lines import LAST_LINES_SECONDS, LineWriter
 from carrel_shared.serving import Listener, Serving
 from carrel_shared.settings import SettingsError
@@ -241,21 +242,22 @@ def main(arguments: Sequence[str]) -> int:
     kind, *given, channel = arguments
     lines = LineWriter(sys.stderr.fileno())
     try:
-        if kind == "chp":
-            from carrel_proxy.chp.program import worker
-
-            make: Callable[[Crew], Service] = worker(given, lines)
-        else:
-            from carrel_proxy.app import worker as carrel_worker
-
-            make = carrel_worker(given[0], lines)
-        uvloop.run(_run(make, int(channel)))
+        uvloop.run(_run(_service(kind, given, lines), int(channel)))
     except (SettingsError, TlsError, CrewError) as error:
         sys.stderr.write(f"carrel-proxy: {error}\n")
         return os.EX_CONFIG
     finally:
         lines.settle(LAST_LINES_SECONDS)
     return 0
+
+
+def _service(kind: str, given: Sequence[str], lines: LineWriter) -> Callable[[Crew], Service]:
+    with light_imports():
+        if kind == "chp":
+            from carrel_proxy.chp.program import worker
+        else:
+            from carrel_proxy.app import worker as carrel_worker
+    return worker(given, lines) if kind == "chp" else carrel_worker(given[0], lines)
 
 
 async def _run(make: Callable[[Crew], Service], channel: int) -> None:
