@@ -17,7 +17,7 @@ from carrel_shared.clock import SystemClock
 NOW = SystemClock().now()
 SERVER, SEEN = to_change(Server, "id"), by_key(Server, "id")
 PIN = to_change(HostAccount, "user_id", "host")
-ONE = "1" * 12
+ONE, TWO = "1" * 12, "2" * 12
 
 
 @pytest.fixture
@@ -109,3 +109,20 @@ async def test_rights_that_change_past_the_session_are_noticed(database: Databas
         assert await do(session, delete(Token), {}) == 1
     assert token_id == 1
     assert await database.fetch_one(NUMBER) == before + 1
+
+
+async def test_changes_are_written_in_the_order_in_which_they_were_made(
+    database: Database,
+) -> None:
+    async with database.write() as session:
+        add_new(session, Server, id=TWO, user_id=1, name="x", client_id="d", created=NOW)
+    async with database.write() as session:
+        one = await take_one(session, SERVER, id=ONE)
+        two = await take_one(session, SERVER, id=TWO)
+        assert one is not None
+        assert two is not None
+        two.name = "y"
+        one.name = "x"  # which is free only now: a user has one server of a name
+    async with database.read() as session:
+        names = (await session.exec(select(Server.id, Server.name))).all()
+    assert sorted(names) == [(ONE, "x"), (TWO, "y")]

@@ -5,13 +5,17 @@ import os
 import pytest
 from sqlmodel import SQLModel, col, select
 
+from carrel_hub.db.asking import by_key
 from carrel_hub.db.engine import Database
 from carrel_hub.db.models import Group
 from carrel_shared.clock import SystemClock
 from support.disks import LosesPower
 
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="a file system is mounted by root")
+NAMED = by_key(Group, "name")
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a file system is mounted by root")
+
+@as_root
 async def test_a_committed_row_is_there_when_the_power_is_back() -> None:
     with LosesPower() as disk:
         url = f"sqlite:///{disk.path}/hub.sqlite"
@@ -27,5 +31,28 @@ async def test_a_committed_row_is_there_when_the_power_is_back() -> None:
         after = Database(url)
         async with after.read() as session:
             assert (await session.exec(select(Group.name).order_by(col(Group.id)))).all() == names
+        await after.close()
+        await database.close()
+
+
+@as_root
+async def test_what_need_not_last_is_committed_and_lasts_with_what_follows() -> None:
+    with LosesPower() as disk:
+        url = f"sqlite:///{disk.path}/hub.sqlite"
+        database = Database(url)
+        async with database.engine.begin() as connection:
+            await connection.run_sync(SQLModel.metadata.create_all)
+        disk.sync()
+        for name, lasting in (("hasty", False), ("steady", True)):
+            async with database.write(lasting=lasting) as session:
+                session.add(Group(name=name, created=SystemClock().now()))
+            assert await database.fetch_one(NAMED, key=name) is not None
+        disk.lose_power()
+        after = Database(url)
+        async with after.read() as session:
+            assert (await session.exec(select(Group.name).order_by(col(Group.id)))).all() == [
+                "hasty",
+                "steady",
+            ]
         await after.close()
         await database.close()

@@ -35,10 +35,11 @@ class Draft:
         is_new: The row is not in the database yet.
     """
 
-    __slots__ = ("__dict__", "_changed", "_is_gone", "_is_new", "_table")
+    __slots__ = ("__dict__", "_changed", "_due", "_is_gone", "_is_new", "_table")
 
     _table: type[SQLModel]
     _changed: set[str]
+    _due: "list[Draft] | None"
     _is_new: bool
     _is_gone: bool
 
@@ -46,6 +47,7 @@ class Draft:
         keep = object.__setattr__
         keep(self, "_table", table)
         keep(self, "_changed", set())
+        keep(self, "_due", None)
         keep(self, "_is_new", is_new)
         keep(self, "_is_gone", False)
         self.__dict__.update(values)
@@ -54,6 +56,7 @@ class Draft:
         values = self.__dict__
         if values[name] != value:  # KeyError: the table has no such column
             values[name] = value
+            _note_due(self)
             self._changed.add(name)
 
     def __repr__(self) -> str:
@@ -72,11 +75,24 @@ def new_draft(table: type[SQLModel], **values: Any) -> Draft:
 
 def forget(draft: Draft) -> None:
     """Have the row deleted."""
+    _note_due(draft)
     object.__setattr__(draft, "_is_gone", True)
 
 
-def is_due(draft: Draft) -> bool:
-    """Whether something of it is not in the database yet."""
+def wait_in(draft: Draft, due: list[Draft]) -> None:
+    """Have a draft put itself into a list whenever something of it is not in the database yet."""
+    object.__setattr__(draft, "_due", due)
+    if _is_due(draft):
+        due.append(draft)
+
+
+def _note_due(draft: Draft) -> None:
+    """Do so; to be called before it is marked."""
+    if draft._due is not None and not _is_due(draft):
+        draft._due.append(draft)
+
+
+def _is_due(draft: Draft) -> bool:
     return bool(draft._changed) or draft._is_new or draft._is_gone
 
 

@@ -85,11 +85,16 @@ class Database:
         return self._writer
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncSession]:
+    async def write(self, *, lasting: bool = True) -> AsyncIterator[AsyncSession]:
         """One transaction that may write: committed at the end, rolled back on an exception.
 
         On SQLite the next begins only when this one's caller goes on: who has committed comes
         first to whatever follows from it.
+
+        Args:
+            lasting: It holds even if the power goes. What would be found out anew after that, from
+                rows and from those it is about, need not: SQLite is not waited for then until it
+                is on the disk. No kill of a process takes it back either way.
         """
         info = {REPLICA: self.replica}
         patience.begin_to_wait()
@@ -98,7 +103,7 @@ class Database:
             Transaction(self._watched, expire_on_commit=False, info=info) as session,
         ):
             try:
-                async with self._begun(session):
+                async with self._begun(session, lasting):
                     yield session
                     await write_notes(session)
                     await session.finish()
@@ -112,13 +117,13 @@ class Database:
                     hear(told)
 
     @asynccontextmanager
-    async def _begun(self, session: Transaction) -> AsyncIterator[None]:
+    async def _begun(self, session: Transaction, lasting: bool) -> AsyncIterator[None]:
         if not self._sqlite:
             async with session.begin():
                 yield
             return
         try:
-            session.driver = await self._writing()
+            session.driver = await self._writing(lasting)
             yield
         except BaseException:
             self._driver = None  # SQLAlchemy may have closed it; if not, the pool has it
@@ -141,14 +146,14 @@ class Database:
         finally:
             self._writers.release()
 
-    async def _writing(self) -> WriterConnection:
+    async def _writing(self, lasting: bool) -> WriterConnection:
         """Return the one connection that writes to SQLite, with a transaction begun on it."""
         if self._driver is None:
             async with self._writer.connect() as connection:
                 raw = await connection.get_raw_connection()
                 self._driver = cast("WriterConnection", raw.driver_connection)
         try:
-            await self._driver.begin_immediately()
+            await self._driver.begin_immediately(lasting=lasting)
         except sqlite3.Error as error:
             raise as_sqlalchemy(error) from error
         return self._driver

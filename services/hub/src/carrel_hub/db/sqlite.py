@@ -22,6 +22,9 @@ from sqlalchemy.util import await_only
 
 from carrel_hub.db.patience import patience_left
 
+CHECKPOINT_PAGES = 1000
+"""How long the journal may grow before it is brought into the file: SQLite's own choice."""
+
 
 class InlineDialect(SQLiteDialect_pysqlite):
     """The standard library's `sqlite3`, to be used by an asynchronous engine."""
@@ -76,19 +79,24 @@ class WriterConnection(InlineConnection):
 
     _thread: ThreadPoolExecutor | None = None
     _changes_before = -1
+    _syncs = True
 
     def begin(self) -> None:
         """Begin to write for SQLAlchemy; nothing to do in a `Transaction`, which has begun."""
         if not self.in_transaction:
             await_only(self.begin_immediately())
 
-    async def begin_immediately(self) -> None:
+    async def begin_immediately(self, *, lasting: bool = True) -> None:
         """Begin to write, at once if nobody else does.
+
+        Args:
+            lasting: What is committed outlasts the power.
 
         Raises:
             sqlite3.OperationalError: Another process went on writing for too long.
         """
         left = patience_left()
+        self._sync(lasting)
         try:
             self.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
@@ -101,14 +109,24 @@ class WriterConnection(InlineConnection):
         await_only(self.commit_aside())
 
     async def commit_aside(self) -> None:
-        """Commit. Where nothing was changed nothing is to sync, and no thread is asked."""
-        if self.in_transaction and self.total_changes == self._changes_before:
-            self._commit()
-        elif self.in_transaction:
+        """Commit. Where nothing is to sync no thread is asked."""
+        if not self.in_transaction:
+            return
+        if self._syncs and self.total_changes != self._changes_before:
             await self._aside(self._commit)
+        else:
+            self._commit()
 
     def _commit(self) -> None:
         super().commit()
+
+    def _sync(self, lasting: bool) -> None:
+        """Have commits reach the disk, or the kernel alone. The next that syncs takes all along."""
+        if self._syncs != lasting:
+            self.execute(f"PRAGMA synchronous={'FULL' if lasting else 'NORMAL'}")
+            # A checkpoint syncs whatever is set, and is left to a commit that does so in a thread.
+            self.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if lasting else 0}")
+            self._syncs = lasting
 
     def close(self) -> None:
         if self._thread is not None:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from carrel_hub.db.drafts import Draft, forget, is_due, take_work
+from carrel_hub.db.drafts import Draft, forget, take_work, wait_in
 from carrel_hub.db.identity import RAISE
 from carrel_hub.db.sqlite import WriterConnection
 from carrel_hub.db.writes import Statement, write_of
@@ -24,19 +24,19 @@ class Transaction(AsyncSession):
     driver: WriterConnection | None = None
     """SQLite's; None elsewhere."""
 
-    _drafts: list[Draft] | None = None
+    _due: list[Draft] | None = None
     _rights_changed = False
 
     def keep(self, draft: Draft) -> None:
         """Write a draft from now on, whenever it is changed."""
-        if self._drafts is None:
-            self._drafts = []
-        self._drafts.append(draft)
+        if self._due is None:
+            self._due = []
+        wait_in(draft, self._due)
 
     async def settle(self) -> None:
-        """Write what was changed so far."""
-        for draft in self._drafts or ():
-            if is_due(draft) and (work := take_work(draft)) is not None:
+        """Write what was changed so far, in the order in which that began."""
+        while self._due:
+            if (work := take_work(self._due.pop(0))) is not None:
                 await self.change(*work)
         if self.in_transaction() and (self.new or self.dirty or self.deleted):
             await super().flush()

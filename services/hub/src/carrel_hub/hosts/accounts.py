@@ -12,6 +12,7 @@ from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.db.asking import add_new, ask_one, seen, take_one, to_change
+from carrel_hub.db.engine import Database
 from carrel_hub.db.models import AgentHost, HostAccount, Server, User
 from carrel_hub.db.prepared import Prepared
 from carrel_hub.hosts.standing import HOST
@@ -28,12 +29,16 @@ _PIN = Prepared(
 _TO_PIN = to_change(HostAccount, "user_id", "host")
 
 
-async def pinned_uid(session: AsyncSession, user: User, host_name: str) -> int | None:
+async def pinned_uid(database: Database, user: User, host_name: str) -> int | None:
     """Return the uid a user's servers must have on a host; None where that is not known yet."""
-    pin = await ask_one(session, _PIN, user_id=user.id, host=host_name)
+    pin = await database.fetch_one(_PIN, user_id=user.id, host=host_name)
     if pin is not None:
         return pin.uid if pin.account == user.account else None
-    elsewhere = await _same_homes(session, user.id, host_name)
+    host = await database.fetch_one(HOST, key=host_name)
+    if host is None or not host.homes:
+        return None
+    async with database.read() as session:
+        elsewhere = await _same_homes(session, user.id, host_name)
     return elsewhere.uid if elsewhere and elsewhere.account == user.account else None
 
 

@@ -299,6 +299,8 @@ class Pusher:
     async def _store(self, answer: TableStatus, status: ProxyStatus | None) -> None:
         """Note the acknowledgement, and call those servers ready that waited for it.
 
+        After a power failure the proxy is asked again, and they are called ready again.
+
         Args:
             status: The row as it was read before the call.
         """
@@ -311,7 +313,7 @@ class Pusher:
             and now - status.seen_at < timedelta(seconds=SEEN_SECONDS)
         ):
             return
-        async with hub.database.write() as session:
+        async with hub.database.write(lasting=False) as session:
             if not await still_holds(session, hub, self._lease):
                 return
             status = await self._row(session)

@@ -3,7 +3,6 @@
 import structlog
 
 from carrel_hub.context import Hub
-from carrel_hub.db.asking import ask_one
 from carrel_hub.db.models import Server, User
 from carrel_hub.errors import AgentRefusedError, AgentUnreachableError
 from carrel_hub.events import HUB_ACTOR, agent_actor
@@ -96,13 +95,12 @@ class Actions:
     async def _send(self, row: Server, user: User | None = None) -> None:
         hub = self._hub
         host = row.host or ""
-        async with hub.database.read() as session:
-            if user is None:
-                user = await ask_one(session, USER, key=row.user_id)
-            uid = await pinned_uid(session, user, host) if user is not None else None
+        if user is None:
+            user = await hub.database.fetch_one(USER, key=row.user_id)
         if user is None:
             await self._rows.fail(row, "start_failed", "The user is gone.")
             return
+        uid = await pinned_uid(hub.database, user, host)
         failpoint("hub.spawn.placed")
         spec = self._spec(row, user, uid)
         try:

@@ -10,7 +10,7 @@ from sqlmodel import col, delete, func, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.context import Hub
-from carrel_hub.db.asking import add_new, ask_one, take_one, to_change
+from carrel_hub.db.asking import add_new, ask_one, do, take_one, to_change
 from carrel_hub.db.models import Server, Token, User
 from carrel_hub.db.prepared import Prepared
 from carrel_hub.errors import ConflictError, InvalidRequestError, TooManyRequestsError
@@ -36,6 +36,7 @@ from carrel_hub.spawns.transitions import begin_start, begin_stop, finish, remov
 from carrel_shared.wire.routes import Revocation
 
 _OF_USER = to_change(Server, "user_id", "name")
+_USED = update(User).where(col(User.id) == bindparam("which")).values(last_activity=bindparam("at"))
 _CLIENT: Prepared[str] = Prepared(
     columns(col(Server.id)).where(col(Server.client_id) == bindparam("client_id")),
     lambda server_id: server_id,
@@ -132,8 +133,7 @@ async def request_start(
     row.remove_when_stopped = False
     begin_start(session, row, at=at, actor=actor)
     row.last_activity = at
-    used = update(User).where(col(User.id) == user.id).values(last_activity=at)
-    await session.exec(used.execution_options(synchronize_session=False))
+    await do(session, _USED, {"which": user.id, "at": at})
     join(session, row, before, at=at, actor=actor)
     if before is None:
         await place_server(session, hub, row, user)
