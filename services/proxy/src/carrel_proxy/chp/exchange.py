@@ -57,7 +57,7 @@ class ChpExchange(Exchange):
                 plain += b"\r\nLocation: " + rewritten_location(
                     value, head.status, self._client_host, target, rules
                 )
-            head = replace(head, plain=plain)
+            head = replace(head, plain=plain, openings=None)
         super()._begin_response(head, data)
 
     def _switch(self, head: ResponseHead, data: bytes) -> None:

@@ -9,7 +9,7 @@ of a body is said once.
 import ipaddress
 import re
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -124,7 +124,11 @@ class RequestHead:
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """A response's status and fields, as `RequestHead` keeps them."""
+    """A response's status and fields, as `RequestHead` keeps them.
+
+    Attributes:
+        openings: What was worked out from it alone, where many responses share it.
+    """
 
     minor: int
     status: int
@@ -134,6 +138,7 @@ class ResponseHead:
     length: int | None
     chunked: bool
     keep_alive: bool
+    openings: dict[Hashable, Any] | None = field(default=None, compare=False, repr=False)
 
 
 def check_partial(data: bytes, limits: HeadLimits, start: int = 0) -> None:

@@ -5,7 +5,7 @@ and the body's length is said once more, in our own words.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from carrel_proxy.core.cookies import Fence, confine_set_cookie, fenced_cookies
 from carrel_proxy.core.fields import (
@@ -84,6 +84,8 @@ def response_fields(fence: Fence | None) -> re.Pattern[bytes]:
     return OWN_HOST_FIELDS if fence.own_host else SERVER_FIELDS
 
 
+_ROUTES_OWN = frozenset((b"set-cookie", b"service-worker-allowed"))
+"""What each route passes on in its own way."""
 _MOST_HEADS = 256
 _LONGEST_HEAD = 2048
 
@@ -112,10 +114,10 @@ class RecentHeads:
         head = known.get(data)
         if head is None:
             head = parse_response(data, self._wanted)
-            if len(data) <= _LONGEST_HEAD and b"set-cookie" not in head.special:
+            if len(data) <= _LONGEST_HEAD and _ROUTES_OWN.isdisjoint(head.special):
                 if len(known) >= _MOST_HEADS:
                     known.clear()
-                known[data] = head
+                head = known[data] = replace(head, openings={})
         return head
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from carrel_proxy.core.body import RequestBody, ResponseBody
 from carrel_proxy.core.chunks import ChunkError
-from carrel_proxy.core.framing import Body, onward_framing, response_body
+from carrel_proxy.core.framing import Body
 from carrel_proxy.core.head import (
     END,
     RESPONSE_LIMITS,
@@ -13,6 +13,7 @@ from carrel_proxy.core.head import (
     check_partial_response,
 )
 from carrel_proxy.core.headers import response_bytes
+from carrel_proxy.core.opening import opening
 from carrel_proxy.engine.deadlines import NEVER
 from carrel_proxy.engine.routes import LiveRoute
 from carrel_proxy.engine.upstream import UpstreamConnection
@@ -190,25 +191,22 @@ class PassesResponse:
     def _begin_response(self, head: ResponseHead, data: bytes) -> None:
         if self.route.several and self._passed_over(head):
             return
-        kind = response_body(head, self.head.method)
         self._status = head.status
         if self.began:
             self.client.edge.answer_began(self.began)
-        self.keep_alive = (
-            self.head.keep_alive
+        asked = self.head
+        keep_alive = (
+            asked.keep_alive
             and (self.body is None or self.body.done)
             and not self.websocket
             and not self.client.edge.draining
         )
-        framing, self._onward_kind = onward_framing(
-            head, kind, self.head.minor, keep_alive=self.keep_alive
+        out, kind, self._onward_kind, self.keep_alive = opening(
+            head, asked.method, asked.minor, self.route.fence, keep_alive=keep_alive
         )
-        if self._onward_kind is Body.UNTIL_CLOSE:
-            self.keep_alive = False
         self._reusable = (
             head.keep_alive and kind is not Body.UNTIL_CLOSE and DRAINING not in head.special
         )
-        out = response_bytes(head, framing, self.route.fence)
         self.client.flowing()
         if kind is Body.NONE:
             self.answered = True
