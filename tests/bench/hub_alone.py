@@ -1,6 +1,6 @@
 """Measure our hub by itself: restarts, memory, long lists, thousands of reports of activity.
 
-    python tests/bench/hub_alone.py [--only restart,lists,activity]
+    python tests/bench/hub_alone.py [--only restart,lists,memory,activity]
 
 A hub without neighbours on databases that were filled beforehand: 5,000 and 50,000 users, of whom
 200 have a running server; then 3,000 servers that each report activity once within half a minute,
@@ -38,6 +38,7 @@ CLOCK = SystemClock()
 TOKEN = "b" * 40
 RUNNING = 200
 REPORTING = 3000
+ASKED = 100
 REPORT_SECONDS = 30.0
 
 
@@ -187,7 +188,27 @@ def measure_users(users: int, only: str) -> None:
             shown = {name: milliseconds(client, path) for name, path in rows.items()}
         if "lists" in only:
             print("    " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in shown.items()))
-            print(f"    memory (PSS) after that: {hub.memory_mib():.0f} MiB", flush=True)
+
+
+def measure_memory(users: int) -> None:
+    """Print what a hub holds once it has started, and after the same requests each time."""
+    with filled(users, RUNNING) as hub:
+        hub.start()
+        with hub.client() as client:
+            before = hub.memory_mib()
+            for number in range(ASKED):
+                far = users * number // ASKED // 100 * 100
+                for path in (
+                    f"/users?limit=100&offset={far}",
+                    f"/users/user{far + number % 100 + 1}",
+                ):
+                    assert client.get(path).status_code == 200
+            after = hub.memory_mib()
+        print(
+            f"{users:6} users: PSS {before:.1f} MiB after the start, {after:.1f} MiB after"
+            f" {ASKED} pages and {ASKED} users from all over the list",
+            flush=True,
+        )
 
 
 async def report(hub: Hub, number: int, client: httpx.AsyncClient) -> None:
@@ -236,11 +257,14 @@ async def measure_activity(hub: Hub) -> None:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--only", default="restart,lists,activity")
+    options.add_argument("--only", default="restart,lists,memory,activity")
     only = options.parse_args().only
     if "restart" in only or "lists" in only:
         for users in (5_000, 50_000):
             measure_users(users, only)
+    if "memory" in only:
+        for users in (5_000, 50_000):
+            measure_memory(users)
     if "activity" in only:
         with filled(REPORTING, REPORTING, tokens=True) as hub:
             hub.start()

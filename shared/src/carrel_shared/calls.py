@@ -1,12 +1,13 @@
 """Calls to a service at one address, at a tenth of what a general HTTP client takes for each.
 
 A call is one request with its whole body and one answer with its own, over connections that are
-kept; nothing is followed, decoded or remembered. What streams, or goes by TLS, is httpx's, and so
-are the errors, so that whoever calls need not know by which of the two.
+kept; nothing is followed, decoded or remembered. What streams, or goes by TLS, is httpx's. Whoever
+calls need not know by which of the two: `http_errors` are those of both.
 """
 
 import asyncio
 import json
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -21,6 +22,22 @@ if TYPE_CHECKING:
 
 MOST_IDLE = 16
 """How many connections that nobody uses are kept."""
+
+
+class CallError(Exception):
+    """A call was not answered."""
+
+
+class ConnectError(CallError):
+    """Nobody listens, or not in time."""
+
+
+class LateAnswerError(CallError):
+    """The answer did not come in time."""
+
+
+class LostAnswerError(CallError):
+    """The connection was lost, or what came is no answer."""
 
 
 class Answer(Protocol):
@@ -50,7 +67,7 @@ class Client(Protocol):
         """Call the service.
 
         Raises:
-            httpx.TransportError: It did not answer.
+            CallError: It did not answer; see `http_errors`.
         """
         ...
 
@@ -121,7 +138,7 @@ class PlainClient:
         """Call the service.
 
         Raises:
-            httpx.TransportError: It did not answer, or not in time.
+            CallError: It did not answer, or not in time.
         """
         sent = self._written(method, url, content, headers or {})
         connection = None
@@ -271,19 +288,15 @@ def json_content(body: Any) -> tuple[bytes | None, dict[str, str]]:
     return json.dumps(body, separators=(",", ":")).encode(), {"Content-Type": "application/json"}
 
 
-def http_errors() -> "type[httpx.HTTPError]":
-    """Return what calls raise. To be named in `except`, so that httpx is loaded if one fails."""
-    import httpx
-
-    return httpx.HTTPError
+def http_errors() -> tuple[type[Exception], ...]:
+    """Return what calls raise. To be named in `except`: it never loads httpx."""
+    httpx = sys.modules.get("httpx")  # which raises nothing where it is not loaded
+    return (CallError,) if httpx is None else (CallError, httpx.HTTPError)
 
 
 def _fail(error: Exception, *, connected: bool) -> NoReturn:
-    """Raise what httpx would."""
-    import httpx
-
-    if isinstance(error, httptools.HttpParserError):
-        raise httpx.RemoteProtocolError(str(error)) from error
+    if not connected:
+        raise ConnectError(str(error) or "nobody took the connection in time") from error
     if isinstance(error, TimeoutError):
-        raise (httpx.ReadTimeout if connected else httpx.ConnectTimeout)("no answer in time")
-    raise (httpx.ReadError if connected else httpx.ConnectError)(str(error)) from error
+        raise LateAnswerError("no answer in time") from error
+    raise LostAnswerError(str(error)) from error

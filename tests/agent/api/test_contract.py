@@ -155,3 +155,21 @@ def test_no_secret_is_written_or_shown(host: AgentHost) -> None:
         assert not [text for text in texts if secret in text]
     host.stop_server(spec["server_id"])
     host.wait_state(spec["server_id"], "stopped")
+
+
+def test_a_start_that_says_something_wrong_is_answered_as_any_request(host: AgentHost) -> None:
+    spec = host.spec("good")
+    path = f"/servers/{spec['server_id']}"
+    for body, said in (
+        ({**spec, "generation": "many"}, "generation"),
+        ({**spec, "server_id": "0" * 12}, "the path names server"),
+        ({}, "server_id"),
+    ):
+        answer = host.client.put(path, body)
+        assert code(answer) == (400, "invalid_request")
+        assert said in answer.json()["message"]
+    for query in ("?wait=6", "?wait=-1", "?wait=soon", "?wait=99"):
+        assert code(host.client.put(path + query, spec)) == (400, "invalid_request")
+    assert code(host.client.get(path)) == (404, "unknown_server")
+    for query in ("?wait=0.5", "?wait=2", ""):
+        assert host.client.put(path + query, spec).status_code == 202

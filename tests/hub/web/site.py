@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from hub.world import World, open_world
 from sqlmodel import col, select
 
@@ -33,6 +33,7 @@ from carrel_hub.web.errors import render_error
 from carrel_hub.web.pages import outside_router
 from carrel_hub.web.pages import router as pages_router
 from carrel_shared.clock import ManualClock
+from carrel_shared.late_routes import LateRouter, add_routes
 
 ORIGIN = "http://hub.test:8000"
 
@@ -250,7 +251,7 @@ def build_app(hub: Hub) -> FastAPI:
     app = FastAPI(redirect_slashes=False, openapi_url=None)
     app.state.hub = hub
     prefix = hub.settings.hub_prefix.rstrip("/")
-    api = APIRouter()
+    api = LateRouter()
 
     @api.api_route("/who", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     async def who(subject: Subject = Depends(current_subject)) -> dict[str, str]:  # noqa: B008
@@ -262,12 +263,12 @@ def build_app(hub: Hub) -> FastAPI:
         return render_error(request, status, message or None, headers=headers)
 
     install_failures(app, answer)
-    app.include_router(api, prefix=f"{prefix}/api")
-    app.include_router(oauth_router, prefix=f"{prefix}/api")
-    app.include_router(token_router, prefix=f"{prefix}/api")
-    app.include_router(access_router)
-    app.include_router(pages_router, prefix=prefix)
-    app.include_router(outside_router, prefix=hub.settings.base_url.rstrip("/"))
+    add_routes(app, api, f"{prefix}/api")
+    add_routes(app, oauth_router, f"{prefix}/api")
+    add_routes(app, token_router, f"{prefix}/api")
+    add_routes(app, access_router)
+    add_routes(app, pages_router, prefix)
+    add_routes(app, outside_router, hub.settings.base_url.rstrip("/"))
     return app
 
 

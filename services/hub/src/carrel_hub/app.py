@@ -24,6 +24,7 @@ from carrel_hub.web.errors import render_error
 from carrel_hub.web.pages import outside_router
 from carrel_hub.web.pages import router as pages_router
 from carrel_hub.web.users_hosts import create_users_hosts
+from carrel_shared.late_routes import add_routes
 from carrel_shared.service_auth import ServiceGate
 
 INTERNAL_HEALTH = "/internal/v1/health"
@@ -61,7 +62,7 @@ def create_internal_app(hub: Hub) -> ASGIApp:
         return Response(status_code=200)
 
     for router in (agents_router, proxies_router, console_router, access_router):
-        app.include_router(router)
+        add_routes(app, router)
     return RequestIdentity(
         ServiceGate(
             app,
@@ -76,8 +77,8 @@ def create_fleet_app(hub: Hub) -> ASGIApp:
     """Return what hosts on other machines call, by their certificates and keys."""
     app = _new_app(hub)
     install_failures(app, internal_error)
-    app.include_router(fleet_router)
-    app.include_router(agents_router)
+    add_routes(app, fleet_router)
+    add_routes(app, agents_router)
     small = BodyLimit(app)
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,9 +110,9 @@ def _create_api(hub: Hub, api_path: str) -> ASGIApp:
         return contract_error(status, message, headers)
 
     install_failures(app, answer)
-    app.include_router(api_router, prefix=api_path)
-    app.include_router(oauth_router, prefix=api_path)
-    app.include_router(token_router, prefix=api_path)
+    add_routes(app, api_router, api_path)
+    add_routes(app, oauth_router, api_path)
+    add_routes(app, token_router, api_path)
     return ApiHeaders(Quick(app, api_path), hub.settings.hub_prefix)
 
 
@@ -124,10 +125,10 @@ def _create_pages(hub: Hub, prefix: str) -> FastAPI:
         return render_error(request, status, message or None, headers=headers)
 
     install_failures(app, answer)
-    app.include_router(health_router, prefix=prefix)
-    app.include_router(metrics_router, prefix=prefix)
-    app.include_router(pages_router, prefix=prefix)
-    app.include_router(outside_router, prefix=hub.settings.base_url.rstrip("/"))
+    add_routes(app, health_router, prefix)
+    add_routes(app, metrics_router, prefix)
+    add_routes(app, pages_router, prefix)
+    add_routes(app, outside_router, hub.settings.base_url.rstrip("/"))
     return app
 
 

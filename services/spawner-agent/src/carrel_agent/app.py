@@ -7,11 +7,13 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from carrel_agent import __version__
+from carrel_agent.api.quick import Quick
 from carrel_agent.api.routes import router
 from carrel_agent.errors import AgentError
 from carrel_agent.supervise.reporting import Reporter
 from carrel_agent.supervise.supervisor import Supervisor
 from carrel_shared.fleet import HUB_IDENTITY
+from carrel_shared.late_routes import add_routes
 from carrel_shared.service_auth import Scope, ServiceGate
 from carrel_shared.wire.errors import ErrorBody
 
@@ -48,9 +50,10 @@ def create_app(
     )
     app.state.supervisor = supervisor
     app.state.reporter = reporter
-    app.include_router(router)
+    add_routes(app, router)
     gate = HubGate if on_network else ServiceGate
-    return gate(app, keys={"hub": hub_key}, service="agent", open_paths=frozenset({HEALTH_PATH}))
+    quick = Quick(app)
+    return gate(quick, keys={"hub": hub_key}, service="agent", open_paths=frozenset({HEALTH_PATH}))
 
 
 class HubGate(ServiceGate):

@@ -5,7 +5,7 @@ JupyterHub has nothing like it.
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.responses import JSONResponse
 
 from carrel_hub.auth.subjects import Subject, current_subject
@@ -17,8 +17,9 @@ from carrel_hub.events.reading import Wanted, event_model, find_events, read_wan
 from carrel_hub.rbac import Resource, Scope, authorise
 from carrel_hub.spawns.service import find_server
 from carrel_hub.users.accounts import find_user
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter()
+router = LateRouter()
 
 SubjectDep = Annotated[Subject, Depends(current_subject)]
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import JSONResponse
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -36,8 +36,9 @@ from carrel_hub.shares.store import scopes_of_group
 from carrel_hub.users.access import refuse_over_admins, refuse_to_raise
 from carrel_hub.users.bodies import json_body
 from carrel_hub.users.paging import page_reply, read_page
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter()
+router = LateRouter()
 
 SubjectDep = Annotated[Subject, Depends(current_subject)]
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import JSONResponse
 
 from carrel_hub.auth.subjects import Subject, current_subject
@@ -19,8 +19,9 @@ from carrel_hub.rbac.decisions import NO_CREDENTIALS
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.bodies import json_body
 from carrel_hub.users.models import timestamp
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter()
+router = LateRouter()
 
 
 async def _administrator(subject: Annotated[Subject, Depends(current_subject)]) -> Subject:

@@ -1,6 +1,6 @@
 """What agents tell the hub, and what hosts ask of it that want to join."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from carrel_hub.deps import HubDep
 from carrel_hub.events import agent_actor, record
@@ -9,12 +9,13 @@ from carrel_hub.hosts.joining import join_host, renew_certificate
 from carrel_hub.hosts.keeping import find_host, remove_host
 from carrel_hub.internal.callers import require_caller
 from carrel_hub.spawns.reports import receive_report
+from carrel_shared.late_routes import LateRouter
 from carrel_shared.wire.agents import AgentReport, AgentReportReply
 from carrel_shared.wire.hosts import JoinReply, JoinRequest, RenewReply, RenewRequest
 
-router = APIRouter()
+router = LateRouter()
 
-fleet_router = APIRouter()
+fleet_router = LateRouter()
 """At the listener for other machines alone, where `FleetGate` stands."""
 
 

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from sqlmodel import col, select
 
 from carrel_hub.auth.links import create_link
@@ -18,6 +18,7 @@ from carrel_hub.services.managed import SERVICES, running, want_none
 from carrel_hub.spawns.service import request_stop_all
 from carrel_hub.spawns.states import ENDED
 from carrel_hub.users.accounts import find_user, get_or_create_user
+from carrel_shared.late_routes import LateRouter
 from carrel_shared.wire.console import (
     JoinTokenReply,
     JoinTokenRequest,
@@ -30,7 +31,7 @@ from carrel_shared.wire.console import (
     TokenRequest,
 )
 
-router = APIRouter(prefix="/internal/v1/console")
+router = LateRouter(prefix="/internal/v1/console")
 
 
 @router.post("/link")

@@ -1,15 +1,16 @@
 """What proxies tell the hub: that their table does not fit, and which servers are in use."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from carrel_hub.context import ROUTES
 from carrel_hub.db.models import ProxyStatus
 from carrel_hub.deps import HubDep
 from carrel_hub.internal.callers import require_caller
 from carrel_hub.users.last_used import store_servers
+from carrel_shared.late_routes import LateRouter
 from carrel_shared.wire.access import ActivityReport, ResyncRequest
 
-router = APIRouter()
+router = LateRouter()
 
 
 @router.post("/internal/v1/proxies/{name}/resync", status_code=202)

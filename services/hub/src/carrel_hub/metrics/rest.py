@@ -1,6 +1,6 @@
 """`{hub}metrics` and `{hub}api/metrics`, for Prometheus."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -8,8 +8,9 @@ from carrel_hub.auth.subjects import current_subject
 from carrel_hub.deps import HubDep
 from carrel_hub.metrics.counts import CountsCollector, read_counts
 from carrel_hub.rbac import Scope, authorise
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter()
+router = LateRouter()
 
 
 @router.get("/metrics")

@@ -1,7 +1,6 @@
 """What proxies ask: to redeem a browser's code, and whether a token opens a server."""
 
 import structlog
-from fastapi import APIRouter
 from starlette.requests import Request
 
 from carrel_hub.auth.browser import hub_of
@@ -9,9 +8,10 @@ from carrel_hub.errors import ForbiddenError
 from carrel_hub.oauth.clients import client_of_server
 from carrel_hub.oauth.codes import Redeeming, redeem_code
 from carrel_hub.oauth.verdicts import give_verdict, verdict_for
+from carrel_shared.late_routes import LateRouter
 from carrel_shared.wire.access import CodeRedemption, RedeemedToken, Verdict, VerdictRequest
 
-router = APIRouter(prefix="/internal/v1/access")
+router = LateRouter(prefix="/internal/v1/access")
 log = structlog.get_logger(__name__)
 
 

@@ -8,7 +8,7 @@ told, by a redirect.
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from sqlmodel import col, or_, select
 from starlette.requests import Request
 from starlette.responses import Response
@@ -45,8 +45,9 @@ from carrel_hub.web.page_route import (
     show,
     signed_in,
 )
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(
+router = LateRouter(
     route_class=PageRoute, dependencies=[Depends(navigation_only)], include_in_schema=False
 )
 

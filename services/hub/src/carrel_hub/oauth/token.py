@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from carrel_hub.auth.digest import MAX_SECRET_LENGTH, digest
@@ -17,8 +17,9 @@ from carrel_hub.deps import HubDep
 from carrel_hub.oauth.clients import Client, find_client
 from carrel_hub.oauth.codes import Redeeming, redeem_code
 from carrel_hub.oauth.scopes import as_asked
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter()
+router = LateRouter()
 log = structlog.get_logger(__name__)
 
 _NOT_KEPT = {"Cache-Control": "no-store", "Pragma": "no-cache"}

@@ -2,13 +2,14 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.responses import JSONResponse
 
 from carrel_hub.auth.subjects import Subject, require_somebody
 from carrel_hub.openapi.document import describe_api
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter()
+router = LateRouter()
 
 
 @router.get("/openapi.json")

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -28,8 +28,9 @@ from carrel_hub.services.managed import find_run, pids
 from carrel_hub.services.models import SERVICE_KEYS, service_model
 from carrel_hub.services.store import delete_service, find_service, list_services, put_service
 from carrel_hub.users.bodies import json_body
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter()
+router = LateRouter()
 
 MAX_LINES = 2000
 

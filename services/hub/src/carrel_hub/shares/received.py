@@ -1,6 +1,6 @@
 """`{hub}api/users/NAME/shared` and `groups/NAME/shared`: what they were given, and its end."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -17,8 +17,9 @@ from carrel_hub.shares.models import Shared, share_model
 from carrel_hub.shares.store import With, find_share, list_shares, of_user, revoke_share
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.paging import read_page
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter()
+router = LateRouter()
 
 _OF_USER = "/users/{user_name}/shared"
 _OF_GROUP = "/groups/{group_name}/shared"

@@ -1,6 +1,6 @@
 """`{hub}api/shares` and `share-codes`: what owners give of their servers, and take away."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy import ColumnElement
 from sqlmodel import col
@@ -33,8 +33,9 @@ from carrel_hub.shares.store import (
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.bodies import json_body
 from carrel_hub.users.paging import read_page
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter()
+router = LateRouter()
 
 _ALL = "/shares/{owner}"
 _DEFAULT = "/shares/{owner}/"

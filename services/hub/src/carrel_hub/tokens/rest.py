@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import JSONResponse
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -28,8 +28,9 @@ from carrel_hub.tokens.models import token_number
 from carrel_hub.tokens.store import revoke_with_client, token_models
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.bodies import json_body
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter()
+router = LateRouter()
 
 SubjectDep = Annotated[Subject, Depends(current_subject)]
 

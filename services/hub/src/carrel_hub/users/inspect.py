@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from carrel_hub.auth.subjects import Subject, current_subject
@@ -18,11 +18,12 @@ from carrel_hub.spawns.transitions import tell
 from carrel_hub.users.access import require_any
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.bodies import json_body
+from carrel_shared.late_routes import LateRouter
 from carrel_shared.wire.limits import LimitsChange, ServerUsage
 
 MAX_LINES = 2000
 
-router = APIRouter()
+router = LateRouter()
 
 SubjectDep = Annotated[Subject, Depends(current_subject)]
 

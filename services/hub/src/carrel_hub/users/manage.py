@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 
 from carrel_hub.auth.subjects import Subject, current_subject
 from carrel_hub.deps import HubDep
@@ -25,8 +25,9 @@ from carrel_hub.users.listing import with_details
 from carrel_hub.users.models import Sight, user_model
 from carrel_hub.users.paging import page_reply, read_page
 from carrel_hub.users.shown import show_page
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter()
+router = LateRouter()
 
 SubjectDep = Annotated[Subject, Depends(current_subject)]
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 
 from carrel_hub.auth.cookies import LOGIN_COOKIE
 from carrel_hub.auth.digest import digest
@@ -21,8 +21,9 @@ from carrel_hub.json_response import JsonResponse
 from carrel_hub.rbac import Resource, Scope, authorise
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 from carrel_hub.users.rest import identity_model
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter()
+router = LateRouter()
 
 
 @router.get("/authorizations/cookie/{cookie_name}")

@@ -6,7 +6,7 @@ import sys
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import JSONResponse
 from sqlmodel import col, select
 from starlette.background import BackgroundTask
@@ -24,10 +24,11 @@ from carrel_hub.routing.desired import hub_routes, service_route
 from carrel_hub.spawns.service import request_stop_all
 from carrel_hub.users.bodies import json_body
 from carrel_hub.users.paging import page_reply, read_page
+from carrel_shared.late_routes import LateRouter
 
 log = structlog.get_logger(__name__)
 
-router = APIRouter()
+router = LateRouter()
 
 SubjectDep = Annotated[Subject, Depends(current_subject)]
 

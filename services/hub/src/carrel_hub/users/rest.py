@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 
 from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.digest import MAX_SECRET_LENGTH, digest
@@ -25,8 +25,9 @@ from carrel_hub.users.access import require_any
 from carrel_hub.users.bodies import wants_stopped
 from carrel_hub.users.models import USER_KEYS, Widened, user_model
 from carrel_hub.users.shown import show_user
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter()
+router = LateRouter()
 
 SubjectDep = Annotated[Subject, Depends(current_subject)]
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -37,8 +37,9 @@ from carrel_hub.users.models import never_started, server_model
 from carrel_hub.users.progress import check_progress, progress_stream
 from carrel_hub.users.shown import show_user
 from carrel_hub.users.waiting import Standing, wait_for_server
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter()
+router = LateRouter()
 
 SubjectDep = Annotated[Subject, Depends(current_subject)]
 

@@ -1,6 +1,6 @@
 """`{hub}accept-share`: taking what a share code offers, and leaving what was shared."""
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,8 +24,9 @@ from carrel_hub.web.page_route import (
     show,
     signed_in,
 )
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
+router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
 NO_SUCH_CODE = (
     "This link shares nothing (any more): it was taken back, its time is over, or a part of it got"

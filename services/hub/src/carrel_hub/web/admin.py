@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,8 +15,9 @@ from carrel_hub.users.paging import read_page
 from carrel_hub.web.page_route import READING, PageRoute, navigation_only, show, signed_in
 from carrel_hub.web.server_cards import Card, card
 from carrel_hub.web.servers import Place
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
+router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
 
 @dataclass(frozen=True, slots=True)

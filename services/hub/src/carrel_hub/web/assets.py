@@ -2,15 +2,15 @@
 
 import mimetypes
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from carrel_hub.errors import NotFoundError
 from carrel_hub.web.page_route import READING, PageRoute
 from carrel_hub.web.render import STATIC, static_version
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(route_class=PageRoute)
+router = LateRouter(route_class=PageRoute)
 
 FOR_EVER = "public, max-age=31536000, immutable"
 

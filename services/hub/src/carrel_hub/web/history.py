@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,8 +16,9 @@ from carrel_hub.events.reading import Wanted, find_events, read_wanted
 from carrel_hub.rbac import Scope
 from carrel_hub.web.page_route import READING, PageRoute, navigation_only, show, signed_in
 from carrel_hub.web.servers import find_place
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
+router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
 _WORDS = {
     "server.created": "Made",

@@ -1,6 +1,6 @@
 """The home page: one's own server with its buttons, and for administrators everybody's."""
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.requests import Request
@@ -30,8 +30,9 @@ from carrel_hub.web.page_route import (
 from carrel_hub.web.server_cards import Card, card
 from carrel_hub.web.servers import Place, find_place
 from carrel_hub.web.shared_servers import shared_cards
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
+router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
 MOST_PEOPLE = 200
 REFRESH_SECONDS = 2

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from sqlmodel import col, select
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,8 +34,9 @@ from carrel_hub.web.page_route import (
 from carrel_hub.web.server_cards import Card, card
 from carrel_hub.web.server_view import duration
 from carrel_hub.web.servers import Place
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
+router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
 MOST_SERVERS = 200
 

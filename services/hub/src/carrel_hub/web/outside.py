@@ -3,7 +3,6 @@
 Nobody is known here: the hub's cookies are sent to its own path only. So people are sent there.
 """
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,8 +11,9 @@ from carrel_hub.auth.credentials import authorization_token
 from carrel_hub.errors import NotAllowedError, NotFoundError
 from carrel_hub.web.page_route import READING, PageRoute, redirect, request_uri
 from carrel_hub.web.stopped_servers import METHODS, answer, api_reply
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(route_class=PageRoute)
+router = LateRouter(route_class=PageRoute)
 
 NOTHING_HERE = "The address leads nowhere. It may have a typing error, or what was here is gone."
 

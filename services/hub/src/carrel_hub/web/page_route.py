@@ -5,7 +5,6 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -20,6 +19,7 @@ from carrel_hub.rbac import Scope, is_administrator, may
 from carrel_hub.web.errors import render_error
 from carrel_hub.web.headers import page_headers
 from carrel_hub.web.render import render
+from carrel_shared.late_routes import LateRoute
 
 READING = ["GET", "HEAD"]
 MOST_FIELDS = 500
@@ -29,7 +29,7 @@ class SignInNeededError(Exception):
     """Nobody is signed in, and the page is somebody's."""
 
 
-class PageRoute(APIRoute):
+class PageRoute(LateRoute):
     """A route whose errors are pages, and whose every response has the headers of a page."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -4,8 +4,6 @@
 path without its last slash, after everything else, since it takes whatever is left.
 """
 
-from fastapi import APIRouter
-
 from carrel_hub.web import (
     accept_share,
     admin,
@@ -23,8 +21,9 @@ from carrel_hub.web import (
     stopped_servers,
     tokens,
 )
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(include_in_schema=False)
+router = LateRouter()
 for part in (
     assets,
     home,
@@ -41,7 +40,7 @@ for part in (
     proxy_errors,
     reports,
 ):
-    router.include_router(part.router)
+    router.take(part.router)
 
-outside_router = APIRouter(include_in_schema=False)
-outside_router.include_router(outside.router)
+outside_router = LateRouter()
+outside_router.take(outside.router)

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,11 +24,12 @@ from carrel_hub.web.page_route import (
 )
 from carrel_hub.web.server_view import failure_view, view
 from carrel_hub.web.servers import Place, find_place
+from carrel_shared.late_routes import LateRouter
 
 NO_OPTIONS = ("next", "display_name", "_xsrf", "home", "button")
 """What in the address of the spawn page, and in its form, is no option of the server."""
 
-router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
+router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
 REFRESH_SECONDS = 2
 

@@ -3,15 +3,15 @@
 The status is always 200; whoever asks answers with the one it asked about (contract 1.3).
 """
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from carrel_hub.errors import NotFoundError
 from carrel_hub.web.errors import render_error
 from carrel_hub.web.page_route import READING, PageRoute
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(route_class=PageRoute)
+router = LateRouter(route_class=PageRoute)
 
 
 @router.api_route("/error/{code}", methods=READING)

@@ -3,7 +3,6 @@
 import json
 
 import structlog
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,8 +12,9 @@ from carrel_hub.auth.subjects import page_subject
 from carrel_hub.errors import ForbiddenError
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 from carrel_hub.web.page_route import PageRoute
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(route_class=PageRoute)
+router = LateRouter(route_class=PageRoute)
 log = structlog.get_logger(__name__)
 
 MAX_REPORT = 16 * 1024

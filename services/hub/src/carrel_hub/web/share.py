@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from sqlmodel import col
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,8 +38,9 @@ from carrel_hub.web.page_route import (
     signed_in,
 )
 from carrel_hub.web.servers import Place, find_place
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
+router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
 OFFERED = (Scope.ACCESS_SERVERS, Scope.READ_SERVERS, Scope.START_SERVERS, Scope.DELETE_SERVERS)
 """What the page offers to share; the REST API takes more."""

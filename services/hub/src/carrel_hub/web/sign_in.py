@@ -1,6 +1,6 @@
 """Signing in, by password or link, and signing out."""
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from sqlmodel import col, select
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,8 +29,9 @@ from carrel_hub.web.page_route import (
     show,
     signed_in,
 )
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
+router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
 TWO_SIGN_INS = (
     "Your browser holds two sign-ins for this place, one of which somebody's page has put there, so"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -36,11 +36,12 @@ from carrel_hub.web.pending import NO_OPTIONS, next_or, not_running, whose_of, w
 from carrel_hub.web.server_view import view
 from carrel_hub.web.servers import Place, find_place
 from carrel_hub.web.spawn_form import FormView, form_options, form_view
+from carrel_shared.late_routes import LateRouter
 
 SCRATCH = "scratch"
 """What the button sends that asks for a scratch home, beside the options there were."""
 
-router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
+router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
 HUB_ONLY = (
     "You have no unix account on this machine, so there is no server of your own to start. On your"

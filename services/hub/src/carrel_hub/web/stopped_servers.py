@@ -8,7 +8,6 @@ import asyncio
 from contextlib import suppress
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -29,8 +28,9 @@ from carrel_hub.web.page_route import (
 )
 from carrel_hub.web.server_view import view
 from carrel_hub.web.servers import Place, find_place
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(route_class=PageRoute)
+router = LateRouter(route_class=PageRoute)
 
 MOST_REDIRECTS = 4
 """A proxy that still sends a running server's visitors here after so many is out of order."""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from sqlmodel import col, select
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,8 +34,9 @@ from carrel_hub.web.token_form import (
     read_form,
     sent_form,
 )
+from carrel_shared.late_routes import LateRouter
 
-router = APIRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
+router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 
 
 @router.api_route("/token", methods=READING)

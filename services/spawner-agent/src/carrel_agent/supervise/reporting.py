@@ -14,7 +14,7 @@ from carrel_agent.fleet.relay import RelayRoutes
 from carrel_agent.supervise.capacity import read_capacity
 from carrel_agent.supervise.supervisor import Supervisor
 from carrel_shared.backoff import backoff_seconds
-from carrel_shared.calls import Answer, Client
+from carrel_shared.calls import Answer, Client, http_errors
 from carrel_shared.clock import SystemClock
 from carrel_shared.identity import boot_id, machine
 from carrel_shared.service_auth import new_request_id, service_headers
@@ -193,8 +193,6 @@ class Reporter:
         return self._known[1]
 
     async def _send(self, servers: list[ServerReport]) -> AgentReportReply:
-        import httpx
-
         self._sequence += 1
         facts = self._facts
         news = [one for one in servers if not self._is_answered(one)]
@@ -229,7 +227,7 @@ class Reporter:
             if reply.status_code != 200:
                 raise HubRefusedError(f"the hub answered {reply.status_code}: {reply.text[:300]}")
             return AgentReportReply.model_validate_json(reply.content)
-        except httpx.HTTPError as error:
+        except http_errors() as error:
             raise OSError(str(error) or type(error).__name__) from error
         except ValidationError as error:
             raise HubRefusedError("the hub's answer is not what was agreed on") from error
