@@ -26,6 +26,7 @@ LISTEN_FD = 3
 """Where the process that starts finds its bound socket. No descriptor above it is left open."""
 
 _PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
+_CHANGEABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
 class ExitCode(IntEnum):
@@ -129,7 +130,7 @@ def reset_signals(*, for_exec: bool) -> None:
     goes on, and undone before an exec, which would pass ignored signals on.
     """
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    for number in _CHANGEABLE:
         signal.signal(number, signal.SIG_DFL)
     if not for_exec:
         signal.signal(signal.SIGINT, signal.default_int_handler)

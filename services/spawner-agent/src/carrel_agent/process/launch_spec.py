@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 MAX_SPEC_BYTES = 1 << 20
@@ -130,7 +130,7 @@ def write_launch_spec(spec: LaunchSpec) -> int:
 
     Sealed: whoever holds a copy of the descriptor can read it, and nobody can change it.
     """
-    data = json.dumps(asdict(spec)).encode("ascii")
+    data = json.dumps({name: getattr(spec, name) for name in _SHAPES}).encode("ascii")
     descriptor = os.memfd_create("carrel-launch", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.write(descriptor, data)

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from carrel_agent.supervise.listeners import listener_uids
@@ -27,11 +27,28 @@ class Listening:
 
 async def probes(where: Listening, base_url: str) -> AsyncIterator[int | None]:
     """Ask for `{base_url}api` again and again, and yield what came of it, as `probe` does."""
-    wait = FIRST_WAIT
-    while True:
+    waits = _waits()
+    if where.port:
+        await _until_somebody_listens(where.port, waits)
+    for wait in waits:
         yield await probe(where, f"{base_url}api")
         await asyncio.sleep(wait)
+
+
+def _waits() -> Iterator[float]:
+    wait = FIRST_WAIT
+    while True:
+        yield wait
         wait = min(wait * GROWTH, LONGEST_WAIT)
+
+
+async def _until_somebody_listens(port: int, waits: Iterator[float]) -> None:
+    """Wait for a loopback port to take connections: known at once, and cheap to ask often."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as asking:
+        for wait in waits:
+            if asking.connect_ex(("127.0.0.1", port)) != errno.ECONNREFUSED:
+                return
+            await asyncio.sleep(wait)
 
 
 def is_ready(status: int | None, *, any_answer: bool) -> bool:
@@ -49,14 +66,11 @@ async def probe(where: Listening, target: str) -> int | None:
 
     0 if something of the server's took the connection and gave no HTTP answer; None if nothing did.
     """
-    if where.port and not _somebody_listens(where.port):
-        return None
     answered, loop = None, asyncio.get_running_loop()
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             with _opened(where) as connection:
                 await loop.sock_connect(connection, _address(where))
-                # Looked up only now: until something listens, that would cost more than all else.
                 if where.port and listener_uids(where.port) != {where.uid}:
                     return None  # somebody else's, to which nothing is said
                 answered = 0
@@ -90,9 +104,3 @@ async def _status_line(connection: socket.socket) -> bytes:
         received += part
     line, end, _ = received.partition(b"\r\n")
     return line if end else b""
-
-
-def _somebody_listens(port: int) -> bool:
-    """Return whether a loopback port takes connections: known at once, and cheap to ask often."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as asking:
-        return asking.connect_ex(("127.0.0.1", port)) != errno.ECONNREFUSED

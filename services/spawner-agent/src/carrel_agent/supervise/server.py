@@ -51,6 +51,16 @@ log = structlog.get_logger(__name__)
 DROP_SECONDS = 5.0
 """How long a new process may take to become its user's."""
 
+READY_SAVE_SECONDS = 0.2
+"""When it is written down that a server is ready: not while whoever waits for it is told."""
+
+ADOPTED_SECONDS = 5.0
+"""How long a server that an earlier agent started has at least to show that it is ready."""
+
+
+class NotIntendedError(Exception):
+    """The intent to start a server could not be written down, so it must not be begun."""
+
 
 class Server:
     """Drives one record. `start`, `search` or `follow` is run once, as a task."""
@@ -62,11 +72,13 @@ class Server:
         self._around = around
         self._to_be_stopped = record.stop is not None
         self._ending = False
+        self._is_adopted = record.handle is not None
         self._told: tuple[tuple[Record, str, bool], ServerReport] | None = None
         self._last_status: int | None = None
         self._wake = asyncio.Event()
         self._saving = asyncio.Lock()
         self._settled = asyncio.Event()
+        self._intended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting = 0
 
     @property
@@ -115,13 +127,19 @@ class Server:
     # -- the ways a task begins
 
     async def start(self, spec: LaunchSpec, runners: list[Runner]) -> None:
-        """Launch the server by the first runner that can, and follow it to its end."""
+        """Launch the server by the first runner that can, and follow it to its end.
+
+        It is made ready for meanwhile, but no process is begun before `intend` has returned.
+        """
         try:
             if self._to_be_stopped:
                 raise LaunchError("it was stopped before it was started")
             launched = await self._launch(spec, runners)
-        except LaunchError as error:
-            await self._finish(Ending(failure=f"It could not be started: {error}."))
+        except (LaunchError, NotIntendedError) as error:
+            if await self._is_intended():
+                await self._finish(Ending(failure=f"It could not be started: {error}."))
+            else:
+                await self._clear_away()
             await self._runner.forget(self.record)
             return
         failpoint("agent.start.launched")
@@ -188,7 +206,9 @@ class Server:
                 if (self.record.runner, self.record.group) != (runner.name, group):
                     await self._change(at_once=False, runner=runner.name, group=group)
                 await runner.prepare(self.record)
-                return await launch_in_session(self._around, self.record, runner, fitting)
+                return await launch_in_session(
+                    self._around, self.record, runner, fitting, self._wait_for_intent
+                )
             except (RunnerUnavailableError, LimitUnenforceableError) as error:
                 reasons.append(str(error))
             except (LaunchUnclearError, OSError) as error:
@@ -198,6 +218,13 @@ class Server:
                     return Launched(found.identity.pid, found.identity.start_ticks)
             log.warning("runner_failed", **self._names(), runner=runner.name, reason=reasons[-1])
         raise LaunchError("; ".join(reasons))
+
+    async def _wait_for_intent(self) -> None:
+        if not await self._is_intended():
+            raise NotIntendedError
+
+    async def _is_intended(self) -> bool:
+        return await asyncio.shield(self._intended)
 
     def _hold(self, launched: Launched) -> None:
         """Take note of which process it is. To be journalled, and the runner to be told."""
@@ -258,12 +285,13 @@ class Server:
         """Return when the server has ended, is to be stopped, or has failed to become ready."""
         clock = self._around.clock
         if self.record.ready_at is None:
-            left = (self.record.deadline_at - clock.now()).total_seconds()
+            least = ADOPTED_SECONDS if self._is_adopted else 0.0
+            left = max(least, (self.record.deadline_at - clock.now()).total_seconds())
         else:
             left = None
         async with asyncio.TaskGroup() as group:
             probing = group.create_task(self._probe())
-            deadline = None if left is None else clock.monotonic() + max(0.0, left)
+            deadline = None if left is None else clock.monotonic() + left
             while not watch.ended.is_set() and not self._to_be_stopped:
                 if self.record.never_ready:
                     break
@@ -297,6 +325,7 @@ class Server:
         self._settled.set()
         self._around.changed(not self._waiting)
         self._wake.set()
+        await asyncio.sleep(READY_SAVE_SECONDS)
         await self._journal(None)  # an agent that never reads this asks the server again
 
     async def _until_it_answers(self) -> None:
@@ -397,16 +426,21 @@ class Server:
         ended = self.record.model_copy(update={"exit": exit_})
         await self._journal(ended)
         failpoint("agent.exit.journalled")
-        await asyncio.to_thread(around.sockets.remove, record.server_id)
         if record.scratch:
             around.scratch.note_end(record.server_id)
-        with contextlib.suppress(ChannelClosedError, RefusedError):
-            await around.keeper.close_log(record.server_id)
+        await self._clear_away()
         # Only now may it be started again: nothing of this start touches the next one's things.
         self.progress = ""
         self.record = ended
         self._settled.set()
         around.changed(True)
+
+    async def _clear_away(self) -> None:
+        """Take away its socket and the way its output goes."""
+        around, server_id = self._around, self.record.server_id
+        await asyncio.to_thread(around.sockets.remove, server_id)
+        with contextlib.suppress(ChannelClosedError, RefusedError):
+            await around.keeper.close_log(server_id)
 
     async def record_reboot(self) -> None:
         """The machine was started anew: nothing of this server is left."""
@@ -419,14 +453,19 @@ class Server:
 
     # -- the record
 
-    async def save(self) -> None:
-        """Make the record as it stands durable.
+    async def intend(self) -> None:
+        """Make the intent to start it durable: from then on a process may be begun.
 
         Raises:
-            JournalError: If that fails.
+            JournalError: If that fails; it is not started then.
         """
-        async with self._saving:
-            await self._around.journal.save(self.record)
+        try:
+            async with self._saving:
+                await self._around.journal.save(self.record)
+        except BaseException:
+            self._intended.set_result(False)
+            raise
+        self._intended.set_result(True)
 
     async def _change(self, *, at_once: bool = True, **fields: object) -> None:
         """Change the record, make it durable, and have the hub told."""

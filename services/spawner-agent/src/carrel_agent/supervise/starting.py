@@ -3,7 +3,7 @@
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -63,16 +63,25 @@ def fitted(runner: Runner, record: Record, launch: Launch) -> tuple[Launch, Grou
 
 
 async def launch_in_session(
-    around: Surroundings, record: Record, runner: Runner, launch: Launch
+    around: Surroundings,
+    record: Record,
+    runner: Runner,
+    launch: Launch,
+    intended: Callable[[], Awaitable[None]],
 ) -> Launched:
     """Launch, in a PAM session where the host's settings want one.
+
+    Args:
+        intended: Returns once the intent to do so is durable; no process is begun before.
 
     Raises:
         LaunchError: If there is none to be had, or no home.
     """
     if not around.pam_service or not getattr(runner, "wants_session", False):
         await require_home(launch.spec.home)
+        await intended()
         return await runner.launch(launch)
+    await intended()
     session = await PamSession.open(around.keeper, around.pam_service, record.account)
     try:
         await require_home(launch.spec.home)  # a session may make or mount it

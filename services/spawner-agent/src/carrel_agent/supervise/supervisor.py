@@ -15,7 +15,6 @@ from carrel_agent.errors import (
     UnknownServerError,
 )
 from carrel_agent.keeper.client import KeeperClient
-from carrel_agent.process.launch_spec import LaunchSpec
 from carrel_agent.runners.base import Runner
 from carrel_agent.supervise.accounts import SHARED, Accounts, check_uid
 from carrel_agent.supervise.admission import choose_runners, new_record, refuse_unenforceable
@@ -262,18 +261,18 @@ class Supervisor:
             now=self._clock.now(),
         )
         server = Server(record, self._around)
+        starting = self._tasks.start(
+            server.start(launch_spec, runners), name=f"server-{record.server_id}"
+        )
         try:
-            await server.save()
+            await server.intend()
         except JournalError as error:
+            await asyncio.wait([starting])
             raise UnavailableError(f"{error}; nothing is started without it") from error
         failpoint("agent.start.intent")
         self._servers[spec.server_id] = server
-        self._run(server, launch_spec, runners)
-        return server
-
-    def _run(self, server: Server, spec: LaunchSpec, runners: list[Runner]) -> None:
-        self._tasks.start(server.start(spec, runners), name=f"server-{server.record.server_id}")
         self._changed(False)  # whoever asked is answered by the same
+        return server
 
     def _port_of(self, spec: ServerSpec) -> int:
         if spec.listen != "port":
