@@ -1,6 +1,8 @@
 """When a server counts as answering."""
 
 import asyncio
+import os
+import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -62,3 +64,24 @@ async def test_jupyter_is_ready_at_200_and_a_command_of_ones_own_at_any_answer()
         async with server(*replies) as (path, asked):
             await until_ready(path, any_answer=True)
             assert len(asked) == 2
+
+
+async def test_a_port_is_asked_only_once_somebody_listens_there() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(1):  # else somebody looked whether there is anybody
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        where = Listening("", port=bound.getsockname()[1], uid=os.getuid())
+
+        async def first_answer() -> int | None:
+            return await anext(probes(where, "/"))
+
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(first_answer())
+            done, _ = await asyncio.wait([first], timeout=0.05)
+            assert not done
+            async with await asyncio.start_server(answer, sock=bound), asyncio.timeout(30):
+                assert await first == 200

@@ -44,9 +44,13 @@ def _waits() -> Iterator[float]:
 
 async def _until_somebody_listens(port: int, waits: Iterator[float]) -> None:
     """Wait for a loopback port to take connections: known at once, and cheap to ask often."""
+    place = ("127.0.0.1", port)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as asking:
         for wait in waits:
-            if asking.connect_ex(("127.0.0.1", port)) != errno.ECONNREFUSED:
+            said = asking.connect_ex(place)
+            if said == errno.EINPROGRESS:
+                said = asking.connect_ex(place)  # it is decided by now, and says how
+            if said != errno.ECONNREFUSED:
                 return
             await asyncio.sleep(wait)
 
