@@ -16,6 +16,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.db.drafts import Draft, new_draft
 from carrel_hub.db.prepared import Prepared
+from carrel_hub.db.sqlite import DIALECT
 from carrel_hub.db.transaction import Transaction, as_sqlalchemy
 from carrel_hub.db.writes import Statement
 
@@ -41,7 +42,7 @@ async def ask(session: AsyncSession, prepared: Prepared[T], **values: Any) -> li
         raw = await connection.get_raw_connection()
         driver = session.info[_DRIVER] = cast("sqlite3.Connection", raw.driver_connection)
     try:
-        return prepared.run(driver, session.get_bind().dialect, values)
+        return prepared.run(driver, DIALECT, values)
     except sqlite3.Error as error:
         raise as_sqlalchemy(error) from error
 

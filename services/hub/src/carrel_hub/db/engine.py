@@ -22,6 +22,7 @@ from carrel_hub.db.asking import write_notes
 from carrel_hub.db.identity import watch
 from carrel_hub.db.prepared import Prepared
 from carrel_hub.db.sqlite import (
+    DIALECT,
     InlineConnection,
     WriterConnection,
     open_reader,
@@ -170,7 +171,7 @@ class Database:
             try:
                 if self._asking is None:
                     self._asking = open_reader(self._url)
-                return prepared.run(self._asking, self._reader.dialect, values)
+                return prepared.run(self._asking, DIALECT, values)
             except sqlite3.Error as error:
                 raise as_sqlalchemy(error) from error
         async with self._reader.connect() as connection:

@@ -54,6 +54,9 @@ class InlineDialect(SQLiteDialect_pysqlite):
 async def _at_once() -> None: ...
 
 
+DIALECT = InlineDialect()
+"""For statements that are compiled once, whichever database of this kind they are for."""
+
 registry.register("sqlite.inline", __name__, InlineDialect.__name__)
 
 

@@ -14,7 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.db.drafts import Draft, forget, take_work, wait_in
 from carrel_hub.db.identity import RAISE
-from carrel_hub.db.sqlite import WriterConnection
+from carrel_hub.db.sqlite import DIALECT, WriterConnection
 from carrel_hub.db.writes import Statement, write_of
 
 
@@ -46,7 +46,7 @@ class Transaction(AsyncSession):
         if self.driver is None:
             connection = await super().connection()
             return await connection.execute(statement, list(rows) if len(rows) > 1 else {**rows[0]})
-        write = write_of(statement, rows[0], self.get_bind().dialect)
+        write = write_of(statement, rows[0], DIALECT)
         try:
             done = write.run(self.driver, rows)
         except sqlite3.Error as error:
