@@ -140,3 +140,25 @@ def test_a_controller_that_is_not_handed_on_is_told(tree: Path) -> None:
     assert "cpu: " in refusal
     assert "does not hand it on" in refusal
     assert "memory: its kernel offers no memory controller" in refusal
+
+
+@pytest.mark.parametrize(
+    ("controllers", "first", "is_used"),
+    [
+        ("hugetlb", {"pids"}, False),
+        ("hugetlb", {"memory"}, True),
+        ("hugetlb memory", {"pids"}, True),
+        ("hugetlb", set(), True),
+    ],
+)
+def test_it_is_left_alone_where_the_first_version_does_all_that_it_could(
+    tree: Path, tmp_path: Path, controllers: str, first: set[str], is_used: bool
+) -> None:
+    (tree / "cgroup.controllers").write_text(controllers)
+    (tmp_path / "first").mkdir()
+    mounts = [Mount(2, tree, "")]
+    if first:
+        mounts.append(Mount(1, tmp_path / "first", "", frozenset(first)))
+    groups = find_bases(mounts, "carrel-1", privileged=True, companions=frozenset())
+    assert (groups.group("server").place.unified is not None) == is_used
+    assert (tree / "carrel-1").exists() == is_used

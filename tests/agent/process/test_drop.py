@@ -189,6 +189,12 @@ def test_a_server_joins_its_groups_as_root_or_not_at_all(
     server = started.execute(replace(spec, cgroups=(str(group),), argv=("/bin/echo", "STARTED")))
     assert server.wait() == 0
     assert (group / "cgroup.procs").read_text() == "0"
+    (group / "tasks").touch()  # version 1, where joining by it waits for nobody
+    (group / "cgroup.procs").write_text("")
+    another = build_spec(pwd.getpwuid(spec.uid))
+    server = started.execute(replace(another, cgroups=(str(group),), argv=("/bin/echo", "STARTED")))
+    assert server.wait() == 0
+    assert ((group / "tasks").read_text(), (group / "cgroup.procs").read_text()) == ("0", "")
     server = started.execute(
         replace(
             build_spec(pwd.getpwuid(spec.uid)),

@@ -116,11 +116,24 @@ def join_groups(directories: Sequence[str]) -> None:
     """
     for directory in directories:
         with _step(f"join its control group {directory}", ExitCode.LIMITS):
-            descriptor = os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            descriptor = _open_group(directory)
             try:
                 os.write(descriptor, b"0")  # whoever writes
             finally:
                 os.close(descriptor)
+
+
+def _open_group(directory: str) -> int:
+    """Return where a process writes that it joins a group.
+
+    By `cgroup.procs` the kernel moves a whole process, for which it first waits until nothing forks
+    on the whole host: ten milliseconds. By version 1's `tasks` it moves the thread that writes,
+    which here is all there is of the process, and waits for nobody. Version 2 has no such file.
+    """
+    try:
+        return os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
 
 
 def reset_signals(*, for_exec: bool) -> None:
