@@ -80,7 +80,7 @@ async def test_a_link_that_shares_nothing(site: Site) -> None:
     bob = await site.signed_in("bob")
     page = await bob.get(page_of(code))
     site.clock.advance(MINUTE)
-    nothing = {page_of(code): 404, page_of("x"): 404, "/hub/accept-share": 400}
+    nothing = {page_of(code): 404, page_of("x"): 404, page_of(""): 404, "/hub/accept-share": 400}
     for address, status in nothing.items():
         reply = await bob.get(address)
         assert reply.status_code == status

@@ -49,6 +49,24 @@ async def test_nothing_outside_is_changed(site: Site) -> None:
         assert (await site.client().request(method, "/elsewhere")).status_code == 405
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "home", 405),
+        ("DELETE", "token", 405),
+        ("PUT", "spawn/alice", 405),
+        ("POST", "logout", 405),
+        ("PATCH", "error/404", 405),
+        ("GET", "security/csp-report", 405),
+        ("POST", "nothing/here", 404),
+    ],
+)
+async def test_a_page_for_another_method_is_405(
+    site: Site, method: str, path: str, status: int
+) -> None:
+    assert (await site.client().request(method, f"/hub/{path}")).status_code == status
+
+
 async def test_what_is_not_there_is_a_404_page(site: Site) -> None:
     reply = await site.browser().get("/hub/nothing/here")
     assert reply.status_code == 404
@@ -84,7 +102,14 @@ async def test_jupyterlabs_calls_get_424_so_that_it_offers_a_restart(site: Site)
         ):
             assert reply.status_code == 424, state
             assert reply.headers["content-type"] == "application/json"
+            assert reply.json().keys() == {"message"}
             assert "/hub/spawn/alice" in reply.json()["message"]
+
+
+async def test_the_place_where_it_is_started_is_escaped_once(site: Site) -> None:
+    reply = await site.client().post("/user/a%20b@c/api/kernels")
+    assert reply.json()["message"].startswith("The server of a b@c is not running")
+    assert reply.json()["message"].endswith("/hub/spawn/a%20b@c")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
-_CONTROL = re.compile(r"[\x00-\x20\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def safe_next(raw: str | None, *, scheme: str, host: str) -> str | None:
@@ -16,14 +16,17 @@ def safe_next(raw: str | None, *, scheme: str, host: str) -> str | None:
 
     Returns:
         A path with query and fragment, beginning with exactly one slash, that a browser can only
-        take as one of ours: no other host, no backslash, no control character or space.
+        take as one of ours: no other host, no backslash, no control character. What browsers would
+        leave off or escape is: spaces around it, and in it.
     """
     if not raw or len(raw) > 8192:
         return None
-    text = raw.replace("\\", "%5C")
-    if _CONTROL.search(text):
+    if _CONTROL.search(raw):
         return None
+    text = raw.strip(" ").replace("\\", "%5C").replace(" ", "%20")
     text = re.sub(r"^/{3,}", "//", text)
+    if host and text == f"{scheme}://{host}":
+        return "/"
     for own in (f"{scheme}://{host}/", f"//{host}/"):
         if host and text.startswith(own):
             text = "/" + text[len(own) :].lstrip("/")

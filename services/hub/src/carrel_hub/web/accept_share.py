@@ -40,8 +40,8 @@ async def offer(request: Request) -> Response:
     """Show what a code offers. Looking accepts nothing."""
     hub = hub_of(request)
     subject, user = await signed_in(request)
-    secret = request.query_params.get("code", "")
-    if not secret:
+    secret = request.query_params.get("code")
+    if secret is None:
         raise InvalidRequestError(NO_SUCH_CODE, headers=NO_REFERRER)
     async with hub.database.read() as db:
         offered = await find_code(db, hub, secret)

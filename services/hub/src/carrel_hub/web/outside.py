@@ -3,8 +3,11 @@
 Nobody is known here: the hub's cookies are sent to its own path only. So people are sent there.
 """
 
+from urllib.parse import unquote
+
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.credentials import authorization_token
@@ -27,6 +30,8 @@ async def outside(request: Request) -> Response:
     path, _, query = uri.partition("?")
     if f"{path}/" == prefix:
         return redirect(f"{prefix}{'?' + query if query else ''}", status=301)
+    if path.startswith(prefix) and _takes_other_methods(request):
+        raise NotAllowedError("")
     if path.startswith(prefix) or not path.startswith(base):
         raise NotFoundError(NOTHING_HERE)
     segments = path.removeprefix(base).split("/")
@@ -35,7 +40,12 @@ async def outside(request: Request) -> Response:
     if segments[0] == "user" and len(segments) > 2 and request.method not in READING:
         if authorization_token(request.headers.get("authorization")) is not None:
             return await answer(request, below=base)
-        return api_reply(hub, segments[1])
+        return api_reply(hub, unquote(segments[1]))
     if request.method not in READING:
         raise NotAllowedError("")
     return redirect(prefix + uri.removeprefix(base))
+
+
+def _takes_other_methods(request: Request) -> bool:
+    """Whether there is something at this address, but not for this method."""
+    return any(route.matches(request.scope)[0] is Match.PARTIAL for route in request.app.routes)

@@ -116,7 +116,8 @@ def api_reply(hub: Hub, owner: str, name: str = "") -> JSONResponse:
     settings = hub.settings
     start = f"{settings.places.hub_origin}{settings.hub_prefix}spawn/{quote(owner, safe='@~')}"
     start += f"/{quote(name, safe='@~')}" if name else ""
-    return json_reply(424, f"The server of {owner} is not running. Start it at {start}")
+    message = f"The server of {owner} is not running. Start it at {start}"
+    return JSONResponse({"message": message}, status_code=424)
 
 
 async def _subject(request: Request) -> Subject:
