@@ -15,7 +15,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         [sys.executable, "-I", "-m", "carrel_agent", *arguments],
         env={"PATH": "/usr/bin:/bin", **environment},
-        capture_output=True, text=True, check=False, timeout=20,
+        capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_a_group_that_is_missing_is_a_wrong_setting(tmp_path: Path) -> None:
                 "CARREL_AGENT__RUN_DIR": "/tmp/ca",
                 "CARREL_AGENT__SOCKET_GROUP": "no-such-group",
             },
-            pass_fds=[theirs.fileno()], capture_output=True, text=True, check=False, timeout=20,
+            pass_fds=[theirs.fileno()], capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
     assert done.returncode == 78
     assert "no-such-group" in done.stderr

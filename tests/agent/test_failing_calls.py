@@ -113,7 +113,7 @@ def test_a_home_that_cannot_be_entered_is_said_and_survived(warm: tuple[AgentHos
         report = host.started(
             *(() if runner == "fork" else ("good",)), runner=runner, start_timeout_seconds=90
         )
-    assert any("starting in / instead" in line for line in host.lines(report["server_id"], 200))
+    host.wait_line(report["server_id"], "starting in / instead")
     host.stop_server(report["server_id"])
     host.wait_state(report["server_id"], "stopped")
 

@@ -189,7 +189,7 @@ def test_a_port_that_somebody_else_took_is_never_taken_for_a_server(
     (port,) = [r.port for r in host.records() if r.server_id == spec["server_id"]]
     program = (
         "import socket,sys; s=socket.socket(); s.bind(('127.0.0.1', int(sys.argv[1]))); s.listen();"
-        "s.settimeout(30); print('listening', flush=True); c,_=s.accept(); print(c.recv(9))"
+        "s.settimeout(60); print('listening', flush=True); c,_=s.accept(); print(c.recv(9))"
     )
     with subprocess.Popen(
         ["/usr/bin/python3", "-I", "-S", "-c", program, str(port)],
@@ -258,7 +258,7 @@ class TcpClient:
         self.port = port
 
     def call(self, method: str, path: str, body: Any = None, headers: Any = None) -> Any:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         data = None if body is None else json.dumps(body)
         try:
             connection.request(method, f"/agent/v1{path}", data, headers or {})

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from carrel_agent.cgroups.mounts import read_mounts
-from carrel_shared.identity import identify
-from support.agent_host import AgentHost, running_host, wait_for
+from support.agent_host import AgentHost, has_ended, running_host, wait_for
 
 MIB = 1 << 20
 CAP_SYS_RESOURCE = 24
@@ -44,8 +43,8 @@ def test_a_child_that_is_killed_for_memory_is_told_while_its_server_goes_on(
 ) -> None:
     report = host.started("eat", str(200 * MIB), "child", limits={"memory_bytes": 64 * MIB})
     server = report["server_id"]
-    assert "child ended with -9" in host.lines(server)
-    met = wait_for("the report of it", lambda: host.report(server)["limit_events"], 30)
+    host.wait_line(server, "child ended with -9")
+    met = wait_for("the report of it", lambda: host.report(server)["limit_events"])
     assert (met[0]["kind"], met[0]["count"]) == ("memory", 1)
     assert host.report(server)["state"] == "ready"
     host.stop_server(server)
@@ -55,7 +54,7 @@ def test_a_child_that_is_killed_for_memory_is_told_while_its_server_goes_on(
 def test_no_more_processes_than_allowed(host: AgentHost) -> None:
     report = host.started("forks", limits={"processes": 10})
     server = report["server_id"]
-    assert "forks 9" in host.lines(server)
+    host.wait_line(server, "forks 9")
     assert host.client.get(f"/servers/{server}/usage").json()["processes"] == 10
     host.stop_server(server)
     ended = host.wait_state(server, "stopped")
@@ -146,16 +145,18 @@ def test_what_runs_away_is_ended_with_its_server(host: AgentHost) -> None:
     """Daemons of daemons, one that forks for ever, each deaf to signals: none is left."""
     report = host.started("swarm", "60")
     server = report["server_id"]
-    usage = f"/servers/{server}/usage"
-    wait_for("the swarm", lambda: host.client.get(usage).json()["processes"] > 60)
     (place,) = [r.group for r in host.records() if r.server_id == server]
     assert place is not None
     group = place.unified or place.controllers["pids"][0]
-    pids = [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
-    assert len(pids) > 60
+
+    def swarm() -> list[int]:
+        pids = [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+        return pids if len(pids) > 60 else []
+
+    pids = wait_for("the swarm", swarm)
     host.stop_server(server, interrupt_seconds=0.1, terminate_seconds=0.1)
-    host.wait_state(server, "stopped", seconds=10)
-    assert [pid for pid in pids if identify(pid) is not None] == []
+    host.wait_state(server, "stopped")
+    assert all(map(has_ended, pids))
     assert not group.exists()
 
 

@@ -26,7 +26,7 @@ def test_a_command_listens_where_it_is_told_and_gets_nothing_of_ours(host: Agent
         assert report["peer_uid"] is None
         assert listener_uids(port or 0) == {host.account.pw_uid}
         # Only the mark by which a server's processes are found is among its variables.
-        [said] = host.lines(report["server_id"])
+        [said] = host.wait_line(report["server_id"], "serving ")
         assert said.split()[1] == "/user/somebody/"
         assert said.split()[4:] == ["CARREL_SERVER_ID"]
     host.kill_agent()
@@ -39,7 +39,7 @@ def test_a_command_listens_where_it_is_told_and_gets_nothing_of_ours(host: Agent
 def test_who_dies_before_it_listens_has_failed_at_once(host: AgentHost) -> None:
     spec = host.spec("exit", "3", listen="port", start_timeout_seconds=60)
     host.put(spec)
-    exit_ = host.wait_state(spec["server_id"], "failed", seconds=10)["exit"]
+    exit_ = host.wait_state(spec["server_id"], "failed")["exit"]
     assert (exit_["cause"], exit_["code"]) == ("exited", 3)
 
 
@@ -90,7 +90,8 @@ def test_one_account_runs_everybodys_servers_each_at_home(account: pwd.struct_pa
         host.start()
         for user in ("alice", "b o/b@x", ".."):
             report = host.started("port", listen="port", user=user, account="")
-            _, _, cwd, uid, *_ = host.lines(report["server_id"])[0].replace("b o", "b_o").split()
+            [said] = host.wait_line(report["server_id"], "serving ")
+            _, _, cwd, uid, *_ = said.replace("b o", "b_o").split()
             assert int(uid) == account.pw_uid
             assert cwd.startswith(f"{homes}/")
         made = {entry.name: entry.stat() for entry in homes.iterdir()}

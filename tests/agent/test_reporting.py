@@ -91,8 +91,7 @@ def test_who_waits_for_a_start_hears_of_its_failure_and_it_is_reported(
         hub = host.open_hub()
         host.start()
         spec = host.spec("exit", "3", listen="port")
-        host.client.put(f"/servers/{spec['server_id']}?wait=5", spec)
-        again = host.client.put(f"/servers/{spec['server_id']}?wait=5", spec)
-        assert again.json()["state"] == "failed"
+        url = f"/servers/{spec['server_id']}?wait=5"
+        wait_for("its failure", lambda: host.client.put(url, spec).json()["state"] == "failed")
         latest(hub, spec["server_id"], "failed")
         assert host.client.put(f"/servers/{spec['server_id']}?wait=9", spec).status_code == 400

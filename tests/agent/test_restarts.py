@@ -12,7 +12,7 @@ import pytest
 
 from carrel_agent.supervise.process_tree import read_processes
 from carrel_shared.identity import identify
-from support.agent_host import KEEPER, AgentHost, running_host, wait_for
+from support.agent_host import KEEPER, AgentHost, has_ended, running_host, wait_for
 
 START_FAILPOINTS = ["agent.start.intent", "agent.start.launched", "agent.start.journalled"]
 
@@ -57,9 +57,9 @@ def test_a_stop_that_was_asked_for_is_carried_on_by_the_next_agent(host: AgentHo
     report = host.started("stubborn")
     host.stop_server(report["server_id"], interrupt_seconds=0.2, terminate_seconds=0.2)
     host.kill_agent()
-    ended = host.wait_state(report["server_id"], "stopped", seconds=5)
+    ended = host.wait_state(report["server_id"], "stopped")
     assert ended["exit"]["summary"] == "It was stopped: a test asked."
-    assert identify(report["pid"]) is None
+    assert has_ended(report["pid"])
 
 
 @pytest.mark.parametrize("name", START_FAILPOINTS)
@@ -127,7 +127,7 @@ def test_a_stopped_keeper_leaves_the_servers(fresh: AgentHost) -> None:
     report = fresh.started("good")
     agent = fresh.agent_pid
     assert fresh.stop() == 0
-    assert identify(agent) is None
+    assert has_ended(agent)
     assert identify(report["pid"]) is not None
     fresh.start()
     assert fresh.report(report["server_id"])["state"] == "ready"
@@ -211,7 +211,7 @@ def test_wrong_settings_end_keeper_and_agent_with_a_clear_word(account: pwd.stru
         with pytest.raises(AssertionError):
             host.start()
         assert host.keeper is not None
-        assert host.keeper.wait(10) == 78
+        assert host.keeper.wait(60) == 78
         host.keeper = None
         text = host.log.read_text()
         assert "agent.key" in text

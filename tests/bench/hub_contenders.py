@@ -18,7 +18,8 @@ import httpx
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from support.accounts import temporary_account
-from support.installation import Installation, free_port
+from support.installation import Installation
+from support.ports import free_port
 
 TOKEN = "b" * 40
 HERE = Path(__file__).resolve().parent

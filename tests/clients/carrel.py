@@ -15,7 +15,8 @@ import httpx
 from clients import environment
 
 from support.accounts import temporary_account
-from support.installation import Installation, free_port
+from support.installation import Installation
+from support.ports import free_port
 
 TOKENS = {"tester": "t" * 40, "me": "m" * 40, "culler": "c" * 40}
 PASSWORD = "any"
@@ -102,7 +103,7 @@ class Carrel:
             yield process
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
     def log(self, service: str) -> str:
         return (self.installation.base / f"{service}.log").read_text(errors="replace")

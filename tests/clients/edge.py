@@ -11,7 +11,7 @@ from clients import environment
 
 from carrel_shared.service_auth import service_headers
 from carrel_shared.wire.routes import Route, RouteTable
-from support.installation import free_port
+from support.ports import free_port
 from support.processes import wait_until
 
 KEY = "k" * 40
@@ -80,7 +80,7 @@ class Edge:
         if self._process is not None:
             self._process.terminate()
             try:
-                self._process.wait(20)
+                self._process.wait(60)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -97,7 +97,7 @@ class Edge:
         self._number += 1
         table = RouteTable(epoch="e", number=self._number, routes=self._routes)
         transport = httpx.HTTPTransport(uds=str(self._control))
-        with httpx.Client(transport=transport, base_url="http://edge", timeout=30) as control:
+        with httpx.Client(transport=transport, base_url="http://edge", timeout=60) as control:
             reply = control.put(
                 "/control/v1/table",
                 content=table.model_dump_json(),

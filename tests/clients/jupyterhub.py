@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx
 from clients import environment
 
-from support.installation import free_port
+from support.ports import free_port
 from support.processes import adopting_orphans, kill_leftovers, leftovers
 
 API_TOKEN = "the-token-of-the-test-itself"
@@ -213,7 +213,7 @@ class JupyterHub:
                 if not kill_leftovers(self.directory):
                     break
             for adopter in self._adopters:
-                adopter.join(5)
+                adopter.join(60)
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def left(self) -> list[tuple[int, str]]:

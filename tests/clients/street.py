@@ -137,7 +137,7 @@ class Street:
                 process.terminate()
             for process in reversed(self._processes):
                 try:
-                    process.wait(20)
+                    process.wait(60)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()

@@ -158,5 +158,5 @@ def test_who_computes_is_spared_and_who_is_idle_is_culled(hub: JupyterHub, kerne
             assert hub.server("alice")["ready"]
         finally:
             culler.terminate()
-            culler.wait(20)
+            culler.wait(60)
     assert "/user/tinyidle/" not in hub.routes()

@@ -43,7 +43,7 @@ c.ConfigurableHTTPProxy.debug = True
 def ends_cleanly(hub: JupyterHub) -> None:
     """Stop a hub while its servers run: they, it and the proxy end, and nothing is left."""
     assert hub.stop() == 0
-    hub.wait_for(lambda: not hub.left(), "something is left", 20)
+    hub.wait_for(lambda: not hub.left(), "something is left", 60)
 
 
 def external_proxy(hub: JupyterHub) -> subprocess.Popen[bytes]:
@@ -63,14 +63,14 @@ def test_an_external_proxy_that_restarts_is_given_its_routes_again() -> None:
         routes = hub.routes()
         assert routes == {"/jup/", "/jup/user/tiny/"}
         proxy.send_signal(signal.SIGTERM)
-        assert proxy.wait(20) == 2
+        assert proxy.wait(60) == 2
         proxy = external_proxy(hub)
         hub.wait_for(lambda: hub.answers(f"{path}x"), "the hub does not reconcile")
         hub.wait_for(lambda: hub.has_routes(routes), "its routes do not come back")
         assert hub.stop() == 0
         assert hub.left() != [], "a hub that did not start the proxy must not end it"
         proxy.send_signal(signal.SIGTERM)
-        assert proxy.wait(20) == 2
+        assert proxy.wait(60) == 2
 
 
 def test_each_user_has_a_host() -> None:

@@ -15,7 +15,7 @@ from clients.kernels import open_kernel
 from clients.street import APPS
 
 from carrel_shared.wire.routes import Route
-from support.installation import free_port
+from support.ports import free_port
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from support.accounts import Account, temporary_account
-from support.chromium import open_browser
+from support.chromium import PATIENCE_MS, open_browser
 from support.installation import Installation
 from support.outcome import FAILED
 
@@ -65,6 +65,7 @@ def new_person(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Cal
 
     def open_browser() -> Page:
         context = browser.new_context(viewport={"width": 1280, "height": 800})
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         return context.new_page()
 

@@ -8,9 +8,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from support.accounts import Account
-from support.installation import Installation, free_port
+from support.installation import Installation
 from support.lab import Lab
 from support.people import sign_in_with_link, sign_in_with_password
+from support.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(300)]
 

@@ -34,4 +34,4 @@ def test_work_survives_the_death_of_each_service(
     page.goto(f"{installation.url}hub/home")
     expect(page.locator("#open")).to_be_visible()
     page.locator("#stop").click()
-    expect(page.locator("#start")).to_be_visible(timeout=30_000)
+    expect(page.locator("#start")).to_be_visible(timeout=60_000)

@@ -56,7 +56,7 @@ def test_a_page_of_the_neighbours_server_cannot_write_to_mine(
     page.goto(f"{installation.url}user/{bob.name}/lab")
     if page.locator("#allow").count():
         page.locator("#allow").click()
-    page.wait_for_url(f"**/user/{bob.name}/lab**", timeout=30_000)
+    page.wait_for_url(f"**/user/{bob.name}/lab**", timeout=60_000)
 
     mine = f"/user/{alice.name}/api"
     for url, method in (

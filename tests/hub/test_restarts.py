@@ -64,7 +64,7 @@ async def test_a_ready_server_is_left_alone_by_a_restart_and_streams_do_not_hold
         await _ask(made, "DELETE")
         await made.wait_for_state("stopped")
         made.agent.instant = False
-        request = asyncio.timeout(10)
+        request = asyncio.timeout(60)
         async with request, made.public() as client:
             starting = client.build_request("POST", "/hub/api/users/alice/server")
             async with asyncio.TaskGroup() as group:

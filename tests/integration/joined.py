@@ -100,7 +100,7 @@ class Joined:
     _clients: list[httpx.AsyncClient]
 
     def person(self) -> Person:
-        client = httpx.AsyncClient(transport=_ToProxy(self.port), base_url=self.origin, timeout=20)
+        client = httpx.AsyncClient(transport=_ToProxy(self.port), base_url=self.origin, timeout=60)
         self._clients.append(client)
         return Person(client)
 
@@ -142,7 +142,7 @@ class Joined:
 
     async def until_current(self) -> None:
         """Return when the proxy has everything the hub has."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 async with self.hub.database.read() as db:
                     newest = await position(db)

@@ -218,7 +218,7 @@ async def test_two_tabs_one_signs_out(joined: Joined) -> None:
 
     async def poll() -> None:
         cookie = dict([cookie_of(alice).split(": ", 1)])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not stop.is_set():
                 try:
                     reply = await joined.person().client.get(

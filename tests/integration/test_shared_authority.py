@@ -32,7 +32,7 @@ from carrel_shared.identity import boot_id
 from carrel_shared.service_auth import service_headers
 from carrel_shared.tasks import TaskOwner
 from carrel_shared.wire.hosts import JoinReply
-from support.installation import free_port
+from support.ports import free_port
 from support.postgres import Postgres
 
 pytestmark = pytest.mark.timeout(300)

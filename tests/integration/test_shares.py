@@ -113,7 +113,7 @@ async def test_a_share_lets_in_and_its_end_cuts_what_is_open(
 
 
 async def all_at_rest(clients: list[Client]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         for client in clients:
             await client.rest()
 

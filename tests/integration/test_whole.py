@@ -154,7 +154,7 @@ def test_a_users_shell_gets_nothing_from_the_services(
     probe = """
 import pathlib, socket, sys
 for path in sys.argv[1:]:
-    s = socket.socket(socket.AF_UNIX); s.settimeout(5)
+    s = socket.socket(socket.AF_UNIX); s.settimeout(60)
     try:
         s.connect(path)
         s.sendall(b"GET /agent/v1/servers HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
@@ -202,7 +202,7 @@ def test_a_route_survives_the_restart_of_the_proxy_without_the_hub(
     with installation.paused("hub"):
         installation.kill("proxy")
         installation.wait_for_port()
-        assert httpx.get(url, headers=token, trust_env=False, timeout=20).status_code == 200
+        assert httpx.get(url, headers=token, trust_env=False, timeout=60).status_code == 200
     api.delete(f"/users/{name}/server")
     installation.wait_until_stopped()
 

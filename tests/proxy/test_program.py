@@ -18,6 +18,7 @@ import pytest
 from carrel_proxy import __version__
 from carrel_proxy.settings import ProxySettings
 from carrel_shared.settings import SettingsError, load_settings
+from support.ports import free_port
 
 KEY = "k" * 40
 FLEET = {"fleet_ca": "/x.pem", "fleet_cert": "/x.pem", "fleet_key": "/x.pem"}
@@ -43,16 +44,9 @@ def run(directory: Path, *arguments: str, **settings: str) -> subprocess.Complet
         env=environment(directory, **settings),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -64,7 +58,7 @@ def running(directory: Path, port: int, **settings: str) -> Iterator[subprocess.
         text=True,
     )
     try:
-        deadline = monotonic() + 10
+        deadline = monotonic() + 60
         while process.poll() is None and monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -75,7 +69,7 @@ def running(directory: Path, port: int, **settings: str) -> Iterator[subprocess.
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(10)
+        process.wait(60)
         if process.stderr is not None:
             process.stderr.close()
 
@@ -83,11 +77,11 @@ def running(directory: Path, port: int, **settings: str) -> Iterator[subprocess.
 def test_it_serves_and_ends_on_sigterm(short_dir: Path) -> None:
     port = free_port()
     with running(short_dir, port) as process:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/_carrel/health")
         assert connection.getresponse().read() == b'{"status":"ok"}'
         process.send_signal(signal.SIGTERM)
-        assert process.wait(8) == 0
+        assert process.wait(60) == 0
         connection.close()
         assert process.stderr is not None
         log = process.stderr.read()
@@ -109,7 +103,7 @@ def test_it_serves_tls(short_dir: Path) -> None:
     files = {"tls_cert": f"{short_dir}/cert.pem", "tls_key": f"{short_dir}/key.pem"}
     with running(short_dir, port, **files) as process:
         trust = ssl.create_default_context(cafile=f"{short_dir}/cert.pem")
-        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=trust)
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=60, context=trust)
         for _ in range(2):
             connection.request("GET", "/_carrel/health")
             assert connection.getresponse().read() == b'{"status":"ok"}'
@@ -117,14 +111,14 @@ def test_it_serves_tls(short_dir: Path) -> None:
         assert connection.getresponse().status == 404
         connection.close()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(8) == 0
+        assert process.wait(60) == 0
 
 
 def test_prometheus_reads_it_where_it_is_told(short_dir: Path) -> None:
     port, metrics = free_port(), free_port()
     settings = {"metrics_listen": f"127.0.0.1:{metrics}", "metrics_key": KEY}
     with running(short_dir, port, **settings):
-        connection = http.client.HTTPConnection("127.0.0.1", metrics, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", metrics, timeout=60)
         connection.request("GET", "/metrics")
         refused = connection.getresponse()
         assert refused.status == 401
@@ -138,24 +132,24 @@ def test_a_log_that_nobody_reads_holds_nothing_up(short_dir: Path) -> None:
     port = free_port()
     settings = {"access_log": "all", "access_log_rate": "1000000"}
     with running(short_dir, port, **settings) as process:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         for _ in range(300):  # 300 KB of lines; a pipe holds 64 KiB
             connection.request("GET", "/" + "x" * 1000)
             assert connection.getresponse().read()
         connection.close()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(8) == 0
+        assert process.wait(60) == 0
 
 
 def test_the_last_lines_are_written(short_dir: Path) -> None:
     port = free_port()
     with running(short_dir, port, access_log="all") as process:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/nothing")
         connection.getresponse().read()
         connection.close()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(8) == 0
+        assert process.wait(60) == 0
         assert process.stderr is not None
         log = process.stderr.read()
     assert "path=/nothing" in log

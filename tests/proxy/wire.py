@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-WAIT_SECONDS = 5.0
+WAIT_SECONDS = 60.0
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 
 from carrel_shared.lines import LineWriter
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 @pytest.fixture

@@ -90,10 +90,10 @@ class AgentClient:
         Raises:
             OSError: If the agent is away, or dies meanwhile.
         """
-        connection = HTTPConnection("agent", timeout=20)
+        connection = HTTPConnection("agent", timeout=SECONDS)
         with contextlib.closing(connection):
             connection.sock = socket.socket(socket.AF_UNIX)
-            connection.sock.settimeout(20)
+            connection.sock.settimeout(SECONDS)
             connection.sock.connect(self.path)
             data = None if body is None else json.dumps(body)
             all_headers = self.headers if headers is None else headers
@@ -107,10 +107,10 @@ class AgentClient:
     @contextlib.contextmanager
     def stream(self, path: str) -> Iterator[Iterator[str]]:
         """Yield the lines of an answer as they come."""
-        connection = HTTPConnection("agent", timeout=20)
+        connection = HTTPConnection("agent", timeout=SECONDS)
         with contextlib.closing(connection):
             connection.sock = socket.socket(socket.AF_UNIX)
-            connection.sock.settimeout(20)
+            connection.sock.settimeout(SECONDS)
             connection.sock.connect(self.path)
             connection.request("GET", f"/agent/v1{path}", headers=self.headers)
             with connection.getresponse() as reply:
@@ -387,6 +387,18 @@ class AgentHost:
             return {record.server_id for record in self.records() if record.ready_at}
 
         wait_for("the journal", lambda: set(server_ids) <= ready())
+
+    def wait_line(self, server_id: str, words: str) -> list[str]:
+        """Wait until a server's output has a line with these words; return it all.
+
+        The keeper reads it, so an agent that knows a server is ready may not have it yet.
+        """
+
+        def said() -> list[str]:
+            lines = self.lines(server_id, 200)
+            return lines if any(words in line for line in lines) else []
+
+        return wait_for(words, said)
 
     def lines(self, server_id: str, lines: int = 50) -> list[str]:
         reply = self.client.get(f"/servers/{server_id}/log?lines={lines}")

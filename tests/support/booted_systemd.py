@@ -75,7 +75,7 @@ def booted_systemd(network: str = "") -> Iterator[Booted]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(found.pid, SHUT_DOWN)
             try:
-                boot.wait(20)
+                boot.wait(BOOT_SECONDS)
             except subprocess.TimeoutExpired:
                 boot.kill()
                 boot.wait()

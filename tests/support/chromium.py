@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
+
+PATIENCE_MS = 60_000
+"""How long anything on a page may take; the machine is busy."""
 
 _OPTIONS = (
     "--disable-gpu",
@@ -26,6 +29,7 @@ def open_browser() -> Iterator[Browser]:
         pytest.skip("needs Debian's package chromium")
     options = [*_OPTIONS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE_MS)
         browser = playwright.chromium.launch(executable_path=executable, args=options)
         yield browser
         browser.close()

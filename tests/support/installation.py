@@ -7,7 +7,6 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,9 +23,10 @@ from carrel_hub.up.plan import Probe
 from carrel_hub.up.record import read_record
 from carrel_shared.identity import identify
 from carrel_shared.wire import WIRE_HEADER, WIRE_VERSION
+from support.ports import free_port
 from support.processes import child_of, is_alive, kill_leftovers, wait_until
 
-START_SECONDS = 40
+START_SECONDS = 90
 _READY = re.compile(r"within ten minutes:\n +(\S+)\n")
 _PROBES = {
     "hub": ("hub/internal.sock", "/internal/v1/health"),
@@ -145,7 +145,7 @@ class Installation:
         """Send `carrel up` a signal."""
         os.kill(self.up_pid, number)
 
-    def wait_for_end(self, seconds: float = 30) -> int:
+    def wait_for_end(self, seconds: float = START_SECONDS) -> int:
         """Return the exit status of `carrel up` once it has ended."""
         assert self._up is not None
         return self._up.wait(seconds)
@@ -174,7 +174,7 @@ class Installation:
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=START_SECONDS,
             env=self._cli_environment() | self._environ | dict(environ or {}),
             cwd="/",
             **self._as,
@@ -290,7 +290,9 @@ class Installation:
             children = Path(f"/proc/{identity.pid}/task/{identity.pid}/children")
             pids += map(int, children.read_text().split())
         os.kill(identity.pid, signal.SIGKILL)
-        wait_until(lambda: not any(map(is_alive, pids)), 10, lambda: f"{name} does not die")
+        wait_until(
+            lambda: not any(map(is_alive, pids)), START_SECONDS, lambda: f"{name} does not die"
+        )
 
     @contextmanager
     def paused(self, name: str) -> Iterator[None]:
@@ -339,7 +341,9 @@ class Installation:
         """Return when the proxy has written down that somebody may pass."""
         file = self.state_dir / "proxy" / "verdicts.json"
         wait_until(
-            lambda: file.exists() and name in file.read_text(), 10, lambda: f"{file} has no {name}"
+            lambda: file.exists() and name in file.read_text(),
+            START_SECONDS,
+            lambda: f"{file} has no {name}",
         )
 
     def _wait_for_notebooks(self, condition: Callable[[list[Notebook]], bool]) -> None:
@@ -352,7 +356,7 @@ class Installation:
                 return condition(last)
             return False
 
-        wait_until(holds, 60, lambda: f"notebooks are {last}:\n{self.output()}")
+        wait_until(holds, START_SECONDS, lambda: f"notebooks are {last}:\n{self.output()}")
 
     def _base_path(self) -> str:
         record = read_record(self.layout.record)
@@ -384,10 +388,3 @@ class Installation:
                 if not kill_leftovers(self.base):
                     break
             shutil.rmtree(self.base, ignore_errors=True)
-
-
-def free_port() -> int:
-    """Return a port nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

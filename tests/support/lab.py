@@ -25,7 +25,7 @@ class Lab:
         """Open a Python notebook from a new launcher and wait for its kernel."""
         self.page.get_by_role("button", name=re.compile("New Launcher")).first.click()
         card = self.page.locator('.jp-LauncherCard[data-category="Notebook"]:visible').first
-        card.click(timeout=30_000)
+        card.click(timeout=60_000)
         self.wait_until_idle()
 
     def wait_until_idle(self) -> None:
@@ -53,7 +53,7 @@ class Lab:
         self.page.reload()
         self.wait_until_loaded()
         self.wait_until_idle()
-        expect(self._cells).to_have_count(before, timeout=30_000)
+        expect(self._cells).to_have_count(before, timeout=60_000)
 
     def start(self, code: str) -> Locator:
         """Run code in the last cell of the notebook in front without waiting for it."""
@@ -61,7 +61,7 @@ class Lab:
         cell.locator(".cm-content").click()
         self.page.keyboard.insert_text(code)
         self.page.keyboard.press("Shift+Enter")
-        expect(cell.locator(".jp-InputPrompt")).not_to_have_text("[ ]:", timeout=10_000)
+        expect(cell.locator(".jp-InputPrompt")).not_to_have_text("[ ]:", timeout=KERNEL_START_MS)
         return cell
 
     def run(self, code: str) -> str:
@@ -76,5 +76,5 @@ class Lab:
     def save(self) -> None:
         """Save the notebook in front, keeping the name it has."""
         self.page.keyboard.press("Control+s")
-        self.page.get_by_role("button", name="Rename and Save").click(timeout=20_000)
-        expect(self.page.locator(".jp-mod-current.jp-mod-dirty")).to_have_count(0, timeout=20_000)
+        self.page.get_by_role("button", name="Rename and Save").click(timeout=60_000)
+        expect(self.page.locator(".jp-mod-current.jp-mod-dirty")).to_have_count(0, timeout=60_000)

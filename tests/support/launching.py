@@ -29,7 +29,7 @@ EXEC_CHILD = (
     "import sys; sys.path.insert(0, sys.argv.pop(1));"
     "from carrel_agent.process.drop import exec_child_from as run; run(*map(int, sys.argv[1:]))"
 )
-START_SECONDS = 30
+START_SECONDS = 60
 
 
 def build_spec(account: pwd.struct_passwd, **changes: Any) -> LaunchSpec:
@@ -61,7 +61,7 @@ class UnixConnection(HTTPConnection):
     """HTTP over a unix socket."""
 
     def __init__(self, path: str) -> None:
-        super().__init__("lab.example", timeout=20)
+        super().__init__("lab.example", timeout=START_SECONDS)
         self._path = path
 
     def connect(self) -> None:
@@ -160,12 +160,17 @@ class Launcher:
         self._channel: socket.socket | None = None
         self._requests = 0
 
-    def start_zygote(self, *wrapper: str, environment: dict[str, str] | None = None) -> None:
+    def start_zygote(
+        self,
+        *wrapper: str,
+        environment: dict[str, str] | None = None,
+        python: str = sys.executable,
+    ) -> None:
         """Start a zygote of this launcher's own, in an empty environment unless told otherwise."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, (self._directory / "zygote.log").open("ab") as log:
             self._zygote = subprocess.Popen(
-                [*wrapper, sys.executable, "-I", "-m", "carrel_agent.zygote"],
+                [*wrapper, python, "-I", "-m", "carrel_agent.zygote"],
                 env={"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", **(environment or {})}
                 | {"CARREL_ZYGOTE_FD": str(theirs.fileno())},
                 pass_fds=[theirs.fileno()],
@@ -187,7 +192,7 @@ class Launcher:
         assert self._zygote is not None
         assert self._channel is not None
         self._channel.close()
-        return self._zygote.wait(timeout=20)
+        return self._zygote.wait(timeout=START_SECONDS)
 
     def ask_zygote(self, message: object, descriptors: list[int]) -> dict[str, Any]:
         """Send one request and return the reply."""

@@ -32,4 +32,4 @@ def stop_server(page: Page, url: str) -> None:
     """Press Stop on the home page and wait until the server has stopped."""
     page.goto(f"{url}hub/home")
     page.locator("#stop").click()
-    expect(page.locator("#start")).to_be_visible(timeout=30_000)
+    expect(page.locator("#start")).to_be_visible(timeout=60_000)

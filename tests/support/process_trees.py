@@ -34,7 +34,7 @@ def end(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
     """Ask a process to end, so that it can end what it started; kill it if it does not."""
     process.terminate()
     try:
-        process.wait(15)
+        process.wait(60)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(10)
+        process.wait(60)

@@ -53,7 +53,7 @@ def kill_leftovers(base: Path) -> list[str]:
         with suppress(ProcessLookupError):
             watched = Watched(identity, is_child=False)
             watched.signal(signal.SIGKILL)
-            watched.has_ended(5)
+            watched.has_ended(30)
             watched.close()
             ended.append(command)
     return ended

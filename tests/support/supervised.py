@@ -71,7 +71,7 @@ class Bench:
         kill_leftovers(self.directory)
 
 
-def turn_until(supervisor: Supervisor, condition: Callable[[], bool], seconds: float = 10) -> None:
+def turn_until(supervisor: Supervisor, condition: Callable[[], bool], seconds: float = 60) -> None:
     """Run the supervisor until something has come true."""
     clock = SystemClock()
     deadline = clock.monotonic() + seconds

@@ -84,6 +84,7 @@ def test_all_servers_and_their_output_can_be_read(host: AgentHost) -> None:
     report = host.started("good")
     snapshot = AgentSnapshot.model_validate_json(host.client.get("/servers").text)
     assert report["server_id"] in {s.server_id for s in snapshot.servers}
+    host.wait_line(report["server_id"], "serving ")
     tail = LogTail.model_validate_json(host.client.get(f"/servers/{report['server_id']}/log").text)
     assert tail.lines == ["serving /user/somebody/"]
     host.stop_server(report["server_id"])

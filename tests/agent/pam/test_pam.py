@@ -41,7 +41,7 @@ class Pam:
 
     def send(self, line: bytes) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(20)
+            connection.settimeout(60)
             connection.connect(str(self.path))
             connection.sendall(line + b"\n")
             answer = connection.makefile("rb").readline()
@@ -61,7 +61,7 @@ def running(*options: str) -> Iterator[Pam]:
             yield pam
         finally:
             pam.process.send_signal(signal.SIGTERM)
-            assert pam.process.wait(10) == 0
+            assert pam.process.wait(60) == 0
 
 
 @pytest.fixture(scope="module")

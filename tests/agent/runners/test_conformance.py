@@ -17,7 +17,6 @@ import pytest
 
 from carrel_agent.runners.sudo import sudoers_line
 from carrel_agent.supervise.process_tree import read_processes
-from carrel_shared.identity import identify
 from support.accounts import temporary_account
 from support.agent_host import AgentHost, has_ended, running_host, wait_for
 
@@ -50,9 +49,11 @@ def runner(
     rules = Path(f"/etc/sudoers.d/carrel-test-{os.getpid()}")
     if name == "sudo":
         agent = request.getfixturevalue("sudoer")
-        rules.write_text(sudoers_line(agent.pw_name, account.pw_name) + "\n")
-        rules.chmod(0o440)
-        subprocess.run(["visudo", "-c", "-q", "-f", str(rules)], check=True)
+        unread = rules.with_suffix(".new")  # sudo reads no name with a dot (sudoers(5))
+        unread.write_text(sudoers_line(agent.pw_name, account.pw_name) + "\n")
+        unread.chmod(0o440)
+        subprocess.run(["visudo", "-c", "-q", "-f", str(unread)], check=True)
+        unread.rename(rules)
     if name in ("sudo", "systemd"):
         settings["default_runners"] = json.dumps([name])
     try:
@@ -71,7 +72,7 @@ def start(runner: tuple[AgentHost, str], *mode: str, **changes: Any) -> dict[str
 
 
 def ended(host: AgentHost, server_id: str, state: str = "stopped") -> dict[str, Any]:
-    found = host.wait_state(server_id, state, seconds=20)
+    found = host.wait_state(server_id, state)
     assert not (host.run / "s" / server_id).exists()
     assert not list((host.state / "logs").glob("*.fifo"))
     exit_: dict[str, Any] = found["exit"]
@@ -84,7 +85,7 @@ def test_a_server_starts_as_its_user_prints_and_stops(runner: tuple[AgentHost, s
     assert report["runner"] == name
     assert report["peer_uid"] == host.account.pw_uid
     assert Path(f"/proc/{report['pid']}").stat().st_uid == host.account.pw_uid
-    assert any("serv" in line.lower() for line in host.lines(report["server_id"]))
+    host.wait_line(report["server_id"], "serv")
     host.stop_server(report["server_id"])
     exit_ = ended(host, report["server_id"])
     assert (exit_["cause"], exit_["code"]) == ("stopped", 0)
@@ -126,7 +127,7 @@ def test_servers_are_found_again_by_the_next_agent(runner: tuple[AgentHost, str]
 
 
 def ended_in_any_way(host: AgentHost, server_id: str) -> dict[str, Any]:
-    return host.wait_state(server_id, "failed", "stopped", seconds=20)
+    return host.wait_state(server_id, "failed", "stopped")
 
 
 def test_no_secret_is_in_arguments(runner: tuple[AgentHost, str]) -> None:
@@ -202,7 +203,7 @@ def test_one_that_leaves_daemons(runner: tuple[AgentHost, str]) -> None:
     pids = [int(wait_for("a daemon", lambda f=f: f.exists() and f.read_text())) for f in files]  # type: ignore[misc]
     host.stop_server(report["server_id"])
     ended(host, report["server_id"])
-    left = [pid for pid in pids if identify(pid) is not None]
+    left = [pid for pid in pids if not has_ended(pid)]
     if name == "sudo":  # without control groups one that forgot where it came from is not known
         left = [pid for pid in left if pid != pids[0]]
         os.kill(pids[0], signal.SIGKILL)

@@ -57,7 +57,7 @@ async def test_a_missing_socket_is_no_answer() -> None:
 
 async def test_jupyter_is_ready_at_200_and_a_command_of_ones_own_at_any_answer() -> None:
     replies = [b"HTTP/1.1 503 x\r\n", b"HTTP/1.1 404 x\r\n", b"HTTP/1.1 200 x\r\n"]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async with server(*replies) as (path, asked):
             await until_ready(path, any_answer=False)
             assert len(asked) == 3

@@ -60,7 +60,7 @@ def descriptors(pid: int) -> dict[str, str]:
 def test_it_holds_only_its_own_descriptors(zygote: Launcher, server: Server) -> None:
     # The socket, and asyncio's: an epoll, and the pair by which it wakes itself.
     expected = ["anon_inode:", "socket:", "socket:", "socket:"]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         held = descriptors(server.pid)
         own = {held.pop(name) for name in ("0", "1", "2")}
@@ -215,7 +215,7 @@ def test_a_kernel_inherits_nothing_of_ours_and_ends_with_the_server(
     assert f"HOME={server.spec.home}".encode() in environment
     assert (kernel / "status").stat().st_uid == server.spec.uid
     assert server.stop() == 0, server.log_text()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (stat := read_stat(int(children[0]))) and stat.state != "Z":
         assert time.monotonic() < deadline, "the kernel outlived its server"
         time.sleep(0.02)
@@ -245,6 +245,6 @@ def test_language_time_zone_and_umask_are_the_users(
     stamp = re.search(r"\[I (\S+ \d\d):", server.log_text())
     assert stamp
     now = time.time()  # noqa: TID251 - compared with a clock of another process
-    east = {time.strftime("%Y-%m-%d %H", time.gmtime(now + 14 * 3600 - s)) for s in (0, 60)}
+    east = {time.strftime("%Y-%m-%d %H", time.gmtime(now + 14 * 3600 - s)) for s in (0, 600)}
     assert stamp[1] in east
     server.stop()

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import venv
 from pathlib import Path
 
 import pytest
@@ -214,26 +215,26 @@ print(preload._import_all(["json", "rogue", "csv"], frozenset()))
     assert done.stdout.strip() == "frozenset({'rogue'})", done.stderr
 
 
-def test_it_forks_nothing_of_packages_that_have_changed(account: pwd.struct_passwd) -> None:
-    """An installer adds and removes entries of the directory that packages are in."""
-    site = Path(sysconfig.get_path("purelib"))
+def test_it_forks_nothing_of_packages_that_have_changed(
+    account: pwd.struct_passwd, tmp_path: Path
+) -> None:
+    """An installer adds and removes entries of the directory that packages are in.
+
+    It is one of this zygote's own: other tests' would notice as well.
+    """
+    venv.create(tmp_path, symlinks=True)
+    site = Path(sysconfig.get_path("purelib", "venv", {"base": str(tmp_path)}))
+    packages = sysconfig.get_path("purelib")
+    (site / "of_the_tests.pth").write_text(f"import site; site.addsitedir({packages!r})\n")
     with launcher() as one:
-        one.start_zygote()
-        server = one.fork(build_spec(account))
-        server.wait_until_ready()
-        server.stop()
-        before = site.stat()
-        added = site / "carrel_test-1.0.dist-info"
-        added.mkdir()
-        try:
-            _, listener = one.prepare(build_spec(account, server_id="0123456789ff"))
-            with listener:
-                null = os.open("/dev/null", os.O_RDWR)
-                reply = one.ask_zygote({"op": "fork", "id": 9}, [null, listener.fileno(), null])
-                os.close(null)
-        finally:
-            added.rmdir()
-            os.utime(site, ns=(before.st_atime_ns, before.st_mtime_ns))  # for other zygotes
+        one.start_zygote(python=str(tmp_path / "bin/python"))
+        one.fork(build_spec(account)).stop(signal.SIGKILL)
+        (site / "carrel_test-1.0.dist-info").mkdir()
+        _, listener = one.prepare(build_spec(account, server_id="0123456789ff"))
+        with listener:
+            null = os.open("/dev/null", os.O_RDWR)
+            reply = one.ask_zygote({"op": "fork", "id": 9}, [null, listener.fileno(), null])
+            os.close(null)
         assert reply == {"id": 9, "error": STALE}
 
 

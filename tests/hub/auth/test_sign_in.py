@@ -327,7 +327,7 @@ async def test_signing_in_tells_the_agents_that_a_start_is_likely(site: Site) ->
     browser = site.browser()
     reply = await browser.press(await browser.get("/hub/login"), "sign-in", **GOOD)
     assert reply.status_code == 302
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         while not asked:  # noqa: ASYNC110 - the hint goes out beside the answer
             await anyio.sleep(0.005)
     assert asked == ["POST /agent/v1/warm"]

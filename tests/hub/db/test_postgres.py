@@ -104,7 +104,7 @@ async def test_connections_that_the_server_closed_are_not_used_again(
     )
     async with shared[1].engine.connect() as connection:
         await connection.execute(kill)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not raw.is_closed():  # type: ignore[union-attr]  # noqa: ASYNC110 - the kernel tells
             await asyncio.sleep(0.01)
     async with shared[0].read() as session:

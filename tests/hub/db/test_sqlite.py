@@ -58,7 +58,7 @@ class SlowDisk:
         class Slow(sqlite.WriterConnection):
             def _commit(self) -> None:
                 disk.syncing.set()
-                assert disk.going.wait(30)
+                assert disk.going.wait(60)
                 commit(self)
 
         monkeypatch.setattr(sqlite, "WriterConnection", Slow)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from support.installation import Installation, free_port
+from support.installation import Installation
+from support.ports import free_port
 from support.processes import is_alive, leftovers, wait_until
 
 PROGRAM = (sys.executable, str(Path(__file__).parents[2] / "support/fake_up.py"))

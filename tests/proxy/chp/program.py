@@ -24,16 +24,9 @@ def run(*arguments: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]
         env=environment(token),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -49,14 +42,14 @@ def running(
         text=True,
     )
     try:
-        deadline = monotonic() + 30
+        deadline = monotonic() + 60
         while process.poll() is None and not answers(port, path) and monotonic() < deadline:
             sleep(0.02)
         yield process
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(10)
+        process.wait(60)
         if process.stderr is not None:
             process.stderr.close()
 

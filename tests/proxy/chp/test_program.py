@@ -6,7 +6,9 @@ import ssl
 import subprocess
 from pathlib import Path
 
-from proxy.chp.program import TOKEN, free_port, run, running, status_of
+from proxy.chp.program import TOKEN, run, running, status_of
+
+from support.ports import free_port
 
 
 def test_it_serves_and_ends_as_the_other_does(short_dir: Path) -> None:
@@ -19,7 +21,7 @@ def test_it_serves_and_ends_as_the_other_does(short_dir: Path) -> None:
         assert status_of(callers, "/api/routes") == 403
         assert status_of(callers, "/api/routes", TOKEN) == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(8) == 2
+        assert process.wait(60) == 2
         assert process.stderr is not None
         log = process.stderr.read()
     assert not pid_file.exists()
@@ -46,9 +48,9 @@ def test_it_serves_tls_on_both_sides(short_dir: Path) -> None:
     ]
     with running("--api-port", str(api), *files, port=port):
         trust = ssl.create_default_context(cafile=f"{short_dir}/cert.pem")
-        public = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=trust)
+        public = http.client.HTTPSConnection("127.0.0.1", port, timeout=60, context=trust)
         assert status_of(public, "/_chp_healthz") == 200
-        callers = http.client.HTTPSConnection("127.0.0.1", api, timeout=5, context=trust)
+        callers = http.client.HTTPSConnection("127.0.0.1", api, timeout=60, context=trust)
         assert status_of(callers, "/api/routes", TOKEN) == 200
 
 

@@ -13,12 +13,13 @@ from urllib.parse import quote
 import pytest
 from proxy.authority import Authority, Pair
 from proxy.chp.inside import running as running_inside
-from proxy.chp.program import TOKEN, free_port, run, running, status_of
+from proxy.chp.program import TOKEN, run, running, status_of
 from proxy.wire import eventually, ok, open_upstream, read_head
 
 from carrel_proxy.chp.options import read_options
 from carrel_proxy.chp.tls import target_tls
 from carrel_proxy.core.websocket import accept_for
+from support.ports import free_port
 
 ACCEPTED = (
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -189,7 +190,7 @@ class Sides:
     def status(self, port: int, path: str, token: str = "", pair: Pair | None = None) -> int:
         """Return the status of an answer, 0 if the connection is refused."""
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", port, timeout=20, context=self.trust(pair)
+            "127.0.0.1", port, timeout=60, context=self.trust(pair)
         )
         try:
             return status_of(connection, path, token)
@@ -256,13 +257,13 @@ def test_http_is_sent_to_https(short_dir: Path) -> None:
         *(f"--api-port={sides.api}", f"--metrics-port={metrics}", "--metrics-ip=127.0.0.1"),
     ]
     with running(*options, port=sides.port):
-        connection = http.client.HTTPConnection("127.0.0.1", redirect, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", redirect, timeout=60)
         connection.request("GET", "/user/a?x=%2F", headers={"Host": "hub.test:80"})
         answer = connection.getresponse()
         assert answer.status == 301
         assert answer.getheader("Location") == "https://hub.test/user/a?x=%2F"
         connection.close()
-        metrics_page = http.client.HTTPConnection("127.0.0.1", metrics, timeout=20)
+        metrics_page = http.client.HTTPConnection("127.0.0.1", metrics, timeout=60)
         assert status_of(metrics_page, "/metrics") == 200
         assert status_of(metrics_page, "/") == 404
 
@@ -291,7 +292,7 @@ def test_everything_may_listen_at_unix_sockets(short_dir: Path) -> None:
 
 class Unix(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=20)
+        super().__init__("localhost", timeout=60)
         self._path = str(path)
 
     def connect(self) -> None:

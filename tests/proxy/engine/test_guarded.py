@@ -286,7 +286,7 @@ async def test_use_is_reported_in_one_batch(
     await running.proxy._activity.report()
     (report,) = hub.called("/activity")
     at = datetime.fromisoformat(report["servers"][SERVER_ID])
-    assert abs(SystemClock().now() - at) < timedelta(seconds=10)
+    assert abs(SystemClock().now() - at) < timedelta(seconds=60)
 
 
 async def test_a_token_that_ends_ends_its_connections(

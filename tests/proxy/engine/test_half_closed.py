@@ -116,7 +116,7 @@ async def test_a_message_that_ends_in_the_middle_is_a_400_and_ends_upstream(
         client.writer.write_eof()
         assert (await client.response()).status == 400
         assert await client.rest() == b""
-    await asyncio.wait_for(upstream.closed.wait(), 5)
+    await asyncio.wait_for(upstream.closed.wait(), 60)
 
 
 async def test_a_pipelined_message_that_ends_in_the_middle_is_a_400(
@@ -160,7 +160,7 @@ async def test_nobody_is_kept_busy_for_a_client_that_left(
             await client.head()
         if leave == "reset":
             reset(client)
-    await asyncio.wait_for(upstream.closed.wait(), 5)
+    await asyncio.wait_for(upstream.closed.wait(), 60)
     await eventually(lambda: running.proxy.edge.connections == 0)
 
 
@@ -180,7 +180,7 @@ async def test_a_target_that_streams_for_ever_is_not_kept_for_a_client_that_left
         client.get("/")
         await client.head()
         await client.reader.readexactly(1000)
-    await asyncio.wait_for(upstream.closed.wait(), 5)
+    await asyncio.wait_for(upstream.closed.wait(), 60)
 
 
 async def test_a_socket_whose_client_ended_before_it_was_open(
@@ -223,7 +223,7 @@ async def test_over_a_unix_socket_too(running: Running, short_dir: Path) -> None
         leaves.get("/")
         await eventually(lambda: upstream.open == 1)
         await leaves.close()
-        await asyncio.wait_for(upstream.closed.wait(), 5)
+        await asyncio.wait_for(upstream.closed.wait(), 60)
         await waits.close()
 
 
@@ -255,5 +255,5 @@ async def test_over_tls_the_end_is_the_end(
         if opened:
             assert (await client.head()).status == 101
         writer.close()
-        await asyncio.wait_for(upstream.closed.wait(), 5)
+        await asyncio.wait_for(upstream.closed.wait(), 60)
         await eventually(lambda: running.proxy.edge.connections == 0)

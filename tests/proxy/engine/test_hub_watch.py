@@ -40,7 +40,7 @@ async def test_pages_of_a_stopped_hub_are_a_503_and_come_back_with_it(running: R
             assert (await client.ask("/hub/home")).status == 204
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         if process.stdout is not None:
             process.stdout.close()
 

@@ -91,7 +91,7 @@ async def test_a_target_that_never_answers_is_a_504(
         await eventually(lambda: upstream.open == 1)
         pass_time(timed, clock, 101)
         assert (await client.response()).status == 504
-    await asyncio.wait_for(upstream.closed.wait(), 5)
+    await asyncio.wait_for(upstream.closed.wait(), 60)
 
 
 async def test_a_response_that_flows_has_no_limit(
@@ -140,7 +140,7 @@ async def test_a_pause_in_a_response_can_be_limited(
             assert upstream.open == 1
             pass_time(running, clock, 2)
             assert await client.rest() == b""
-    await asyncio.wait_for(upstream.closed.wait(), 5)
+    await asyncio.wait_for(upstream.closed.wait(), 60)
 
 
 async def test_a_body_that_the_target_does_not_take_is_not_the_clients_fault(

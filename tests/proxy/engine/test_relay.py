@@ -361,7 +361,7 @@ async def test_an_unsolicited_response_reaches_nobody(running: Running, upstream
     upstream.script = script
     async with running.client() as client:
         assert (await client.ask("/")).body == b"mine"
-        await asyncio.wait_for(upstream.closed.wait(), 5)
+        await asyncio.wait_for(upstream.closed.wait(), 60)
         upstream.script = None
         assert (await client.ask("/")).body == b"ok"
 

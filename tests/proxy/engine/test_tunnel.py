@@ -206,7 +206,7 @@ async def test_either_end_leaving_ends_both(running: Running, upstream: Upstream
     upstream.script = echo
     async with running.client() as client:
         await open_tunnel(client)
-    await asyncio.wait_for(upstream.closed.wait(), 5)
+    await asyncio.wait_for(upstream.closed.wait(), 60)
     await eventually(lambda: running.proxy.edge.connections == 0)
 
     async def leave(reader: Reader, writer: Writer) -> None:
@@ -352,7 +352,7 @@ async def test_a_proxy_that_ends_says_so_between_two_frames(
                 go.set()
                 assert await client.rest() == b"\x00" + b"x" * 256 + CLOSE_RESTARTING
                 await client.close()
-    await asyncio.wait_for(upstream.closed.wait(), 5)
+    await asyncio.wait_for(upstream.closed.wait(), 60)
 
 
 async def test_a_socket_in_the_middle_of_a_frame_is_cut_at_last(

@@ -188,7 +188,7 @@ async def test_either_side_may_leave_in_any_way(
         else:
             await client.rest()
             client.writer.close()
-        await asyncio.wait_for(upstream.closed.wait(), 10)
+        await asyncio.wait_for(upstream.closed.wait(), 60)
         await eventually(lambda: running.proxy.edge.connections == 0)
 
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -15,17 +14,12 @@ from typing import Any
 
 from proxy.wire import Client, connect, read_head
 
+from support.ports import free_port
+
 COMMAND = [sys.executable, "-m", "carrel_proxy"]
 KEY = "k" * 40
-SECONDS = 30.0
+SECONDS = 60.0
 """How long anything may take on a busy machine."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def until(what: str, holds: Callable[[], bool]) -> None:

@@ -19,7 +19,6 @@ from proxy.process.program import (
     SECONDS,
     Program,
     carrel,
-    free_port,
     is_alive,
     until,
     write_settings,
@@ -31,6 +30,7 @@ from proxy.wire import Message, Upstream, connect, ok, open_upstream
 from carrel_proxy.core.access import token_hash
 from carrel_proxy.tls import CertificateFiles
 from carrel_shared.wire.routes import Revocation, Revoke, Route, RouteChanges, RouteTable
+from support.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

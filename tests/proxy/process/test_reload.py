@@ -50,7 +50,7 @@ async def open_socket_with(
 
 async def says_back(client: Client, data: bytes) -> bool:
     client.send(data)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return await client.reader.readexactly(len(data)) == data
 
 

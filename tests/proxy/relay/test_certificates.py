@@ -151,7 +151,7 @@ async def knock(directory: Path, own: Authority, visitor: Pair | None) -> bytes:
 
 
 async def until_end(reader: asyncio.StreamReader) -> bytes:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         try:
             return await reader.read()
         except OSError:

@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 EDGE_ADDRESS, RELAY_ADDRESS = "192.0.2.1", "192.0.2.2"
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def get(host: str, url: str) -> tuple[int, str]:
     """Ask from a host, as its people do."""
     script = (
         "import http.client, json, sys\n"
-        "connection = http.client.HTTPConnection(sys.argv[1], timeout=30)\n"
+        "connection = http.client.HTTPConnection(sys.argv[1], timeout=60)\n"
         "connection.request('GET', sys.argv[2])\n"
         "reply = connection.getresponse()\n"
         "print(json.dumps([reply.status, reply.read().decode()]))\n"
