@@ -48,6 +48,7 @@ postgres: Postgres | None = None
 """The server to make databases on; None for SQLite."""
 
 _templates: set[int] = set()
+_sqlite: dict[str, bytes] = {}
 
 
 def is_for_both(path: Path, function: Callable[..., object], fixtures: list[str]) -> bool:
@@ -68,7 +69,7 @@ async def open_database(directory: Path, *, tables: bool = True) -> AsyncIterato
     if server is None:
         url = f"sqlite:///{directory / 'hub.sqlite'}"
         if tables:
-            await _make_tables(url)
+            (directory / "hub.sqlite").write_bytes(await _sqlite_template())
         yield url
     else:
         if tables:
@@ -88,6 +89,17 @@ async def empty_database() -> AsyncIterator[Database]:
             await made.close()
     finally:
         shutil.rmtree(directory)
+
+
+async def _sqlite_template() -> bytes:
+    """Return a database with every table, as a file has it."""
+    if not _sqlite:
+        directory = Path(tempfile.mkdtemp(prefix="chub"))
+        file = directory / "hub.sqlite"
+        await _make_tables(f"sqlite:///{file}")
+        _sqlite["tables"] = file.read_bytes()
+        shutil.rmtree(directory)
+    return _sqlite["tables"]
 
 
 async def _make_template(server: Postgres) -> None:

@@ -1,10 +1,14 @@
 """A hub to test with."""
 
+import functools
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from hub import backends
 from hub.world import World, open_world
+
+from carrel_hub.db import patience, postgres
+from carrel_shared import late_routes
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -13,6 +17,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if backends.is_for_both(item.path, metafunc.function, metafunc.fixturenames):
         metafunc.fixturenames.insert(0, "backend")
         metafunc.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shared_routes() -> Iterator[None]:
+    """Have the hub's applications build their routes once, not for each test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(late_routes, "_below", functools.cache(late_routes._below))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def patient_writers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where many write at once, as tests have it, each waits for its turn on a busy disk too."""
+    monkeypatch.setattr(patience, "WRITE_SECONDS", 60.0)
+    monkeypatch.setattr(postgres, "WRITE_SECONDS", 60.0)
+    monkeypatch.setattr(postgres, "_NEARLY_ALL", 59.9)
+    monkeypatch.setitem(postgres._SERVER_SETTINGS, "lock_timeout", "60s")
+    monkeypatch.setitem(postgres._SERVER_SETTINGS, "statement_timeout", "60s")
 
 
 @pytest.fixture

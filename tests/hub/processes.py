@@ -46,7 +46,7 @@ listen = "unix:{self.directory}/hub.sock"
 internal_listen = "unix:{self.directory}/internal.sock"
 state_dir = "{self.directory}/state"
 console_key = "{CONSOLE_KEY}"
-slow_spawn_seconds = 5
+slow_spawn_seconds = 60
 
 [[hub.agents]]
 name = "local"

@@ -33,10 +33,12 @@ async def test_a_lease_changes_hands_when_its_holder_is_silent(world: World) -> 
         await join(other)
         assert await hold(world.hub, "proxy:edge")
         assert await hold(world.hub, "proxy:edge")
+        await silence(world, world.hub, 0)
         assert not await hold(other, "proxy:edge")
         await silence(world, world.hub, 4)
         assert await hold(other, "proxy:edge")
         await join(world.hub)  # it is back, under another id
+        await silence(world, other, 0)
         assert not await hold(world.hub, "proxy:edge")
         async with world.hub.database.read() as session:
             lease = (await session.exec(select(Lease))).one()
@@ -52,7 +54,7 @@ async def test_whose_connection_is_gone_is_given_one_second_and_not_three(world:
         await join(other)
         assert await hold(world.hub, "proxy:edge")
         assert (await link.beat(world.hub.database.replica)).known
-        await silence(world, world.hub, 2)
+        await silence(world, world.hub, 1)
         assert not await hold(other, "proxy:edge")
         await link.close()
         async with asyncio.timeout(60):
@@ -74,6 +76,7 @@ async def test_a_server_is_driven_by_one_and_late_writes_of_the_last_are_not_tak
         await join(other)
         row = await world.start("alice")
         assert row.driver == world.hub.database.replica
+        await silence(world, world.hub, 0)
         assert await take_over(other, [(row.id, row.driver)]) == set()
         await silence(world, world.hub, 4)
         assert await take_over(other, [(row.id, row.driver)]) == {row.id}

@@ -21,7 +21,7 @@ NewPerson = Callable[..., Awaitable[httpx.AsyncClient]]
 async def live() -> AsyncIterator[World]:
     """A hub that works by itself, on the machine's clock."""
     agent = FakeAgent()
-    async with open_world(clock=SystemClock(), agent=agent, slow_spawn_seconds=2) as world:
+    async with open_world(clock=SystemClock(), agent=agent, slow_spawn_seconds=60) as world:
         await world.report()
         world.hub.tasks.start(Reconciler(world.hub).run(), name="reconciler")
         world.hub.tasks.start(world.pusher.run(), name="push")

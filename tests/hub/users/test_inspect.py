@@ -25,7 +25,7 @@ async def live() -> AsyncIterator[World]:
     """A hub that works by itself, whose servers have limits."""
     changes: dict[str, Any] = {"profiles": {"default": {"limits": LIMITS}}}
     async with open_world(
-        clock=SystemClock(), agent=FakeAgent(), slow_spawn_seconds=2, **changes
+        clock=SystemClock(), agent=FakeAgent(), slow_spawn_seconds=60, **changes
     ) as world:
         await world.report()
         world.hub.tasks.start(Reconciler(world.hub).run(), name="reconciler")

@@ -23,8 +23,8 @@ async def live() -> AsyncIterator[World]:
     changes: dict[str, Any] = {
         "allow_named_servers": True,
         "named_server_limit": 2,
-        "slow_spawn_seconds": 2,
-        "slow_stop_seconds": 2,
+        "slow_spawn_seconds": 60,
+        "slow_stop_seconds": 60,
         "api_url": "http://127.0.0.1:8000/hub/api",
         "profiles": {
             "lab": {"command": ["/opt/lab"], "environment": {"KIND": "lab"}, "csrf": "app"},

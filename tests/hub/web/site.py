@@ -246,16 +246,19 @@ class Site:
             return list((await db.exec(statement)).all())
 
 
+_who_router = LateRouter()
+
+
+@_who_router.api_route("/who", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+async def _who(subject: Subject = Depends(current_subject)) -> dict[str, str]:  # noqa: B008
+    return {"name": subject.name, "kind": subject.kind}
+
+
 def build_app(hub: Hub) -> FastAPI:
     """Join the routers as the hub's applications do, with one call of the API to try."""
     app = FastAPI(redirect_slashes=False, openapi_url=None)
     app.state.hub = hub
     prefix = hub.settings.hub_prefix.rstrip("/")
-    api = LateRouter()
-
-    @api.api_route("/who", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-    async def who(subject: Subject = Depends(current_subject)) -> dict[str, str]:  # noqa: B008
-        return {"name": subject.name, "kind": subject.kind}
 
     def answer(request: Any, status: int, _code: str, message: str, headers: dict[str, str]) -> Any:
         if request.url.path.startswith(f"{prefix}/api/"):
@@ -263,7 +266,7 @@ def build_app(hub: Hub) -> FastAPI:
         return render_error(request, status, message or None, headers=headers)
 
     install_failures(app, answer)
-    add_routes(app, api, f"{prefix}/api")
+    add_routes(app, _who_router, f"{prefix}/api")
     add_routes(app, oauth_router, f"{prefix}/api")
     add_routes(app, token_router, f"{prefix}/api")
     add_routes(app, access_router)

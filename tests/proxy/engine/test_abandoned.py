@@ -17,6 +17,5 @@ from support.abandoned import run
 def test_abandoned_sockets_are_found_and_leave_nothing(short_dir: Path) -> None:
     outcome = run(short_dir, sockets=12, vanished_seconds=4, watch_seconds=60)
     assert outcome.opened - outcome.before == 2 * 12
-    elapsed, left = outcome.left[-1]
+    _, left = outcome.left[-1]
     assert left <= 0
-    assert elapsed < 30

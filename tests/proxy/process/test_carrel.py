@@ -287,7 +287,7 @@ async def test_a_handshake_in_progress_at_sigterm_is_served(short_dir: Path) -> 
             tls_cert=str(files.cert),
             tls_key=str(files.key),
             default_target=upstream.target,
-            drain_seconds=10,
+            drain_seconds=SECONDS,
         ) as program,
     ):
         reader, writer = await asyncio.open_connection("127.0.0.1", program.port)
