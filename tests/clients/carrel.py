@@ -192,7 +192,7 @@ def _account() -> Iterator[str]:
         yield made.name
 
 
-def wait_for(what: Callable[[], Any], problem: Callable[[], str], seconds: float = 60) -> None:
+def wait_for(what: Callable[[], Any], problem: Callable[[], str], seconds: float = 120) -> None:
     """Return when something has come true."""
     deadline = time.monotonic() + seconds
     while not what():

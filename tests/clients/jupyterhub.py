@@ -236,7 +236,7 @@ class JupyterHub:
     def kill_proxy(self) -> None:
         os.kill(self.proxy_pid, signal.SIGKILL)
 
-    def wait_for(self, condition: Callable[[], Any], problem: str, seconds: float = 60) -> None:
+    def wait_for(self, condition: Callable[[], Any], problem: str, seconds: float = 120) -> None:
         """Return when something has come true; the hub must not end meanwhile, its proxy may."""
 
         def holds() -> bool:

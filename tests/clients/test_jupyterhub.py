@@ -15,7 +15,7 @@ from support.lab import Lab
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
-CULL_SECONDS = 6
+CULL_SECONDS = 12
 AS_TEST = {"Authorization": f"token {API_TOKEN}"}
 
 

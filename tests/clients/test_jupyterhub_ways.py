@@ -43,7 +43,7 @@ c.ConfigurableHTTPProxy.debug = True
 def ends_cleanly(hub: JupyterHub) -> None:
     """Stop a hub while its servers run: they, it and the proxy end, and nothing is left."""
     assert hub.stop() == 0
-    hub.wait_for(lambda: not hub.left(), "something is left", 60)
+    hub.wait_for(lambda: not hub.left(), "something is left")
 
 
 def external_proxy(hub: JupyterHub) -> subprocess.Popen[bytes]:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 SERVICES = """
 [[hub.services]]
 name = "culler"
-command = ["{python}", "-m", "jupyterhub_idle_culler", "--timeout=1", "--cull-every=1"]
+command = ["{python}", "-m", "jupyterhub_idle_culler", "--timeout=5", "--cull-every=1"]
 {user}
 [[hub.services]]
 name = "me"

@@ -131,7 +131,7 @@ def test_a_shell_on_a_host_gets_nothing_from_agent_relay_and_hub(hosts: Fleet) -
     assert len(found["said"]) == len(asked["addresses"]) * len(asked["paths"]) * 2
     for said in found["said"]:
         assert not said or said.startswith(("HTTP/1.1 400", "HTTP/1.1 401", "HTTP/1.1 404")), said
-    assert _state(hosts, rack) == "ready"
+    _until_ready(hosts, rack)
 
 
 CLOSED = ("etc/agent.toml", "etc/relay.toml", "state/fleet/host.pem", "state/agent", "state/relay")
@@ -179,8 +179,8 @@ def test_an_agent_that_is_replaced_under_running_servers_changes_nothing(hosts: 
     rack.start()
     wait_for("its relay", lambda: hosts.visit(person)[0] == 200)
     assert hosts.visit(person)[1]["pid"] == before
-    wait_for("rack-1 to be ready", lambda: _state(hosts, rack) == "ready")
-    assert hosts.server(person)["state"] == "ready"
+    _until_ready(hosts, rack)
+    _until_served(hosts, person)
 
 
 def test_a_copy_of_a_host_is_refused_and_everybody_hears_of_it(hosts: Fleet) -> None:
@@ -199,7 +199,7 @@ def test_a_copy_of_a_host_is_refused_and_everybody_hears_of_it(hosts: Fleet) -> 
     try:
         wait_for("the trouble", lambda: "copied" in hosts.shown("rack-3")["trouble"])
         wait_for("the copy to say so", lambda: "these credentials were copied" in copy.log)
-        assert _state(hosts, original) == "ready"
+        _until_ready(hosts, original)
     finally:
         copy.stop()
         for part in ("etc", "state/fleet"):

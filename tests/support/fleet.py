@@ -30,7 +30,7 @@ from support.processes import kill_leftovers
 
 SMALL_SERVER = Path(__file__).with_name("small_server.py")
 SECONDS = 90.0
-SILENCE_SECONDS = 4
+SILENCE_SECONDS = 8
 FLEET_PORT = 8444
 SERVICE_PORT = 9123
 T = TypeVar("T")
