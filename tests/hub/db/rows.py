@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import MetaData, Table
+from sqlalchemy import MetaData, Table, text
 from sqlalchemy.engine import Connection
 
 TIME = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
@@ -15,10 +15,18 @@ def fill(connection: Connection, rows: dict[str, dict[str, Any]]) -> None:
             connection.execute(table.insert(), rows[table.name])
 
 
+_seen: dict[tuple[str, str], list[Table]] = {}
+
+
 def tables(connection: Connection) -> list[Table]:
-    found = MetaData()
-    found.reflect(connection)
-    return [table for table in found.sorted_tables if table.name != "alembic_version"]
+    """Return the tables there are; those of one revision are looked at once, which takes long."""
+    revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+    kind = connection.dialect.name, str(revision)
+    if kind not in _seen:
+        found = MetaData()
+        found.reflect(connection)
+        _seen[kind] = [one for one in found.sorted_tables if one.name != "alembic_version"]
+    return _seen[kind]
 
 
 def row_of(table: Table) -> dict[str, Any]:
@@ -32,11 +40,12 @@ def row_of(table: Table) -> dict[str, Any]:
 
 def everything(connection: Connection) -> dict[str, dict[str, Any]]:
     """The one row of each table, times as one reads them on either kind of database."""
+    rows = {table.name: connection.execute(table.select()) for table in tables(connection)}
     return {
-        table.name: {
-            name: value.replace(tzinfo=None) if isinstance(value, dt.datetime) else value
-            for name, value in connection.execute(table.select()).one()._mapping.items()
+        name: {
+            column: value.replace(tzinfo=None) if isinstance(value, dt.datetime) else value
+            for column, value in row._mapping.items()
         }
-        for table in tables(connection)
-        if connection.execute(table.select()).first() is not None
+        for name, found in rows.items()
+        if (row := found.one_or_none()) is not None
     }
