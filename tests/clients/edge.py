@@ -87,7 +87,8 @@ class Edge:
 
     def _is_up(self) -> bool:
         try:
-            return httpx.get(f"{self.url}_carrel/health", trust_env=False).status_code == 200
+            reply = httpx.get(f"{self.url}_carrel/health", trust_env=False, timeout=60)
+            return reply.status_code == 200
         except httpx.TransportError:
             return False
 

@@ -14,6 +14,7 @@ import pytest
 
 from support.accounts import Account, temporary_account
 from support.installation import Installation
+from support.processes import command_lines
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -49,14 +50,14 @@ def name(installation: Installation) -> str:
 
 
 def test_the_root_of_the_api_names_the_version_for_everybody(installation: Installation) -> None:
-    reply = httpx.get(f"{installation.url}hub/api", trust_env=False)
+    reply = httpx.get(f"{installation.url}hub/api", trust_env=False, timeout=60)
     assert reply.status_code == 200
     assert re.fullmatch(r"\d+\.\d+\.\d+", reply.json()["version"])
     assert reply.headers["x-jupyterhub-version"] == reply.json()["version"]
 
 
 def test_without_credentials_whoami_is_403_json(installation: Installation) -> None:
-    reply = httpx.get(f"{installation.url}hub/api/user", trust_env=False)
+    reply = httpx.get(f"{installation.url}hub/api/user", trust_env=False, timeout=60)
     assert (reply.status_code, reply.json()["status"]) == (403, 403)
 
 
@@ -87,7 +88,10 @@ def test_a_script_starts_uses_and_stops_a_server(
 
     token = api.headers["Authorization"]
     me = httpx.get(
-        f"{installation.url}user/{name}/api/me", headers={"Authorization": token}, trust_env=False
+        f"{installation.url}user/{name}/api/me",
+        headers={"Authorization": token},
+        timeout=60,
+        trust_env=False,
     )
     assert me.status_code == 200
     assert me.json()["identity"]["username"] == name
@@ -113,6 +117,7 @@ def test_a_script_starts_uses_and_stops_a_server(
         headers={"Authorization": token},
         follow_redirects=True,
         trust_env=False,
+        timeout=60,
     )
     assert gone.status_code in (424, 503)
 
@@ -122,6 +127,7 @@ def test_one_request_is_found_in_the_logs_of_all_three(
 ) -> None:
     started = api.post(f"/users/{name}/server")
     request_id = started.headers["x-request-id"]
+    installation.wait_until_ready()
     lines = [line for line in installation.log_text().splitlines() if request_id in line]
     api.delete(f"/users/{name}/server")
     installation.wait_until_stopped()
@@ -134,13 +140,11 @@ def test_tokens_do_not_reach_the_log_or_any_command_line(
 ) -> None:
     token = str(api.headers["Authorization"]).removeprefix("token ")
     link_secret = installation.new_link().rsplit("/", 1)[1]
-    httpx.get(f"{installation.url}hub/api/user?token={token}", trust_env=False)
-    httpx.get(f"{installation.url}hub/sign-in/{link_secret}", trust_env=False)
+    httpx.get(f"{installation.url}hub/api/user?token={token}", trust_env=False, timeout=60)
+    httpx.get(f"{installation.url}hub/sign-in/{link_secret}", trust_env=False, timeout=60)
     secrets_known = [token, link_secret, *installation.keys()]
     text = installation.log_text()
-    commands = b"".join(
-        path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()
-    ).decode(errors="replace")
+    commands = command_lines().decode(errors="replace")
     for secret in secrets_known:
         assert secret not in text
         assert secret not in commands
@@ -197,7 +201,7 @@ def test_a_route_survives_the_restart_of_the_proxy_without_the_hub(
     installation.wait_until_ready()
     token = {"Authorization": str(api.headers["Authorization"])}
     url = f"{installation.url}user/{name}/api/kernels"
-    assert httpx.get(url, headers=token, trust_env=False).status_code == 200
+    assert httpx.get(url, headers=token, trust_env=False, timeout=60).status_code == 200
     installation.wait_until_saved(name)
     with installation.paused("hub"):
         installation.kill("proxy")
@@ -213,6 +217,7 @@ def test_an_unknown_token_opens_nothing(installation: Installation, name: str) -
             f"{installation.url}hub/api/users/{name}",
             headers={"Authorization": header},
             trust_env=False,
+            timeout=60,
         )
         assert reply.status_code == 403, header
 

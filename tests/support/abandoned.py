@@ -110,7 +110,7 @@ def _proxy(net: Cable, directory: Path, vanished_seconds: float) -> Iterator[int
         _wait_until_listening(f"{directory}/control.sock")
         transport = httpx.HTTPTransport(uds=f"{directory}/control.sock")
         headers = service_headers(KEY) | {"Content-Type": "application/json"}
-        with httpx.Client(transport=transport, base_url="http://proxy") as control:
+        with httpx.Client(transport=transport, base_url="http://proxy", timeout=60) as control:
             control.put(
                 "/control/v1/table", content=table.model_dump_json(), headers=headers
             ).raise_for_status()

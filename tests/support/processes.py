@@ -79,6 +79,15 @@ def leftovers(base: Path) -> list[tuple[int, str]]:
     return found
 
 
+def command_lines() -> bytes:
+    """Return the command lines of all processes there are, one after the other."""
+    found = []
+    for pid in _pids():
+        with suppress(OSError):  # it has ended
+            found.append(Path(f"/proc/{pid}/cmdline").read_bytes())
+    return b"\n".join(found)
+
+
 def _pids() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 

@@ -73,7 +73,7 @@ def test_notebooks_that_do_not_stop_in_time_are_left_and_named(run: Run) -> None
 def test_a_second_ctrl_c_ends_at_once(run: Run) -> None:
     carrel = run(hub="notebooks=alice clinging", notebook_seconds="60")
     carrel.send(signal.SIGINT)
-    wait_until(lambda: "Stopping" in carrel.output(), 10, carrel.output)
+    wait_until(lambda: "Stopping" in carrel.output(), 60, carrel.output)
     assert carrel.stop() == 0
     assert leaves_nothing(carrel)
 
@@ -96,7 +96,7 @@ def test_notebooks_are_kept_by_sigterm_sighup_and_on_request(
 def test_ctrl_c_while_it_starts_ends_it(run: Run) -> None:
     carrel = run(start=False, keeper="deaf")
     carrel.start(wait=False)
-    wait_until(lambda: carrel.find_pid("keeper") is not None, 10, carrel.output)
+    wait_until(lambda: carrel.find_pid("keeper") is not None, 60, carrel.output)
     assert carrel.stop() == 0
     assert leaves_nothing(carrel)
 
@@ -113,7 +113,7 @@ def test_a_new_up_takes_over_what_a_killed_one_left(run: Run) -> None:
     assert pids(carrel) == before
     assert "Taking over hub, which is still running" in carrel.output()
     carrel.kill("hub")
-    wait_until(lambda: carrel.find_pid("hub") not in (None, before["hub"]), 10, carrel.output)
+    wait_until(lambda: carrel.find_pid("hub") not in (None, before["hub"]), 60, carrel.output)
     assert carrel.stop() == 0
     assert leaves_nothing(carrel)
 

@@ -11,7 +11,7 @@ import pytest
 
 from support.accounts import Account, temporary_account
 from support.installation import Installation
-from support.processes import is_alive, leftovers, wait_until
+from support.processes import command_lines, is_alive, leftovers, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -54,7 +54,7 @@ def press_button(client: httpx.Client, link: str) -> None:
 
 
 def test_the_link_signs_the_person_in(carrel: Installation) -> None:
-    with httpx.Client(follow_redirects=True, timeout=30, trust_env=False) as client:
+    with httpx.Client(follow_redirects=True, timeout=60, trust_env=False) as client:
         press_button(client, carrel.new_link())
         home = client.get(f"{carrel.url}hub/home")
     assert home.status_code == 200
@@ -64,9 +64,7 @@ def test_the_link_signs_the_person_in(carrel: Installation) -> None:
 
 def test_no_link_and_no_key_is_in_the_log_or_on_a_command_line(carrel: Installation) -> None:
     secrets = [carrel.link.rsplit("/", 1)[1], *carrel.keys()]
-    commands = "".join(
-        path.read_text(errors="replace") for path in Path("/proc").glob("[0-9]*/cmdline")
-    )
+    commands = command_lines().decode(errors="replace")
     for secret in secrets:
         assert secret not in carrel.log_text()
         assert secret not in commands
@@ -81,7 +79,7 @@ def test_a_killed_service_comes_back_and_notebooks_run_on(
     killed = carrel.pid_of(service)
     carrel.kill(service)
     wait_until(
-        lambda: carrel.find_pid(service) not in (None, killed), 20, lambda: f"{service} stays away"
+        lambda: carrel.find_pid(service) not in (None, killed), 60, lambda: f"{service} stays away"
     )
     carrel.wait_until_healthy()
     assert {name: carrel.pid_of(name) for name in before} == before
