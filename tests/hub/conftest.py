@@ -1,6 +1,5 @@
 """A hub to test with."""
 
-import functools
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -9,6 +8,7 @@ from hub.world import World, open_world
 
 from carrel_hub.db import patience, postgres
 from carrel_shared import late_routes
+from carrel_shared.late_routes import LateRoute, LateRouter
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -22,8 +22,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def shared_routes() -> Iterator[None]:
     """Have the hub's applications build their routes once, not for each test."""
+    build = late_routes._below
+    built: dict[tuple[int, str], tuple[LateRouter, list[LateRoute]]] = {}
+
+    def below(router: LateRouter, prefix: str) -> list[LateRoute]:
+        key = (id(router), prefix)
+        if key not in built:
+            built[key] = (router, build(router, prefix))  # kept, so that its id stays its own
+        return built[key][1]
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(late_routes, "_below", functools.cache(late_routes._below))
+        patch.setattr(late_routes, "_below", below)
         yield
 
 
