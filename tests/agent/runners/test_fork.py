@@ -59,7 +59,7 @@ class Zygotes:
 
     async def request(self) -> tuple[Message, list[int]]:
         """Return what the latest zygote is asked."""
-        for _ in range(1000):
+        for _ in range(12_000):
             with contextlib.suppress(BlockingIOError):
                 if self.ends and (received := receive(self.ends[-1])) is not None:
                     return received

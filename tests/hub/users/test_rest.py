@@ -8,6 +8,9 @@ import pytest
 from hub.users.conftest import NewPerson
 from hub.world import World
 
+from carrel_hub.context import Hub
+from carrel_hub.db.models import Server
+from carrel_hub.users import progress
 from carrel_shared.wire.servers import ServerState
 
 
@@ -300,13 +303,23 @@ async def test_progress_of_a_stopped_server_is_404(new_person: NewPerson) -> Non
     assert "no server that is starting" in reply.json()["message"]
 
 
-async def test_progress_of_a_cancelled_start_says_so(live: World, new_person: NewPerson) -> None:
+async def test_progress_of_a_cancelled_start_says_so(
+    live: World, new_person: NewPerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
     live.agent.instant = False
     live.change_settings(slow_spawn_seconds=0)
     client = await new_person("alice")
     await client.post("/users/alice/server")
+    streams, step = asyncio.Event(), progress._step
+
+    async def seen(hub: Hub, row: Server) -> dict[str, Any]:
+        streams.set()
+        return await step(hub, row)
+
+    monkeypatch.setattr(progress, "_step", seen)
 
     async def cancel() -> None:
+        await streams.wait()
         await client.delete("/users/alice/server")
 
     live.hub.tasks.start(cancel(), name="cancel")
