@@ -44,6 +44,7 @@ def patient_writers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "_NEARLY_ALL", 59.9)
     monkeypatch.setitem(postgres._SERVER_SETTINGS, "lock_timeout", "60s")
     monkeypatch.setitem(postgres._SERVER_SETTINGS, "statement_timeout", "60s")
+    monkeypatch.setitem(postgres._SERVER_SETTINGS, "idle_in_transaction_session_timeout", "60s")
 
 
 @pytest.fixture

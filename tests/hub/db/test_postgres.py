@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import SQLModel, col, select
 
-from carrel_hub.db import patience
+from carrel_hub.db import patience, postgres
 from carrel_hub.db.engine import Database
 from carrel_hub.db.models import Group
 from carrel_hub.failures import install_failures, internal_error
@@ -22,6 +23,8 @@ from carrel_shared.clock import SystemClock
 from support.postgres import Postgres, run_postgres
 
 ONE = text("SELECT 1")
+IDLE = "idle_in_transaction_session_timeout"
+CUT_OFF = f"{IDLE} = '{postgres._SERVER_SETTINGS[IDLE]}'"
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ async def test_a_writer_that_hangs_is_cut_off_and_the_others_go_on(
 ) -> None:
     async def hang() -> None:
         async with shared[0].write() as session:
-            await (await session.connection()).execute(ONE)
+            await (await session.connection()).execute(text(f"SET {CUT_OFF}"))
             async with shared[1].write() as other:  # waits until the first is cut off
                 other.add(Group(name="g", created=SystemClock().now()))
             await (await session.connection()).execute(ONE)
@@ -111,6 +114,30 @@ async def test_connections_that_the_server_closed_are_not_used_again(
         assert (await session.exec(select(Group))).all() == []
     async with shared[0].write() as session:
         session.add(Group(name="g", created=SystemClock().now()))
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_connection_that_ends_meanwhile_is_a_database_that_is_away(
+    postgres_server: Postgres, shared: tuple[Database, Database], turns: int
+) -> None:
+    """Whatever of its end this process has seen by then, as one that had to wait has."""
+
+    async def end(pid: int) -> None:
+        await postgres_server.execute(f"SELECT pg_terminate_backend({pid}, 60000)")
+
+    async def lose() -> None:
+        async with shared[0].read() as session:
+            pid = (await session.exec(select(text("pg_backend_pid()")))).one()
+            ending = threading.Thread(target=lambda: asyncio.run(end(pid)))
+            ending.start()
+            ending.join()  # and this loop stands still
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+    with pytest.raises(OperationalError):
+        await lose()
+    async with shared[0].read() as session:
+        assert (await session.exec(select(Group))).all() == []
 
 
 async def test_what_a_database_objects_to_is_said_to_whoever_asked(

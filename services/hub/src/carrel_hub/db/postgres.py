@@ -86,8 +86,7 @@ def _name_what_is_wrong(context: ExceptionContext) -> None:
     error = context.original_exception
     cause = error.__cause__ or error  # what the driver raised
     reason = Exception(str(cause) or "the database does not answer in time")
-    away = OSError | asyncpg.PostgresConnectionError  # TimeoutError is the former
-    if isinstance(cause, away) or isinstance(error, away):
+    if _is_away(cause) or _is_away(error):
         context.is_disconnect = True
         raise OperationalError(context.statement, None, reason, hide_parameters=True) from error
     code = getattr(cause, "sqlstate", None) or ""
@@ -96,6 +95,17 @@ def _name_what_is_wrong(context: ExceptionContext) -> None:
         context.is_disconnect = True
     if code.startswith(_DATA_EXCEPTION) or isinstance(cause, ValueError):
         raise DataError(context.statement, None, reason, hide_parameters=True) from error
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether a connection is lost, such as one that the server ended for being idle.
+
+    Asked between its last word and the connection's end, the driver takes itself for confused.
+    """
+    if isinstance(error, asyncpg.InterfaceError):
+        return "closed" in str(error)
+    lost = OSError | asyncpg.PostgresConnectionError | asyncpg.InternalClientError
+    return isinstance(error, lost)  # TimeoutError is the first
 
 
 async def _connect(*args: Any, **options: Any) -> asyncpg.Connection:
