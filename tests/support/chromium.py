@@ -24,9 +24,10 @@ _OPTIONS = (
 @contextmanager
 def open_browser() -> Iterator[Browser]:
     """Open a browser; while it is open no asynchronous test of another module can run."""
-    executable = shutil.which("chromium")
+    found = map(shutil.which, ("chromium-headless-shell", "chromium"))  # the first has no windows
+    executable = next(filter(None, found), None)
     if executable is None:
-        pytest.skip("needs Debian's package chromium")
+        pytest.skip("needs Debian's package chromium-headless-shell, or chromium")
     options = [*_OPTIONS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         expect.set_options(timeout=PATIENCE_MS)
