@@ -6,9 +6,9 @@ import pytest
 from hub import backends
 from hub.world import World, open_world
 
+from carrel_hub import late_routes
 from carrel_hub.db import patience, postgres
-from carrel_shared import late_routes
-from carrel_shared.late_routes import LateRoute, LateRouter
+from carrel_hub.late_routes import LateRoute, LateRouter
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -23,6 +23,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import BrowserSession, Event, RouteChange, Server, Token, User
 from carrel_hub.errors import HubError
 from carrel_hub.failures import contract_error, install_failures
+from carrel_hub.late_routes import LateRouter, add_routes
 from carrel_hub.oauth.internal import router as access_router
 from carrel_hub.oauth.routes import router as oauth_router
 from carrel_hub.oauth.token import router as token_router
@@ -33,7 +34,6 @@ from carrel_hub.web.errors import render_error
 from carrel_hub.web.pages import outside_router
 from carrel_hub.web.pages import router as pages_router
 from carrel_shared.clock import ManualClock
-from carrel_shared.late_routes import LateRouter, add_routes
 
 ORIGIN = "http://hub.test:8000"
 

@@ -7,6 +7,7 @@ from carrel_hub import JUPYTERHUB_API_VERSION
 from carrel_hub.events.rest import router as events_router
 from carrel_hub.groups.rest import router as groups_router
 from carrel_hub.hosts.rest import router as hosts_router
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.metrics.rest import router as metrics_router
 from carrel_hub.openapi.rest import router as openapi_router
 from carrel_hub.services.rest import router as services_router
@@ -19,7 +20,6 @@ from carrel_hub.users.old_ways import router as old_ways_router
 from carrel_hub.users.operate import router as operate_router
 from carrel_hub.users.rest import router as users_router
 from carrel_hub.users.servers import router as servers_router
-from carrel_shared.late_routes import LateRouter
 
 api_router = LateRouter()
 """Everything below `{hub}api`."""

@@ -12,6 +12,7 @@ from carrel_hub.internal.agents import fleet_router
 from carrel_hub.internal.agents import router as agents_router
 from carrel_hub.internal.console import router as console_router
 from carrel_hub.internal.proxies import router as proxies_router
+from carrel_hub.late_routes import add_routes
 from carrel_hub.metrics.layer import Measured
 from carrel_hub.metrics.rest import router as metrics_router
 from carrel_hub.middleware import ApiHeaders, BodyLimit, ForwardedByProxy, RequestIdentity
@@ -24,7 +25,6 @@ from carrel_hub.web.errors import render_error
 from carrel_hub.web.pages import outside_router
 from carrel_hub.web.pages import router as pages_router
 from carrel_hub.web.users_hosts import create_users_hosts
-from carrel_shared.late_routes import add_routes
 from carrel_shared.service_auth import ServiceGate
 
 INTERNAL_HEALTH = "/internal/v1/health"

@@ -13,7 +13,6 @@ from carrel_agent.errors import AgentError
 from carrel_agent.supervise.reporting import Reporter
 from carrel_agent.supervise.supervisor import Supervisor
 from carrel_shared.fleet import HUB_IDENTITY
-from carrel_shared.late_routes import add_routes
 from carrel_shared.service_auth import Scope, ServiceGate
 from carrel_shared.wire.errors import ErrorBody
 
@@ -50,7 +49,7 @@ def create_app(
     )
     app.state.supervisor = supervisor
     app.state.reporter = reporter
-    add_routes(app, router)
+    app.include_router(router)
     gate = HubGate if on_network else ServiceGate
     quick = Quick(app)
     return gate(quick, keys={"hub": hub_key}, service="agent", open_paths=frozenset({HEALTH_PATH}))

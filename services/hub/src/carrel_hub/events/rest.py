@@ -14,10 +14,10 @@ from carrel_hub.deps import HubDep
 from carrel_hub.errors import NotFoundError
 from carrel_hub.events.access import require_audit
 from carrel_hub.events.reading import Wanted, event_model, find_events, read_wanted
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope, authorise
 from carrel_hub.spawns.service import find_server
 from carrel_hub.users.accounts import find_user
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 

@@ -31,12 +31,12 @@ from carrel_hub.groups.store import (
     member_names,
     remove_members,
 )
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import GroupResource, Scope, authorise, authorise_any, extent
 from carrel_hub.shares.store import scopes_of_group
 from carrel_hub.users.access import refuse_over_admins, refuse_to_raise
 from carrel_hub.users.bodies import json_body
 from carrel_hub.users.paging import page_reply, read_page
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 

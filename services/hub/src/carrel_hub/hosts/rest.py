@@ -14,12 +14,12 @@ from carrel_hub.hosts.accounts import forget_pin
 from carrel_hub.hosts.joining import issue_join_token
 from carrel_hub.hosts.keeping import accept_machine, evacuate, find_host, remove_host, set_draining
 from carrel_hub.hosts.listing import host_model, list_host_models
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import is_administrator
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.bodies import json_body
 from carrel_hub.users.models import timestamp
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 

@@ -8,8 +8,8 @@ from carrel_hub.hosts.gate import AUTHORITY_PATH, EDGES, JOIN_PATH
 from carrel_hub.hosts.joining import join_host, renew_certificate
 from carrel_hub.hosts.keeping import find_host, remove_host
 from carrel_hub.internal.callers import require_caller
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.spawns.reports import receive_report
-from carrel_shared.late_routes import LateRouter
 from carrel_shared.wire.agents import AgentReport, AgentReportReply
 from carrel_shared.wire.hosts import JoinReply, JoinRequest, RenewReply, RenewRequest
 

@@ -14,11 +14,11 @@ from carrel_hub.errors import InvalidRequestError, NotFoundError
 from carrel_hub.events import CONSOLE_ACTOR
 from carrel_hub.hosts.joining import issue_join_token
 from carrel_hub.internal.callers import require_caller
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.services.managed import SERVICES, running, want_none
 from carrel_hub.spawns.service import request_stop_all
 from carrel_hub.spawns.states import ENDED
 from carrel_hub.users.accounts import find_user, get_or_create_user
-from carrel_shared.late_routes import LateRouter
 from carrel_shared.wire.console import (
     JoinTokenReply,
     JoinTokenRequest,

@@ -6,8 +6,8 @@ from carrel_hub.context import ROUTES
 from carrel_hub.db.models import ProxyStatus
 from carrel_hub.deps import HubDep
 from carrel_hub.internal.callers import require_caller
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.users.last_used import store_servers
-from carrel_shared.late_routes import LateRouter
 from carrel_shared.wire.access import ActivityReport, ResyncRequest
 
 router = LateRouter()

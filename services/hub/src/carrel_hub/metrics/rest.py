@@ -6,9 +6,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from carrel_hub.auth.subjects import current_subject
 from carrel_hub.deps import HubDep
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.metrics.counts import CountsCollector, read_counts
 from carrel_hub.rbac import Scope, authorise
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 

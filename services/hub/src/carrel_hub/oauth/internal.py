@@ -5,10 +5,10 @@ from starlette.requests import Request
 
 from carrel_hub.auth.browser import hub_of
 from carrel_hub.errors import ForbiddenError
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.oauth.clients import client_of_server
 from carrel_hub.oauth.codes import Redeeming, redeem_code
 from carrel_hub.oauth.verdicts import give_verdict, verdict_for
-from carrel_shared.late_routes import LateRouter
 from carrel_shared.wire.access import CodeRedemption, RedeemedToken, Verdict, VerdictRequest
 
 router = LateRouter(prefix="/internal/v1/access")

@@ -18,6 +18,7 @@ from carrel_hub.auth.subjects import Subject
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Token, User
 from carrel_hub.errors import ForbiddenError, InvalidRequestError
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.oauth.clients import Client, find_client
 from carrel_hub.oauth.codes import issue_code
 from carrel_hub.oauth.requests import (
@@ -45,7 +46,6 @@ from carrel_hub.web.page_route import (
     show,
     signed_in,
 )
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter(
     route_class=PageRoute, dependencies=[Depends(navigation_only)], include_in_schema=False

@@ -14,10 +14,10 @@ from fastapi.responses import JSONResponse
 
 from carrel_hub.auth.digest import MAX_SECRET_LENGTH, digest
 from carrel_hub.deps import HubDep
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.oauth.clients import Client, find_client
 from carrel_hub.oauth.codes import Redeeming, redeem_code
 from carrel_hub.oauth.scopes import as_asked
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 log = structlog.get_logger(__name__)

@@ -6,8 +6,8 @@ from fastapi import Depends, Request
 from fastapi.responses import JSONResponse
 
 from carrel_hub.auth.subjects import Subject, require_somebody
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.openapi.document import describe_api
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 

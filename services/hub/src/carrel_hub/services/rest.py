@@ -12,6 +12,7 @@ from carrel_hub.db.models import Service
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import ConflictError, InvalidRequestError, NotAllowedError, NotFoundError
 from carrel_hub.groups.membership import members_for
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import (
     Scope,
     ServiceResource,
@@ -28,7 +29,6 @@ from carrel_hub.services.managed import find_run, pids
 from carrel_hub.services.models import SERVICE_KEYS, service_model
 from carrel_hub.services.store import delete_service, find_service, list_services, put_service
 from carrel_hub.users.bodies import json_body
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 

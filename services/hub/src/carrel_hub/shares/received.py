@@ -11,13 +11,13 @@ from carrel_hub.db.models import Group, Share, User
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import NotFoundError
 from carrel_hub.groups.store import find_group
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import GroupResource, Resource, Scope, authorise
 from carrel_hub.shares.asked import SubjectDep, asked_server, list_reply
 from carrel_hub.shares.models import Shared, share_model
 from carrel_hub.shares.store import With, find_share, list_shares, of_user, revoke_share
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.paging import read_page
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 

@@ -9,6 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from carrel_hub.db.models import Server
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import InvalidRequestError, NotFoundError
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope, authorise
 from carrel_hub.shares.asked import (
     SubjectDep,
@@ -33,7 +34,6 @@ from carrel_hub.shares.store import (
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.bodies import json_body
 from carrel_hub.users.paging import read_page
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 

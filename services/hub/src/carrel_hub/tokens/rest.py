@@ -20,6 +20,7 @@ from carrel_hub.errors import (
     TooManyRequestsError,
     UnavailableError,
 )
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope, authorise, may
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 from carrel_hub.tokens.bodies import wanted_token
@@ -28,7 +29,6 @@ from carrel_hub.tokens.models import token_number
 from carrel_hub.tokens.store import revoke_with_client, token_models
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.bodies import json_body
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 

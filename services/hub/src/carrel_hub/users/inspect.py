@@ -11,6 +11,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import Server
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import AgentRefusedError, InvalidRequestError, NotFoundError
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope
 from carrel_hub.spawns.limits import limits_of_body
 from carrel_hub.spawns.service import find_server
@@ -18,7 +19,6 @@ from carrel_hub.spawns.transitions import tell
 from carrel_hub.users.access import require_any
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.bodies import json_body
-from carrel_shared.late_routes import LateRouter
 from carrel_shared.wire.limits import LimitsChange, ServerUsage
 
 MAX_LINES = 2000

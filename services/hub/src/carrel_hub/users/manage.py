@@ -9,6 +9,7 @@ from carrel_hub.deps import HubDep
 from carrel_hub.errors import ConflictError, InvalidRequestError, NotFoundError
 from carrel_hub.hosts.standing import known_names
 from carrel_hub.json_response import JsonResponse
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope, authorise, extent, is_administrator
 from carrel_hub.users.access import (
     refuse_new_admins,
@@ -25,7 +26,6 @@ from carrel_hub.users.listing import with_details
 from carrel_hub.users.models import Sight, user_model
 from carrel_hub.users.paging import page_reply, read_page
 from carrel_hub.users.shown import show_page
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 

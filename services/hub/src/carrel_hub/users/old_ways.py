@@ -18,10 +18,10 @@ from carrel_hub.auth.subjects import (
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import ForbiddenError, NotFoundError
 from carrel_hub.json_response import JsonResponse
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope, authorise
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 from carrel_hub.users.rest import identity_model
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 

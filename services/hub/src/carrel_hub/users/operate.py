@@ -18,13 +18,13 @@ from carrel_hub.deps import HubDep
 from carrel_hub.errors import InvalidRequestError
 from carrel_hub.events import HUB_ACTOR, record
 from carrel_hub.hosts.standing import relays
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Scope, authorise
 from carrel_hub.replicas.presence import hub_targets
 from carrel_hub.routing.desired import hub_routes, service_route
 from carrel_hub.spawns.service import request_stop_all
 from carrel_hub.users.bodies import json_body
 from carrel_hub.users.paging import page_reply, read_page
-from carrel_shared.late_routes import LateRouter
 
 log = structlog.get_logger(__name__)
 

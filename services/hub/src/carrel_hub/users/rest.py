@@ -18,6 +18,7 @@ from carrel_hub.context import Hub
 from carrel_hub.deps import HubDep
 from carrel_hub.errors import ForbiddenError, NotFoundError
 from carrel_hub.json_response import JsonResponse
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope, identify_scopes, service_identify_scopes
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 from carrel_hub.services.models import service_model
@@ -25,7 +26,6 @@ from carrel_hub.users.access import require_any
 from carrel_hub.users.bodies import wants_stopped
 from carrel_hub.users.models import USER_KEYS, Widened, user_model
 from carrel_hub.users.shown import show_user
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 

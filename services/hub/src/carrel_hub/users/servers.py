@@ -18,6 +18,7 @@ from carrel_hub.errors import (
     NotFoundError,
     StartFailedError,
 )
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope
 from carrel_hub.spawns.outcomes import Outcomes
 from carrel_hub.spawns.service import (
@@ -37,7 +38,6 @@ from carrel_hub.users.models import never_started, server_model
 from carrel_hub.users.progress import check_progress, progress_stream
 from carrel_hub.users.shown import show_user
 from carrel_hub.users.waiting import Standing, wait_for_server
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from carrel_hub.auth.browser import hub_of
 from carrel_hub.db.models import User
 from carrel_hub.errors import ForbiddenError, InvalidRequestError, NotFoundError
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope, authorise
 from carrel_hub.rbac.words import in_words_of_one_server
 from carrel_hub.shares.codes import exchange, find_code
@@ -24,7 +25,6 @@ from carrel_hub.web.page_route import (
     show,
     signed_in,
 )
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from carrel_hub.auth.browser import hub_of
 from carrel_hub.db.models import Server
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope, authorise, extent, is_administrator, may
 from carrel_hub.spawns.service import shares_accounts
 from carrel_hub.users.listing import Listed, list_users
@@ -15,7 +16,6 @@ from carrel_hub.users.paging import read_page
 from carrel_hub.web.page_route import READING, PageRoute, navigation_only, show, signed_in
 from carrel_hub.web.server_cards import Card, card
 from carrel_hub.web.servers import Place
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 

@@ -6,9 +6,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from carrel_hub.errors import NotFoundError
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.web.page_route import READING, PageRoute
 from carrel_hub.web.render import STATIC, static_version
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter(route_class=PageRoute)
 

@@ -13,10 +13,10 @@ from carrel_hub.auth.subjects import Subject
 from carrel_hub.db.models import Event
 from carrel_hub.events.access import require_audit
 from carrel_hub.events.reading import Wanted, find_events, read_wanted
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Scope
 from carrel_hub.web.page_route import READING, PageRoute, navigation_only, show, signed_in
 from carrel_hub.web.servers import find_place
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 

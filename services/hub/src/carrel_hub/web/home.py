@@ -12,6 +12,7 @@ from carrel_hub.auth.subjects import Subject, page_subject
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Server, Service, User
 from carrel_hub.events import user_actor
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope, ServiceResource, may
 from carrel_hub.services.models import service_prefix
 from carrel_hub.spawns.choice import has_choice
@@ -30,7 +31,6 @@ from carrel_hub.web.page_route import (
 from carrel_hub.web.server_cards import Card, card
 from carrel_hub.web.servers import Place, find_place
 from carrel_hub.web.shared_servers import shared_cards
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 

@@ -18,6 +18,7 @@ from carrel_hub.hosts.joining import issue_join_token
 from carrel_hub.hosts.keeping import accept_machine, evacuate, find_host, remove_host, set_draining
 from carrel_hub.hosts.listing import host_model, list_host_models
 from carrel_hub.hosts.standing import Standing
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import is_administrator
 from carrel_hub.spawns.offers import offers
 from carrel_hub.spawns.placement import Offer
@@ -34,7 +35,6 @@ from carrel_hub.web.page_route import (
 from carrel_hub.web.server_cards import Card, card
 from carrel_hub.web.server_view import duration
 from carrel_hub.web.servers import Place
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 

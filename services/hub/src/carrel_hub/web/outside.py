@@ -12,9 +12,9 @@ from starlette.routing import Match
 from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.credentials import authorization_token
 from carrel_hub.errors import NotAllowedError, NotFoundError
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.web.page_route import READING, PageRoute, redirect, request_uri
 from carrel_hub.web.stopped_servers import METHODS, answer, api_reply
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter(route_class=PageRoute)
 

@@ -15,11 +15,11 @@ from carrel_hub.auth.sessions import restore_session_id
 from carrel_hub.auth.subjects import Subject, hub_signer, page_subject, xsrf_binding
 from carrel_hub.db.models import User
 from carrel_hub.errors import ForbiddenError, HubError
+from carrel_hub.late_routes import LateRoute
 from carrel_hub.rbac import Scope, is_administrator, may
 from carrel_hub.web.errors import render_error
 from carrel_hub.web.headers import page_headers
 from carrel_hub.web.render import render
-from carrel_shared.late_routes import LateRoute
 
 READING = ["GET", "HEAD"]
 MOST_FIELDS = 500

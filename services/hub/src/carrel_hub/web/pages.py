@@ -4,6 +4,7 @@
 path without its last slash, after everything else, since it takes whatever is left.
 """
 
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.web import (
     accept_share,
     admin,
@@ -21,7 +22,6 @@ from carrel_hub.web import (
     stopped_servers,
     tokens,
 )
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter()
 for part in (

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.subjects import Subject
 from carrel_hub.context import Hub
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Scope
 from carrel_hub.spawns.choice import has_choice
 from carrel_hub.spawns.paths import progress_path
@@ -24,7 +25,6 @@ from carrel_hub.web.page_route import (
 )
 from carrel_hub.web.server_view import failure_view, view
 from carrel_hub.web.servers import Place, find_place
-from carrel_shared.late_routes import LateRouter
 
 NO_OPTIONS = ("next", "display_name", "_xsrf", "home", "button")
 """What in the address of the spawn page, and in its form, is no option of the server."""

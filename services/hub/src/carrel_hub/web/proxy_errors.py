@@ -7,9 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from carrel_hub.errors import NotFoundError
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.web.errors import render_error
 from carrel_hub.web.page_route import READING, PageRoute
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter(route_class=PageRoute)
 

@@ -10,9 +10,9 @@ from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.links import PATH as LINK_PATH
 from carrel_hub.auth.subjects import page_subject
 from carrel_hub.errors import ForbiddenError
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 from carrel_hub.web.page_route import PageRoute
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter(route_class=PageRoute)
 log = structlog.get_logger(__name__)

@@ -14,6 +14,7 @@ from carrel_hub.auth.subjects import Subject
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Server
 from carrel_hub.errors import ForbiddenError, InvalidRequestError, NotFoundError
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope, authorise, may
 from carrel_hub.rbac.words import in_words_of_one_server
 from carrel_hub.shares.asked import (
@@ -38,7 +39,6 @@ from carrel_hub.web.page_route import (
     signed_in,
 )
 from carrel_hub.web.servers import Place, find_place
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 

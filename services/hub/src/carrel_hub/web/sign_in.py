@@ -15,6 +15,7 @@ from carrel_hub.auth.sessions import begin_session, end_other_sessions, end_sess
 from carrel_hub.auth.subjects import ANONYMOUS, hub_signer, page_subject
 from carrel_hub.db.models import User
 from carrel_hub.errors import ForbiddenError
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.spawns.service import request_stop_of
 from carrel_hub.web.arrival import arrive, default_next, wanted_next
 from carrel_hub.web.headers import NO_REFERRER
@@ -29,7 +30,6 @@ from carrel_hub.web.page_route import (
     show,
     signed_in,
 )
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 

@@ -13,6 +13,7 @@ from carrel_hub.context import Hub
 from carrel_hub.db.models import User
 from carrel_hub.errors import HubError, InvalidRequestError, UnprocessableError
 from carrel_hub.events import user_actor
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Scope
 from carrel_hub.spawns.choice import OptionsError, has_choice, open_profiles
 from carrel_hub.spawns.naming import good_display_name, good_server_name
@@ -36,7 +37,6 @@ from carrel_hub.web.pending import NO_OPTIONS, next_or, not_running, whose_of, w
 from carrel_hub.web.server_view import view
 from carrel_hub.web.servers import Place, find_place
 from carrel_hub.web.spawn_form import FormView, form_options, form_view
-from carrel_shared.late_routes import LateRouter
 
 SCRATCH = "scratch"
 """What the button sends that asks for a scratch home, beside the options there were."""

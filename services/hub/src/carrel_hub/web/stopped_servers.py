@@ -15,6 +15,7 @@ from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.subjects import Subject, current_subject, page_subject, subject_by_token
 from carrel_hub.context import Hub
 from carrel_hub.errors import HubError, NotFoundError
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Scope
 from carrel_hub.rbac.decisions import NOT_FOUND
 from carrel_hub.spawns.states import State
@@ -28,7 +29,6 @@ from carrel_hub.web.page_route import (
 )
 from carrel_hub.web.server_view import view
 from carrel_hub.web.servers import Place, find_place
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter(route_class=PageRoute)
 

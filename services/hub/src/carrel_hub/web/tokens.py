@@ -13,6 +13,7 @@ from carrel_hub.auth.subjects import Subject
 from carrel_hub.auth.tokens import issue_token
 from carrel_hub.db.models import BrowserSession, Token, User
 from carrel_hub.errors import ForbiddenError, InvalidRequestError, NotFoundError
+from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope, authorise
 from carrel_hub.tokens.granting import granted_scopes
 from carrel_hub.tokens.models import token_number
@@ -34,7 +35,6 @@ from carrel_hub.web.token_form import (
     read_form,
     sent_form,
 )
-from carrel_shared.late_routes import LateRouter
 
 router = LateRouter(route_class=PageRoute, dependencies=[Depends(navigation_only)])
 

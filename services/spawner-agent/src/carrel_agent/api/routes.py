@@ -2,13 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from carrel_agent.errors import InvalidRequestError
 from carrel_agent.supervise.reporting import Reporter
 from carrel_agent.supervise.supervisor import Supervisor
-from carrel_shared.late_routes import LateRouter
 from carrel_shared.wire.agents import AgentSnapshot
 from carrel_shared.wire.base import ServerId
 from carrel_shared.wire.limits import LimitsChange, ServerUsage
@@ -17,7 +16,7 @@ from carrel_shared.wire.servers import LogTail, ServerReport, ServerSpec, StopRe
 MAX_LOG_LINES = 2000
 MAX_WAIT_SECONDS = 5
 
-router = LateRouter(prefix="/agent/v1")
+router = APIRouter(prefix="/agent/v1")
 
 
 def _supervisor(request: Request) -> Supervisor:

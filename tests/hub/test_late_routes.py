@@ -5,7 +5,7 @@ import pytest
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.routing import APIRoute
 
-from carrel_shared.late_routes import LateRoute, LateRouter, add_routes
+from carrel_hub.late_routes import LateRoute, LateRouter, add_routes
 
 
 def refuse_strangers(request: Request) -> None:
