@@ -22,32 +22,41 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.hub_contenders import Side, carrel, jupyterhub
 
+ALONE = 10
+"""Starts of one server at a time, a round."""
 
-async def one_at_a_time(side: Side) -> float:
-    return statistics.median([await side.start(number) for number in range(5)])
+
+async def one_at_a_time(sides: list[Side]) -> dict[str, float]:
+    """Start servers one after the other, by turns: a machine is faster at one moment than at the
+    next, and a start takes less than that."""
+    took: dict[str, list[float]] = {side.name: [] for side in sides}
+    for number in range(ALONE):
+        for side in sides if number % 2 == 0 else reversed(sides):
+            took[side.name].append(await side.start(number))
+    return {name: statistics.median(one) for name, one in took.items()}
 
 
 async def at_once(side: Side, count: int) -> float:
     began = time.perf_counter()
-    await asyncio.gather(*[side.start(number) for number in range(5, 5 + count)])
+    await asyncio.gather(*[side.start(number) for number in range(ALONE, ALONE + count)])
     return time.perf_counter() - began
 
 
 async def stop_all(side: Side, count: int) -> float:
     began = time.perf_counter()
-    await asyncio.gather(*[side.stop(number) for number in range(5 + count)])
+    await asyncio.gather(*[side.stop(number) for number in range(ALONE + count)])
     return time.perf_counter() - began
 
 
 async def measure(sides: list[Side], rounds: int, users: int, spawns: int) -> None:
     """Take turns and print the table."""
-    stages: dict[str, Callable[[Side], Awaitable[float]]] = {
+    stages: dict[str, Callable[[Side], Awaitable[float]] | None] = {
         "create users, users/s": lambda side: side.create(users),
         "GET /user, requests/s": Side.who,
         "GET /users?limit=100, requests/s": Side.listing,
-        "start one, s": one_at_a_time,
+        "start one, s": None,
         f"start {spawns} at once, s": lambda side: at_once(side, spawns),
-        f"stop {5 + spawns} at once, s": lambda side: stop_all(side, spawns),
+        f"stop {ALONE + spawns} at once, s": lambda side: stop_all(side, spawns),
     }
     found: dict[str, dict[str, list[float]]] = {
         label: {side.name: [] for side in sides} for label in stages
@@ -56,14 +65,18 @@ async def measure(sides: list[Side], rounds: int, users: int, spawns: int) -> No
         for side in sides:
             side.new_round()
         for label, stage in stages.items():
-            for side in sides:
-                found[label][side.name].append(await stage(side))
+            if stage is None:
+                figures = await one_at_a_time(sides)
+            else:
+                figures = {side.name: await stage(side) for side in sides}
+            for name, figure in figures.items():
+                found[label][name].append(figure)
     for side in sides:
         await side.client.aclose()
     print(f"{'':36}" + "".join(f"{side.name:>14}" for side in sides))
-    for label, figures in found.items():
-        medians = [statistics.median(figures[side.name]) for side in sides]
-        line = f"{label:36}" + "".join(f"{figure:14.3f}" for figure in medians)
+    for label, taken in found.items():
+        medians = [statistics.median(taken[side.name]) for side in sides]
+        line = f"{label:36}" + "".join(f"{median:14.3f}" for median in medians)
         if len(medians) == 2:
             ours, theirs = medians
             ratio = theirs / ours if label.endswith(", s") else ours / theirs
