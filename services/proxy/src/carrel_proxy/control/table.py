@@ -147,23 +147,23 @@ class Table:
         self._take(table)
 
     def _take(self, table: RouteTable) -> None:
-        known, routes = self._routes, {}
-        fresh: list[tuple[str, LiveRoute]] = []
+        known, options = self._routes, self._options
+        routes: dict[str, LiveRoute] = {}
+        fresh: dict[str, LiveRoute] = {} if known else routes
         for wire in table.routes:
-            key = route_key(wire)
+            key = wire.prefix if not wire.host and "%" not in wire.prefix else route_key(wire)
             route = known.get(key)
             if route is None or route.wire != wire:
-                route = LiveRoute(wire, self._options)
-                fresh.append((key, route))
+                route = fresh[key] = LiveRoute(wire, options)
+            elif key in fresh:
+                del fresh[key]  # said twice, and what comes last counts
             routes[key] = route
-        check_routes([route.wire for _, route in fresh], self._options.check)
+        check_routes([route.wire for route in fresh.values()], options.check)
         for key in known.keys() - routes.keys():
             self._remove(key)
-        fresh = [(key, route) for key, route in fresh if routes[key] is route]
-        for key, _ in fresh:
-            if key in known:
-                known[key].close()
-        self._put(route for _, route in fresh)
+        for key in known.keys() & fresh.keys():
+            known[key].close()
+        self._put(fresh.values())
         self._routes = routes
         self._settle_default()
         self._epoch, self._number = table.epoch, table.number

@@ -83,21 +83,23 @@ def _all_plain(routes: Sequence[Route]) -> bool:
     if not {route.stock_client_id or route.host_id for route in routes} <= {"", None}:
         return False
     secrets = "".join([route.access.secret for route in routes if route.access is not None])
-    prefixes = [route.prefix for route in routes]
+    prefixes = _lines([route.prefix for route in routes])
     targets = [target for route in routes for target in route.targets]
+    unix = [target for target in targets if target.startswith("unix:")]
+    others = set(targets).difference(unix) if len(unix) < len(targets) else ()
     return (
         _PRINTABLE.fullmatch(secrets) is not None
-        and _each_fits(_PLAIN_PREFIXES, prefixes)
-        and not any(dots in "\n".join(prefixes) for dots in _DOT_SEGMENTS)
-        and _each_fits(_PLAIN_TARGETS, [one for one in targets if one.startswith("unix:")])
-        and _can_be_read({one for one in targets if not one.startswith("unix:")})
+        and prefixes.count("\n") == len(routes)
+        and _PLAIN_PREFIXES.fullmatch(prefixes) is not None
+        and not any(dots in prefixes for dots in _DOT_SEGMENTS)
+        and (unix_lines := _lines(unix)).count("\n") == len(unix)
+        and _PLAIN_TARGETS.fullmatch(unix_lines) is not None
+        and _can_be_read(others)
     )
 
 
-def _each_fits(lines: re.Pattern[str], texts: Sequence[str]) -> bool:
-    """Whether each of these is a line that the pattern of lines allows."""
-    text = "\n".join([*texts, ""])
-    return text.count("\n") == len(texts) and lines.fullmatch(text) is not None
+def _lines(texts: Sequence[str]) -> str:
+    return "\n".join([*texts, ""])
 
 
 def _can_be_read(targets: Collection[str]) -> bool:
