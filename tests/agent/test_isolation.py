@@ -20,6 +20,7 @@ from websockets.sync.client import unix_connect
 from support.accounts import temporary_account
 from support.agent_host import AgentHost, Answer, running_host
 from support.launching import UnixConnection
+from support.processes import open_files
 from support.squatter import come_and_go
 
 STRANGER = Path(__file__).parents[1] / "support" / "stranger.py"
@@ -175,7 +176,7 @@ def test_its_owner_without_the_secret_is_nobody(lab: Lab, account: pwd.struct_pa
 def test_descriptors_are_the_declared_ones(lab: Lab) -> None:
     """AGT-05: of what keeper, zygote and agent have open a server has nothing."""
     for child in Path(f"/proc/{lab.pid}/task/{lab.pid}/children").read_text().split():
-        targets = {str(fd.readlink()) for fd in Path(f"/proc/{child}/fd").iterdir()}
+        targets = open_files(int(child)).values()
         assert not [t for t in targets if str(lab.host.state) in t and not t.endswith(".fifo")]
         assert not [t for t in targets if "memfd" in t]
 

@@ -79,6 +79,15 @@ def leftovers(base: Path) -> list[tuple[int, str]]:
     return found
 
 
+def open_files(pid: int) -> dict[str, str]:
+    """Return what a process has open by descriptor; it may close some while they are looked at."""
+    found = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found[entry.name] = str(entry.readlink())
+    return found
+
+
 def command_lines() -> bytes:
     """Return the command lines of all processes there are, one after the other."""
     found = []

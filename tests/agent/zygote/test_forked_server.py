@@ -14,6 +14,7 @@ import pytest
 
 from carrel_shared.identity import read_stat
 from support.launching import Launcher, Server, build_spec
+from support.processes import open_files
 
 NOTEBOOK = json.dumps({"type": "file", "format": "text", "content": "6*7"})
 
@@ -53,16 +54,12 @@ def test_its_parent_is_the_keeper(server: Server) -> None:
     assert stat.parent == os.getpid()
 
 
-def descriptors(pid: int) -> dict[str, str]:
-    return {entry.name: str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-
-
 def test_it_holds_only_its_own_descriptors(zygote: Launcher, server: Server) -> None:
     # The socket, and asyncio's: an epoll, and the pair by which it wakes itself.
     expected = ["anon_inode:", "socket:", "socket:", "socket:"]
     deadline = time.monotonic() + 60
     while True:
-        held = descriptors(server.pid)
+        held = open_files(server.pid)
         own = {held.pop(name) for name in ("0", "1", "2")}
         if sorted(target.partition("[")[0] for target in held.values()) == expected:
             break
@@ -70,7 +67,7 @@ def test_it_holds_only_its_own_descriptors(zygote: Launcher, server: Server) -> 
         assert time.monotonic() < deadline, held
         time.sleep(0.02)
     assert own == {"/dev/null", str(server.log)}
-    assert not set(descriptors(zygote.zygote_pid).values()) & set(held.values())
+    assert not set(open_files(zygote.zygote_pid).values()) & set(held.values())
 
 
 def test_it_is_named_in_the_process_list(server: Server) -> None:

@@ -14,6 +14,7 @@ import pytest
 from carrel_agent.process.drop import ExitCode
 from carrel_agent.process.launch_spec import LaunchSpec
 from support.launching import Launcher, Server, build_spec
+from support.processes import open_files
 
 HOSTILE = """
 from jupyter_server.auth.identity import PasswordIdentityProvider
@@ -113,7 +114,7 @@ def test_an_executed_server_passes_nothing_of_ours_on(executed: Server) -> None:
     environment = Path(f"/proc/{children[0]}/environ").read_bytes()
     for stray in (b"CARREL", b"JUPYTER_CONFIG_PATH", executed.spec.secret.encode()):
         assert stray not in environment
-    inherited = {str(entry.readlink()) for entry in Path(f"/proc/{children[0]}/fd").iterdir()}
+    inherited = open_files(int(children[0])).values()
     listening = str(Path(f"/proc/{executed.pid}/fd/3").readlink())
     assert listening not in inherited
 

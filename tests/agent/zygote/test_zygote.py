@@ -17,6 +17,7 @@ from carrel_agent.process.drop import ExitCode
 from carrel_agent.process.launch_spec import write_launch_spec
 from carrel_agent.zygote.freshness import STALE
 from support.launching import Launcher, build_spec, launcher
+from support.processes import open_files
 
 
 def memory_holds(pid: int, needle: bytes) -> bool:
@@ -46,7 +47,7 @@ def test_it_has_one_thread_and_an_empty_environment(zygote: Launcher) -> None:
     names = {line.partition(b"=")[0] for line in (process / "environ").read_bytes().split(b"\0")}
     assert names - {b""} <= {b"PATH", b"LANG", b"CARREL_ZYGOTE_FD", b"LC_CTYPE"}
     assert (process / "cmdline").read_bytes().startswith(b"carrel-zygote\0")
-    targets = {str(entry.readlink()) for entry in (process / "fd").iterdir()}
+    targets = set(open_files(zygote.zygote_pid).values())
     assert not any("eventpoll" in target for target in targets)
     assert sum(target.startswith("socket:") for target in targets) == 1
 
@@ -161,7 +162,7 @@ def test_without_a_socket_it_says_what_is_missing() -> None:
 
 def test_a_spec_is_closed_in_the_zygote(zygote: Launcher, account: pwd.struct_passwd) -> None:
     server = zygote.fork(build_spec(account))
-    targets = [str(e.readlink()) for e in Path(f"/proc/{zygote.zygote_pid}/fd").iterdir()]
+    targets = open_files(zygote.zygote_pid).values()
     assert not any("carrel-launch" in target for target in targets)
     server.wait_until_ready()
     server.stop()
