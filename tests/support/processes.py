@@ -80,11 +80,13 @@ def leftovers(base: Path) -> list[tuple[int, str]]:
 
 
 def open_files(pid: int) -> dict[str, str]:
-    """Return what a process has open by descriptor; it may close some while they are looked at."""
+    """Return what a process has open by descriptor; it may close some while they are looked at,
+    or end."""
     found = {}
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            found[entry.name] = str(entry.readlink())
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found[entry.name] = str(entry.readlink())
     return found
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from carrel_shared.identity import read_stat
 from support.launching import Launcher, Server, build_spec
-from support.processes import open_files
+from support.processes import child_of, open_files
 
 NOTEBOOK = json.dumps({"type": "file", "format": "text", "content": "6*7"})
 
@@ -203,9 +203,9 @@ def test_a_kernel_inherits_nothing_of_ours_and_ends_with_the_server(
     server.wait_until_ready()
     reply, text = server.visit("POST", "api/kernels", '{"name":"python3"}', auth="token")
     assert reply.status == 201, text
-    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-    assert len(children) == 1
-    kernel = Path(f"/proc/{children[0]}")
+    pid = child_of(server.pid, "ipykernel")
+    assert pid is not None
+    kernel = Path(f"/proc/{pid}")
     environment = (kernel / "environ").read_bytes()
     assert server.spec.secret.encode() not in environment
     assert b"CARREL" not in environment
@@ -213,7 +213,7 @@ def test_a_kernel_inherits_nothing_of_ours_and_ends_with_the_server(
     assert (kernel / "status").stat().st_uid == server.spec.uid
     assert server.stop() == 0, server.log_text()
     deadline = time.monotonic() + 60
-    while (stat := read_stat(int(children[0]))) and stat.state != "Z":
+    while (stat := read_stat(pid)) and stat.state != "Z":
         assert time.monotonic() < deadline, "the kernel outlived its server"
         time.sleep(0.02)
 
