@@ -112,7 +112,7 @@ def start_proxy(field: Field) -> Contender:
     ]
     reply = httpx.put(
         f"http://127.0.0.1:{control}/control/v1/table",
-        json=RouteTable(epoch="e", number=1, routes=routes).model_dump(mode="json"),
+        content=RouteTable(epoch="e", number=1, routes=routes).json(),
         headers=service_headers(KEY),
         trust_env=False,
     )

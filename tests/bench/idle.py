@@ -42,8 +42,8 @@ class Api:
     def route(self, target: str) -> None:
         access = Access(server_id=SERVER_ID, client_id="c", secret="s" * 43)
         route = Route(prefix="/user/alice/", targets=[target], server=True, access=access)
-        table = RouteTable(epoch="e", number=1, routes=[route]).model_dump(mode="json")
-        self._client.put("/control/v1/table", json=table).raise_for_status()
+        table = RouteTable(epoch="e", number=1, routes=[route])
+        self._client.put("/control/v1/table", content=table.json()).raise_for_status()
 
     def sockets(self) -> int:
         reply = self._client.get("/control/v1/counters")

@@ -101,7 +101,7 @@ class Edge:
         with httpx.Client(transport=transport, base_url="http://edge", timeout=60) as control:
             reply = control.put(
                 "/control/v1/table",
-                content=table.model_dump_json(),
+                content=table.json(),
                 headers=service_headers(KEY, "routes"),
             )
         assert reply.status_code == 200, reply.text

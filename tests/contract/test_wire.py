@@ -7,29 +7,31 @@ import pkgutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic.dataclasses import is_pydantic_dataclass
+from msgspec import Struct
+from pydantic import BaseModel, ValidationError
 
 import carrel_shared.wire
 from carrel_shared.clock import ManualClock
 from carrel_shared.wire import WIRE_VERSION
 from carrel_shared.wire.base import WireReply, WireRequest
+from carrel_shared.wire.routes import RouteMessage
 
 SNAPSHOT = Path(__file__).with_name("wire.json")
 
 
 def models() -> dict[str, type[Any]]:
-    """Return what crosses the wire: models, and dataclasses where there are very many of them."""
+    """Return what crosses the wire: models, and structs where there are very many of them."""
     found = {}
     for module in pkgutil.iter_modules(carrel_shared.wire.__path__):
         loaded = importlib.import_module(f"carrel_shared.wire.{module.name}")
         for name, value in vars(loaded).items():
             if (
                 isinstance(value, type)
-                and (issubclass(value, BaseModel) or is_pydantic_dataclass(value))
+                and issubclass(value, BaseModel | Struct)
                 and value.__module__ == loaded.__name__
-                and value not in (WireRequest, WireReply)
+                and value not in (WireRequest, WireReply, RouteMessage)
             ):
                 found[f"{module.name}.{name}"] = value
     return dict(sorted(found.items()))
@@ -44,7 +46,8 @@ def schema(model: type[Any]) -> dict[str, object]:
             return {k: sorted(v) if k == "required" else bare(v) for k, v in kept.items()}
         return [bare(v) for v in value] if isinstance(value, list) else value
 
-    result = bare(TypeAdapter(model).json_schema())
+    whole = msgspec.json.schema(model) if issubclass(model, Struct) else model.model_json_schema()
+    result = bare(whole)
     assert isinstance(result, dict)
     return result
 
@@ -63,12 +66,14 @@ def test_the_wire_is_what_it_was() -> None:
 @pytest.mark.parametrize("name", models())
 def test_a_request_forbids_what_a_reply_ignores(name: str) -> None:
     model = models()[name]
-    if is_pydantic_dataclass(model):
-        frozen, config = vars(model)["__dataclass_params__"].frozen, model.__pydantic_config__
+    if issubclass(model, Struct):
+        config = model.__struct_config__
+        frozen, forbids = config.frozen, config.forbid_unknown_fields
     else:
-        frozen, config = model.model_config.get("frozen"), model.model_config
+        frozen = model.model_config.get("frozen")
+        forbids = model.model_config.get("extra") == "forbid"
     assert frozen, "what was said cannot be changed afterwards"
-    assert config.get("extra") == ("ignore" if issubclass(model, WireReply) else "forbid")
+    assert forbids is not issubclass(model, WireReply)
 
 
 def test_an_unknown_field_in_a_request_is_named() -> None:

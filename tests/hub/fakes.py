@@ -216,7 +216,8 @@ class FakeProxy:
         self.app = ServiceGate(app, keys={"hub": self.key}, service="proxy")
         self.switch = Switch(self.app)
 
-    async def _table(self, table: RouteTable) -> Response:
+    async def _table(self, request: Request) -> Response:
+        table = RouteTable.read(await request.body())
         if table.epoch == self.epoch and table.number < self.number:
             return _json(self.status(), 409)
         self.tables += 1
@@ -225,7 +226,8 @@ class FakeProxy:
         self.routes = kept | {route.prefix: route for route in table.routes}
         return _json(self.status(), 200)
 
-    async def _changes(self, body: RouteChanges) -> Response:
+    async def _changes(self, request: Request) -> Response:
+        body = RouteChanges.read(await request.body())
         if (body.epoch, body.base) != (self.epoch, self.number):
             return _json(self.status(), 409)
         self.changes += 1
@@ -243,7 +245,7 @@ class FakeProxy:
     async def _get_table(self) -> Response:
         routes = list(self.routes.values())
         table = RouteTable(epoch=self.epoch, number=self.number, routes=routes)
-        return JSONResponse(table.model_dump(mode="json"))
+        return Response(table.json(), media_type="application/json")
 
     async def _status(self) -> Response:
         self.greetings += 1

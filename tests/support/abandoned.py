@@ -111,9 +111,8 @@ def _proxy(net: Cable, directory: Path, vanished_seconds: float) -> Iterator[int
         transport = httpx.HTTPTransport(uds=f"{directory}/control.sock")
         headers = service_headers(KEY) | {"Content-Type": "application/json"}
         with httpx.Client(transport=transport, base_url="http://proxy", timeout=60) as control:
-            control.put(
-                "/control/v1/table", content=table.model_dump_json(), headers=headers
-            ).raise_for_status()
+            reply = control.put("/control/v1/table", content=table.json(), headers=headers)
+            reply.raise_for_status()
         yield process.pid
 
 

@@ -6,7 +6,6 @@ calls need not know by which of the two: `http_errors` are those of both.
 """
 
 import asyncio
-import json
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -279,13 +278,6 @@ class _Connection(asyncio.Protocol):
         elif status >= 200:
             self._keeps = self._keeps and self._parser.should_keep_alive()
             self._answer.set_result(Reply(status, b"".join(self._body)))
-
-
-def json_content(body: Any) -> tuple[bytes | None, dict[str, str]]:
-    """Return what is sent for a body, and the headers that go with it."""
-    if body is None:
-        return None, {}
-    return json.dumps(body, separators=(",", ":")).encode(), {"Content-Type": "application/json"}
 
 
 def http_errors() -> tuple[type[Exception], ...]:

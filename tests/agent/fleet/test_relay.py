@@ -1,7 +1,7 @@
 """What an agent tells its relay, and when the hub hears that a server is ready."""
 
 import httpx
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 
 from carrel_agent.fleet.relay import WAITING, RelayRoutes
 from carrel_shared.wire.routes import RouteTable, TableStatus
@@ -23,10 +23,10 @@ class FakeRelay:
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=self._transport, base_url="http://relay")
 
-    async def _table(self, table: RouteTable) -> Response:
+    async def _table(self, request: Request) -> Response:
         if self.down:
             return Response(status_code=503)
-        self.tables.append(table)
+        self.tables.append(RouteTable.read(await request.body()))
         return await self._status()
 
     async def _status(self) -> Response:

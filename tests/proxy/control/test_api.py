@@ -2,16 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from proxy.hub import FakeHub, allowed
 from proxy.running import KEY, SECRET, Running, guarded_route, open_proxy, plain_route
 from proxy.wire import Upstream, eventually, ok, open_upstream, read_request
-from pydantic import ValidationError
 
 from carrel_shared.service_auth import service_headers
 from carrel_shared.wire.routes import (
@@ -48,12 +47,12 @@ async def api(running: Running) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def table(*routes: Route, number: int = 1, epoch: str = "e") -> str:
-    return RouteTable(epoch=epoch, number=number, routes=list(routes)).model_dump_json()
+def table(*routes: Route, number: int = 1, epoch: str = "e") -> bytes:
+    return RouteTable(epoch=epoch, number=number, routes=list(routes)).json()
 
 
-def changes(*made: Change, base: int, number: int, epoch: str = "e") -> str:
-    return RouteChanges(epoch=epoch, base=base, number=number, changes=list(made)).model_dump_json()
+def changes(*made: Change, base: int, number: int, epoch: str = "e") -> bytes:
+    return RouteChanges(epoch=epoch, base=base, number=number, changes=list(made)).json()
 
 
 async def test_a_table_is_taken_and_changed(
@@ -115,7 +114,7 @@ async def test_a_table_keeps_routes_that_it_names_and_does_not_have(
     after = RouteTable(
         epoch="f", number=1, routes=[changed], keep=["/user/a/", "/user/b/", "/user/x/"]
     )
-    reply = await api.put("/control/v1/table", content=after.model_dump_json())
+    reply = await api.put("/control/v1/table", content=after.json())
     assert reply.json() == {"epoch": "f", "number": 1, "routes": 2}
     assert running.proxy.table.snapshot().routes == [changed, before[1]]
 
@@ -213,9 +212,6 @@ async def test_a_table_that_is_wrong_throughout_is_told_one_thing(
     """R20: what is wrong with it must not take more memory than the table itself."""
     await api.put("/control/v1/table", content=table(plain_route(upstream.target)))
     body = '{"epoch":"e","number":2,"routes":' + routes + "}"
-    with pytest.raises(ValidationError) as found:
-        RouteTable.model_validate_json(body)
-    assert found.value.error_count() <= 2
     reply = await api.put("/control/v1/table", content=body)
     assert reply.status_code == 422
     assert len(reply.text) < 300

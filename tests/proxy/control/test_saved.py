@@ -94,7 +94,7 @@ async def test_a_table_is_taken_up_as_far_as_it_can_be_read(short_dir: Path, hub
     journal.read()
     known = RouteChanges(epoch="e", base=1, number=2, changes=[DeleteRoute(prefix="/")])
     later = b'{"epoch":"e","base":2,"number":3,"changes":[],"of a later version":1}'
-    journal.append([known.model_dump_json().encode(), later])
+    journal.append([known.json(), later])
     async with open_proxy(short_dir, hub) as running:
         status = running.proxy.table.status
         assert (status.number, status.routes) == (2, 0)

@@ -1,10 +1,10 @@
 """What pages of other origins make a signed-in browser send to a server."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from proxy.hub import FakeHub, allowed
 from proxy.running import SECRET, SERVER_ID, Running, open_proxy
 from proxy.wire import Upstream

@@ -4,9 +4,9 @@ import asyncio
 import hashlib
 import os
 import socket
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from proxy.running import Running, plain_route
 from proxy.wire import Script, Upstream, ok, read_chunk, read_head, read_request
 

@@ -6,9 +6,9 @@ from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
+from msgspec.structs import replace
 from proxy.hub import FakeHub
 from proxy.running import Running, open_proxy, plain_route
 from proxy.wire import Client

@@ -5,10 +5,10 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from proxy.hub import FakeHub
 from proxy.running import Running, open_proxy, plain_route
 from proxy.wire import Client, Message, Upstream, eventually, ok, open_upstream, read_request

@@ -87,7 +87,10 @@ class Program:
                 reader, writer = await asyncio.open_unix_connection(self.api)
             else:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.api)
-            content = b"" if body is None else json.dumps(body).encode()
+            if body is None or isinstance(body, bytes):
+                content = body or b""
+            else:
+                content = json.dumps(body).encode()
             fields = (
                 f"Authorization: Bearer {KEY}\r\nCarrel-Wire: 1\r\n"
                 f"Host: api\r\nConnection: close\r\nContent-Length: {len(content)}\r\n"

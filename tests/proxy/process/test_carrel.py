@@ -53,17 +53,14 @@ async def a_hub(directory: Path) -> AsyncIterator[Upstream]:
 
 async def put_table(program: Program, *routes: Route) -> None:
     table = RouteTable(epoch="e", number=1, routes=list(routes))
-    status, said = await program.call("PUT", "/control/v1/table", table.model_dump(mode="json"))
+    status, said = await program.call("PUT", "/control/v1/table", table.json())
     assert status == 200, said
 
 
-async def revoke(program: Program, **what: str) -> None:
-    changes = RouteChanges(
-        epoch="e", base=1, number=2, changes=[Revoke(revocation=Revocation(**what))]
-    )
-    status, said = await program.call(
-        "POST", "/control/v1/changes", changes.model_dump(mode="json")
-    )
+async def revoke(program: Program, revocation: Revocation) -> None:
+    revoke = Revoke(revocation=revocation)
+    changes = RouteChanges(epoch="e", base=1, number=2, changes=[revoke])
+    status, said = await program.call("POST", "/control/v1/changes", changes.json())
     assert status == 200, said
 
 
@@ -85,7 +82,7 @@ async def test_a_revocation_reaches_sockets_of_all_workers_old_ones_too(short_di
                 await program.reload()
         assert any(map(is_alive, olds))
         assert len(program.workers()) > 2
-        await revoke(program, token_hash=token_hash(b"abc"))
+        await revoke(program, Revocation(token_hash=token_hash(b"abc")))
         for reader, writer in sockets:
             async with asyncio.timeout(SECONDS):
                 with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):

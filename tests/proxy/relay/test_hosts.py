@@ -10,12 +10,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
 
 import pytest
+from msgspec.structs import replace
 from proxy.authority import Authority
 from proxy.running import KEY, plain_route
 
@@ -105,7 +105,7 @@ def push(directory: Path, *routes: Route) -> None:
     control = Unix(directory / "control.sock")
     table = RouteTable(epoch="e", number=1, routes=list(routes))
     headers = {"Authorization": f"Bearer {KEY}", "Carrel-Wire": "1"}
-    control.request("PUT", "/control/v1/table", table.model_dump_json(), headers)
+    control.request("PUT", "/control/v1/table", table.json(), headers)
     reply = control.getresponse()
     assert reply.status == 200, reply.read()
     control.close()

@@ -1,14 +1,17 @@
-"""The two kinds of wire model."""
+"""The kinds of wire model."""
 
 from datetime import datetime
 from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
-ServerId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
+SERVER_ID = r"^[0-9a-f]{12}$"
+HOST_ID = r"^[a-z0-9][a-z0-9-]{0,62}$"
+
+ServerId = Annotated[str, StringConstraints(pattern=SERVER_ID)]
 """A server's random, immutable id: 12 hex digits. Names are for people, ids for machines."""
 
-HostId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+HostId = Annotated[str, StringConstraints(pattern=HOST_ID)]
 """A host's id, as its certificate has it in the URI `carrel://host/ID`."""
 
 RunnerName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
+from msgspec import to_builtins
 from sqlalchemy import delete, insert, update
 from sqlalchemy import select as columns
 from sqlmodel import col, select
@@ -106,7 +107,7 @@ async def append_change(session: AsyncSession, change: Change) -> int:
         await ensure_counter(session, "")
         number = await do_returning(session, _COUNT, {}) or 0
     session.info[ROUTES_CHANGED] = True
-    await do(session, _APPEND, {"number": number, "payload": change.model_dump(mode="json")})
+    await do(session, _APPEND, {"number": number, "payload": to_builtins(change)})
     if number % _PRUNE_EVERY == 0:
         await session.exec(
             delete(RouteChange).where(col(RouteChange.number) <= number - KEPT_CHANGES)

@@ -18,7 +18,7 @@ from carrel_proxy.process.crew import CrewError
 from carrel_shared.service_auth import ASGIApp, ServiceGate
 from carrel_shared.wire.counters import ProxyCounters
 from carrel_shared.wire.errors import ErrorBody
-from carrel_shared.wire.routes import RouteChanges, RouteTable
+from carrel_shared.wire.routes import RouteChanges, RouteTable, UnreadableError
 
 MAX_BODY_BYTES = 64 << 20
 """More than a hundred thousand routes."""
@@ -68,9 +68,9 @@ def create_control_app(
     async def put_table(request: Request) -> Response:
         body = await _body(request)
         with large_heap_grows():
-            wanted = _parse(RouteTable, body)
+            wanted = RouteTable.read(body)
             whole = table.with_kept(wanted)
-            body = body if whole is wanted else whole.model_dump_json().encode()
+            body = body if whole is wanted else whole.json()
             status = table.put(whole, body)
         await shared.tell_table(body)
         await saved.flush()
@@ -78,14 +78,14 @@ def create_control_app(
 
     async def post_changes(request: Request) -> Response:
         body = await _body(request)
-        changes = _parse(RouteChanges, body)
+        changes = RouteChanges.read(body)
         status = table.change(changes, body)
         await shared.tell_changes(changes, body)
         await saved.flush()
         return _json(status)
 
     async def get_table(_request: Request) -> Response:
-        return _json(table.without_secrets())
+        return Response(table.without_secrets().json(), media_type="application/json")
 
     async def get_status(_request: Request) -> Response:
         return _json(table.status)
@@ -126,6 +126,9 @@ def create_control_app(
     async def not_all_told(_request: Request, error: Exception) -> Response:
         return _error(503, "not_in_force", str(error))
 
+    async def unreadable(_request: Request, error: Exception) -> Response:
+        return _error(422, "refused", f"body: {error}")
+
     async def bad_target(_request: Request, error: Exception) -> Response:
         return _error(422, "bad_route", str(error))
 
@@ -149,6 +152,7 @@ def create_control_app(
         exception_handlers={
             TableMismatchError: does_not_fit,
             CrewError: not_all_told,
+            UnreadableError: unreadable,
             BadTargetError: bad_target,
             HTTPException: refused,
         },
@@ -168,25 +172,13 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def _parse(model: type[M], body: bytes) -> M:
-    """Read a body in one step, which for a table of many routes matters."""
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise _unreadable(error, "body") from None
-
-
 def _query(model: type[M], request: Request) -> M:
     try:
         return model.model_validate(dict(request.query_params))
     except ValidationError as error:
-        raise _unreadable(error, "query") from None
-
-
-def _unreadable(error: ValidationError, part: str) -> HTTPException:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(step) for step in first["loc"])
-    return HTTPException(422, f"{place or part}: {first['msg']}")
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise HTTPException(422, f"{place or 'query'}: {first['msg']}") from None
 
 
 def _json(model: BaseModel, status: int = 200) -> Response:

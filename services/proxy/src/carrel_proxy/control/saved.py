@@ -21,17 +21,14 @@ from carrel_proxy.control.journal import Journal
 from carrel_proxy.control.table import Table, large_heap_grows
 from carrel_proxy.errors import BadTargetError, TableMismatchError
 from carrel_shared.files import write_atomically
-from carrel_shared.wire.routes import Route, RouteChanges, RouteTable
+from carrel_shared.wire.routes import RouteChanges, RouteTable, UnreadableError
 
 log = structlog.get_logger(__name__)
 
 SETTLE_SECONDS = 0.2
 """How long changes are collected after a write before they are written together."""
 RETRY_SECONDS = 5.0
-AT_A_TIME = 200
-"""Routes that are put into JSON in one go, so that other threads come to run in between."""
 
-_ROUTES = TypeAdapter(list[Route])
 _VERDICTS = TypeAdapter(list[SavedVerdict])
 
 
@@ -124,10 +121,10 @@ class SavedTable(Saved):
             records = self._journal.read()
             try:
                 if records:
-                    self._table.restore(RouteTable.model_validate_json(records[0]))
+                    self._table.restore(RouteTable.read(records[0]))
                 for record in records[1:]:
-                    self._table.restore_change(RouteChanges.model_validate_json(record))
-            except (ValidationError, BadTargetError, TableMismatchError) as error:
+                    self._table.restore_change(RouteChanges.read(record))
+            except (UnreadableError, BadTargetError, TableMismatchError) as error:
                 log.error("routes_not_restored", path=str(self.path), reason=_why(error))
                 self._behind = True
         status = self._table.status
@@ -165,14 +162,14 @@ class SavedTable(Saved):
             return None
         self._whole, self._changes = None, []
         if whole is None and (grown or self._behind or self._journal.is_broken):
-            content = self._content()
-            return lambda: self._replace(content)
+            snapshot = self._table.snapshot()
+            return lambda: self._replace(snapshot)
         self._behind = True
         return lambda: self._write(whole, changes)
 
-    def _replace(self, content: Callable[[], bytes]) -> None:
+    def _replace(self, snapshot: RouteTable) -> None:
         self._behind = True
-        self._journal.replace(content())
+        self._journal.replace(snapshot.json())
         self._behind = False
 
     def _write(self, whole: bytes | None, changes: list[bytes]) -> None:
@@ -181,20 +178,6 @@ class SavedTable(Saved):
         if changes:
             self._journal.append(changes)
         self._behind = False
-
-    def _content(self) -> Callable[[], bytes]:
-        snapshot = self._table.snapshot()
-
-        def content() -> bytes:
-            head = snapshot.model_dump_json(exclude={"routes"}).encode()
-            routes = snapshot.routes
-            parts = [
-                _ROUTES.dump_json(routes[at : at + AT_A_TIME])[1:-1]
-                for at in range(0, len(routes), AT_A_TIME)
-            ]
-            return b'%b,"routes":[%b]}' % (head.removesuffix(b"}"), b",".join(parts))
-
-        return content
 
 
 class SavedVerdicts(Saved):

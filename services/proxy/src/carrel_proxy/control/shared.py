@@ -6,6 +6,7 @@ said about tokens, so that one file holds everybody's sign-ins.
 
 from datetime import datetime
 
+from msgspec import Raw
 from pydantic import BaseModel, TypeAdapter
 
 from carrel_proxy.access.verdicts import Key, SavedVerdict, Verdicts
@@ -15,19 +16,28 @@ from carrel_proxy.engine.edge import Edge
 from carrel_proxy.process.crew import WHOLE_SECONDS, Crew
 from carrel_shared.wire.counters import ProxyTotals, RouteActivity
 from carrel_shared.wire.draining import DrainStatus
-from carrel_shared.wire.routes import Revoke, RouteChanges, RouteTable, TableStatus
+from carrel_shared.wire.routes import (
+    Revoke,
+    RouteChanges,
+    RouteMessage,
+    RouteTable,
+    TableStatus,
+)
 
 DRAINING = "draining"
 """What the parent keeps under this name is there while the proxy is out of service."""
 
 _ACTIVITY = TypeAdapter(dict[str, float])
+_VERDICTS = TypeAdapter(list[SavedVerdict])
 _OPEN = ("connections_open", "requests_open", "sockets_open", "upstream_open", "verdicts_kept")
 _GONE_PROCESS = ("resident_bytes", "virtual_bytes", "open_descriptors")
 
 
-class _Snapshot(BaseModel):
+class _Snapshot(RouteMessage, frozen=True, kw_only=True):
+    """What is in force. `verdicts` is the JSON of models."""
+
     table: RouteTable
-    verdicts: list[SavedVerdict]
+    verdicts: Raw
     draining: bool
 
 
@@ -113,9 +123,11 @@ class Shared:
         """Return what is in force, for a worker that joins."""
         verdicts = self._verdicts.snapshot() if self._verdicts is not None else []
         whole = _Snapshot(
-            table=self._table.snapshot(), verdicts=verdicts, draining=self._edge.draining
+            table=self._table.snapshot(),
+            verdicts=Raw(_VERDICTS.dump_json(verdicts)),
+            draining=self._edge.draining,
         )
-        return whole.model_dump_json().encode()
+        return whole.json()
 
     def take(self, snapshot: bytes) -> None:
         """Take what is in force from the leader.
@@ -123,7 +135,7 @@ class Shared:
         A leader that died may have been told of a revocation that it could tell nobody. If its
         successor knows more than is known here, verdicts count again once the hub says them again.
         """
-        whole = _Snapshot.model_validate_json(snapshot)
+        whole = _Snapshot.read(snapshot)
         self._edge.send_away(draining=whole.draining)
         known = self._table.status
         if (known.epoch, known.number) != (whole.table.epoch, whole.table.number):
@@ -134,15 +146,15 @@ class Shared:
             ):
                 self._access.recheck_all()
         if self._verdicts is not None:
-            self._verdicts.restore(whole.verdicts)
+            self._verdicts.restore(_VERDICTS.validate_json(bytes(whole.verdicts)))
 
     def _take_table(self, _worker: int, body: bytes) -> bytes:
         with large_heap_grows():
-            self._table.put(RouteTable.model_validate_json(body), body)
+            self._table.put(RouteTable.read(body), body)
         return b""
 
     def _take_changes(self, _worker: int, body: bytes) -> bytes:
-        self._table.change(RouteChanges.model_validate_json(body), body)
+        self._table.change(RouteChanges.read(body), body)
         return b""
 
     # --- out of service ---

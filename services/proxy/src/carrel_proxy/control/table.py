@@ -4,10 +4,10 @@ import gc
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from carrel_proxy.core.paths import checked_segments, one_spelling
 from carrel_proxy.core.sites import Sites
@@ -101,7 +101,7 @@ class Table:
     def without_secrets(self) -> RouteTable:
         """Return the table for people to look at."""
         whole = self.snapshot()
-        return whole.model_copy(update={"routes": [_without_secret(one) for one in whole.routes]})
+        return replace(whole, routes=[_without_secret(one) for one in whole.routes])
 
     def put(self, table: RouteTable, record: bytes = b"") -> TableStatus:
         """Take a whole table. Revocations may have been missed, so all access is checked again.
@@ -116,7 +116,7 @@ class Table:
         log.info("table_taken", number=table.number, routes=len(table.routes))
         self._guard.recheck_all()
         self.on_whole()
-        self.keep_whole(record or table.model_dump_json().encode())
+        self.keep_whole(record or table.json())
         return self.status
 
     def with_kept(self, table: RouteTable) -> RouteTable:
@@ -136,7 +136,7 @@ class Table:
             if key in self._routes and key not in there
         ]
         log.warning("routes_kept", count=len(kept))
-        return table.model_copy(update={"routes": [*table.routes, *kept], "keep": []})
+        return replace(table, routes=[*table.routes, *kept], keep=[])
 
     def restore(self, table: RouteTable) -> None:
         """Take up the table that was saved before a restart.
@@ -197,7 +197,7 @@ class Table:
             log.info("gap_found", number=self._number, base=changes.base)
             self.on_gap()
             raise
-        self.keep_change(record or changes.model_dump_json().encode())
+        self.keep_change(record or changes.json())
         return self.status
 
     def restore_change(self, changes: RouteChanges) -> None:

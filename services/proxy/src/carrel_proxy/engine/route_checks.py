@@ -1,8 +1,8 @@
 """What the hub may say of a route: refused before it is in force, or never.
 
 A table has tens of thousands of routes and most are plain, so a whole one is looked at together:
-a pattern over all prefixes, the distinct targets, all secrets. Only when something is not plain is
-each route looked at by itself, which decides and says what is wrong.
+all prefixes as one text, all sockets, all secrets. Only when something is not plain is each route
+looked at by itself, which decides and says what is wrong.
 """
 
 import re
@@ -24,13 +24,14 @@ Check = Callable[[Route], None]
 
 _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]*")
 
-_PLAIN_UNIX = r"unix:/[\x21-\x7e]{1,106}"
+_UNIX = "unix:/"
+_UNIX_LENGTHS = range(len(_UNIX) + 1, len(_UNIX) + 107)
+_PLAIN_TARGET = re.compile(r"unix:/[\x21-\x7e]{1,106}")
 """Most targets by far; what is read in no other way need not be read until it is used."""
-_PLAIN_TARGET = re.compile(_PLAIN_UNIX)
-_PLAIN_TARGETS = re.compile(rf"(?:{_PLAIN_UNIX}\n)*+")
-_PRINTABLE = re.compile(r"[\x20-\x7e]*+")
-_PLAIN_PREFIXES = re.compile(r"(?:/(?:[A-Za-z0-9!$&'()*+,\-.:=@_~]++/)*+\n)*+")
-_DOT_SEGMENTS = ("/./", "/../")
+_VISIBLE = bytes(range(0x21, 0x7F))
+_PRINTABLE = b" " + _VISIBLE
+_PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!$&'()*+,-.:=@_~"
+"""What a prefix is made of, but for slashes and escapes."""
 
 
 def check_nothing(_route: Route) -> None:
@@ -80,26 +81,34 @@ def _check_stock(route: Route) -> None:
 
 def _all_plain(routes: Sequence[Route]) -> bool:
     """Whether every one of these is fine, as far as that can be seen at a glance."""
-    if not {route.stock_client_id or route.host_id for route in routes} <= {"", None}:
-        return False
-    secrets = "".join([route.access.secret for route in routes if route.access is not None])
-    prefixes = _lines([route.prefix for route in routes])
+    secrets = [route.access.secret for route in routes if route.access is not None]
     targets = [target for route in routes for target in route.targets]
-    unix = [target for target in targets if target.startswith("unix:")]
-    others = set(targets).difference(unix) if len(unix) < len(targets) else ()
+    sockets = [text for text in targets if text.startswith(_UNIX)]
+    others = [text for text in targets if not text.startswith(_UNIX)]
     return (
-        _PRINTABLE.fullmatch(secrets) is not None
-        and prefixes.count("\n") == len(routes)
-        and _PLAIN_PREFIXES.fullmatch(prefixes) is not None
-        and not any(dots in prefixes for dots in _DOT_SEGMENTS)
-        and (unix_lines := _lines(unix)).count("\n") == len(unix)
-        and _PLAIN_TARGETS.fullmatch(unix_lines) is not None
-        and _can_be_read(others)
+        not any(route.stock_client_id or route.host_id for route in routes)
+        and _is_made_of(_PRINTABLE, "".join(secrets))
+        and _are_plain([route.prefix for route in routes])
+        and _is_made_of(_VISIBLE, "".join(sockets))
+        and all(map(_UNIX_LENGTHS.__contains__, map(len, sockets)))
+        and _can_be_read(set(others))
     )
 
 
-def _lines(texts: Sequence[str]) -> str:
-    return "\n".join([*texts, ""])
+def _are_plain(prefixes: Sequence[str]) -> bool:
+    """Whether these are prefixes without escapes and dot segments."""
+    lines = "\n".join(["", *prefixes, ""])
+    count = len(prefixes)
+    return (
+        _is_made_of(_PLAIN + b"/\n", lines)
+        and lines.count("\n/") == lines.count("/\n") == count
+        and lines.count("\n") == count + 1
+        and not any(odd in lines for odd in ("//", "/./", "/../"))
+    )
+
+
+def _is_made_of(characters: bytes, text: str) -> bool:
+    return text.isascii() and not text.encode("ascii").translate(None, characters)
 
 
 def _can_be_read(targets: Collection[str]) -> bool:

@@ -75,11 +75,11 @@ class RelayRoutes:
     async def _tell(self, wanted: dict[str, Route]) -> None:
         self._number += 1
         table = RouteTable(epoch=self._epoch, number=self._number, routes=list(wanted.values()))
-        status = await self._call("PUT", "/control/v1/table", table.model_dump_json())
+        status = await self._call("PUT", "/control/v1/table", table.json())
         if status is not None:
             self._told = wanted
 
-    async def _call(self, method: str, path: str, body: str | None = None) -> TableStatus | None:
+    async def _call(self, method: str, path: str, body: bytes | None = None) -> TableStatus | None:
         import httpx
 
         headers = {
