@@ -270,3 +270,18 @@ async def test_ten_thousand_pipelined_requests_wait_in_the_clients_own_memory(
         go.set()
         for number in range(10_000):
             assert (await client.response()).body == b"/%d" % number
+
+
+async def test_who_reads_no_answers_is_read_no_further(running: Running) -> None:
+    running.route()
+    count = 60_000  # their answers are more than the kernel takes
+    request = b"GET /%06d HTTP/1.1\r\nHost: h\r\n\r\n"
+    async with running.client() as client:
+        client.writer.transport.pause_reading()
+        client.send(b"".join(request % number for number in range(count)))
+        await eventually(lambda: any(one.paused for one in running.proxy.edge._clients))
+        (connection,) = running.proxy.edge._clients
+        assert len(connection._buffer) < 1 << 20
+        client.writer.transport.resume_reading()
+        client.send(b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        assert (await client.rest()).count(b"HTTP/1.1 404 Not Found\r\n") == count + 1

@@ -132,6 +132,8 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._buffer = self._buffer + data if self._buffer else data
             self._advance()
+            if self._stalled and len(self._buffer) > MOST_BUFFERED:
+                self.pause()  # it reads no answers, so no more requests are taken
 
     def eof_received(self) -> bool:
         """The client sends no more. It may have left, or wait for what it asked for."""
