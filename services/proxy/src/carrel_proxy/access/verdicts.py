@@ -20,6 +20,9 @@ from carrel_shared.wire.routes import Revocation
 Key = tuple[str, str]
 """Token hash and server id."""
 
+MOST_REFUSED = 1000
+"""How many noes are remembered. They count for two seconds, and anybody can make up more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -66,13 +69,13 @@ class _Entry:
 
 
 class Verdicts:
-    """The cache.
+    """The cache. Noes are kept apart: made-up tokens must not drive out who is signed in.
 
     Attributes:
         serial: Counts what may have made answers under way wrong.
-        version: Counts what may have changed an answer out of the cache, time apart.
+        version: Counts what may have changed a yes out of the cache, time apart.
         on_change: Called when there is something new to save.
-        on_kept: Called with the key of a verdict that the hub gave just now.
+        on_kept: Called with the key of a verdict that other processes should know of too.
     """
 
     def __init__(self, clock: Clock, freshness: Freshness, most: int) -> None:
@@ -84,13 +87,14 @@ class Verdicts:
         self._freshness = freshness
         self._most = most
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
+        self._refused: OrderedDict[Key, _Entry] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def look_up(self, key: Key) -> tuple[Verdict | None, Standing]:
         """Return a verdict and what it is worth now; None with `ASK`."""
-        entry = self._entries.get(key)
+        entry = self._entries.get(key) or self._refused.get(key)
         if entry is None:
             return None, Standing.ASK
         age = self._clock.monotonic() - entry.confirmed
@@ -99,7 +103,8 @@ class Verdicts:
         )
         if worth is Standing.ASK:
             return None, worth
-        self._entries.move_to_end(key)
+        if entry.verdict.allow:
+            self._entries.move_to_end(key)
         return entry.verdict, worth
 
     def grant(self, key: Key, via: Via) -> Grant | None:
@@ -115,7 +120,7 @@ class Verdicts:
     def good_until(self, key: Key) -> float:
         """Return until when, by the monotonic clock, a yes counts without another look."""
         entry = self._entries.get(key)
-        if entry is None or entry.recheck or not entry.verdict.allow:
+        if entry is None or entry.recheck:
             return float("-inf")
         until = entry.confirmed + self._freshness.refresh
         if entry.verdict.expires_at is None:
@@ -131,27 +136,39 @@ class Verdicts:
         """
         if serial != self.serial:
             return False
-        entry = _Entry(verdict, self._clock.monotonic())
+        if self._take(key, _Entry(verdict, self._clock.monotonic())):
+            self.on_change()
+            self.on_kept(key)
+        return True
+
+    def _take(self, key: Key, entry: _Entry) -> bool:
+        """Take up a verdict; False for a no where there was no yes, which tells nobody anything."""
         before = self._entries.get(key)
-        if before is not None and before.verdict == verdict:
+        if not entry.verdict.allow:
+            self._remember(self._refused, MOST_REFUSED, key, entry)
+            if before is None:
+                return False
+            del self._entries[key]
+            self.version += 1
+            return True
+        self._refused.pop(key, None)
+        driven_out = self._remember(self._entries, self._most, key, entry)
+        if before is not None and before.verdict == entry.verdict:
             entry.grants = before.grants
         else:
             self.version += 1
-        self._entries[key] = entry
-        self._entries.move_to_end(key)
-        while len(self._entries) > self._most:
-            self._entries.popitem(last=False)
-            self.version += 1
-        if verdict.allow:
-            self.on_change()
-        self.on_kept(key)
+        self.version += driven_out
         return True
 
-    def drop(self, key: Key) -> None:
-        """Forget a verdict."""
-        if self._entries.pop(key, None) is not None:
-            self.version += 1
-            self.on_change()
+    @staticmethod
+    def _remember(entries: OrderedDict[Key, _Entry], most: int, key: Key, entry: _Entry) -> bool:
+        """Add an entry; True if that drove others out, those that were not used for longest."""
+        entries[key] = entry
+        entries.move_to_end(key)
+        too_many = len(entries) > most
+        while len(entries) > most:
+            entries.popitem(last=False)
+        return too_many
 
     def revoke(self, revocation: Revocation) -> None:
         """Forget every verdict a revocation is about."""
@@ -164,6 +181,7 @@ class Verdicts:
         ]
         for key in doomed:
             del self._entries[key]
+        self._refused.clear()  # what was refused may be allowed now
         if doomed:
             self.on_change()
 
@@ -171,20 +189,19 @@ class Verdicts:
         """Let no verdict count before the hub says it again: revocations may have been missed."""
         self.serial += 1
         self.version += 1
+        self._refused.clear()
         for entry in self._entries.values():
             entry.recheck = True
 
     def snapshot(self) -> list[SavedVerdict]:
         """Return what is worth saving."""
         return [
-            self._as_saved(key, entry)
-            for key, entry in self._entries.items()
-            if entry.verdict.allow and not entry.recheck
+            self._as_saved(key, entry) for key, entry in self._entries.items() if not entry.recheck
         ]
 
     def saved(self, key: Key) -> SavedVerdict | None:
         """Return one verdict as it would be saved."""
-        entry = self._entries.get(key)
+        entry = self._entries.get(key) or self._refused.get(key)
         return self._as_saved(key, entry) if entry is not None else None
 
     def _as_saved(self, key: Key, entry: _Entry) -> SavedVerdict:
@@ -208,7 +225,7 @@ class Verdicts:
                 key = (one.token_hash, one.server_id)
                 known = self._entries.get(key)
                 if known is None or known.recheck or known.confirmed < monotonic - age:
-                    self._entries[key] = _Entry(one.verdict, monotonic - age)
+                    self._take(key, _Entry(one.verdict, monotonic - age))
 
 
 def build_grant(key: Key, via: Via, verdict: Verdict, *, bare: bool = False) -> Grant:
