@@ -45,6 +45,14 @@ def test_the_same_fields_are_read_once() -> None:
     assert again.derived is first.derived
 
 
+def test_what_is_worked_out_stays_small() -> None:
+    head = parse_request(request(), LIMITS)
+    for number in range(1000):
+        assert head.remember(number, "worked out") == "worked out"
+    assert 999 in head.derived
+    assert len(head.derived) < 100
+
+
 @pytest.mark.parametrize(
     ("lines", "start"),
     [

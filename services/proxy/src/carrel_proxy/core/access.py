@@ -97,7 +97,7 @@ def credentials(head: RequestHead, session_cookie: bytes, *, websocket: bool) ->
     key = ("shown", session_cookie)
     shown: Credentials | None = head.derived.get(key)
     if shown is None:
-        shown = head.derived[key] = _shown(head, session_cookie)
+        shown = head.remember(key, _shown(head, session_cookie))
     return shown
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from carrel_proxy.core.fields import (
     HOP_BY_HOP,
@@ -40,6 +40,10 @@ _BROKEN = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _VERSION = b"HTTP/1."
 
 END = b"\r\n\r\n"
+
+MOST_DERIVED = 64
+
+T = TypeVar("T")
 
 _REQUEST_SPECIAL = HOP_BY_HOP | {
     b"authorization",
@@ -102,6 +106,13 @@ class RequestHead:
     keep_alive: bool
     section: bytes
     derived: dict[Hashable, Any]
+
+    def remember(self, key: Hashable, value: T) -> T:
+        """Put something among what was derived, which stays small whatever a client asks for."""
+        if len(self.derived) >= MOST_DERIVED:
+            self.derived.clear()
+        self.derived[key] = value
+        return value
 
     @property
     def has_body(self) -> bool:

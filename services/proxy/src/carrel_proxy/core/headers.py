@@ -164,7 +164,7 @@ def kept_fields(head: RequestHead, onward: Onward, *, websocket: bool = False) -
     key = ("kept", client_id, onward.drop_authorization, websocket)
     kept: bytes | None = head.derived.get(key)
     if kept is None:
-        kept = head.derived[key] = _kept_fields(head, onward, websocket=websocket)
+        kept = head.remember(key, _kept_fields(head, onward, websocket=websocket))
     return kept
 
 

@@ -196,7 +196,8 @@ class Dispatcher:
             exchange.forward(request_bytes(head, onward, websocket=exchange.websocket))
             if not exchange.websocket:
                 kept = kept_fields(head, onward)
-                head.derived[route, head.method] = self._guard.passage(outcome, kept, added)
+                passage = self._guard.passage(outcome, kept, added)
+                head.remember((route, head.method), passage)
         elif outcome is Refused.NOBODY and is_navigation(head) and head.method == b"GET":
             self._later(exchange, self._begin_sign_in(exchange, door, rest))
         else:
@@ -211,13 +212,14 @@ def _or_elsewhere(exchange: Exchange, door: Door, grant: Grant) -> Grant | Refus
     if elsewhere is None:
         said = head.value(b"x-forwarded-host") if client.trusted else None
         host = said.split(b",")[0].strip() if said else head.host
-        elsewhere = head.derived[key] = comes_from_elsewhere(
+        elsewhere = comes_from_elsewhere(
             head,
             door.access.origin.encode("ascii"),
             https=_is_https(client, head),
             host=host,
             websocket=exchange.websocket,
         )
+        head.remember(key, elsewhere)
     return Refused.ELSEWHERE if elsewhere else grant
 
 
