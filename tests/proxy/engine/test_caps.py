@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from proxy.certificates import make_certificate
@@ -277,11 +277,12 @@ async def test_who_reads_no_answers_is_read_no_further(running: Running) -> None
     count = 60_000  # their answers are more than the kernel takes
     request = b"GET /%06d HTTP/1.1\r\nHost: h\r\n\r\n"
     async with running.client() as client:
-        client.writer.transport.pause_reading()
+        transport = cast(asyncio.Transport, client.writer.transport)
+        transport.pause_reading()
         client.send(b"".join(request % number for number in range(count)))
         await eventually(lambda: any(one.paused for one in running.proxy.edge._clients))
         (connection,) = running.proxy.edge._clients
         assert len(connection._buffer) < 1 << 20
-        client.writer.transport.resume_reading()
+        transport.resume_reading()
         client.send(b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         assert (await client.rest()).count(b"HTTP/1.1 404 Not Found\r\n") == count + 1
