@@ -175,7 +175,7 @@ async def test_a_slow_stop_is_202(live: World, new_person: NewPerson) -> None:
     client = await new_person("alice")
     await client.post("/users/alice/server")
     live.agent.stop_at_once = False
-    live.change_settings(slow_spawn_seconds=0)
+    live.change_settings(slow_stop_seconds=0)
     assert (await client.delete("/users/alice/server")).status_code == 202
     assert (await client.get("/users/alice")).json()["servers"][""]["pending"] == "stop"
     assert (await client.post("/users/alice/server")).status_code == 400
