@@ -111,6 +111,17 @@ async def test_an_old_client_gets_no_chunks(running: Running, upstream: Upstream
     assert reply.body == b"abc"
 
 
+async def test_a_part_is_not_taken_for_the_whole_where_only_the_end_ends_it(
+    running: Running, upstream: Upstream
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    upstream.script = replies(head + b"5\r\na pa", close=True)
+    async with running.client() as client:
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            await client.reader.read()
+
+
 async def test_a_body_that_ends_with_the_connection_is_chunked(
     running: Running, upstream: Upstream
 ) -> None:

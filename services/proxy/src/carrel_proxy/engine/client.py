@@ -20,6 +20,7 @@ from carrel_proxy.core.head import END, RequestHead, check_partial, parse_reques
 from carrel_proxy.core.troubles import BUSY, trouble_of
 from carrel_proxy.engine.deadlines import NEVER
 from carrel_proxy.engine.exchange import Exchange
+from carrel_proxy.engine.keepalive import abort_unsent
 from carrel_proxy.engine.tunnel import Tunnel
 from carrel_proxy.engine.upstream import UpstreamConnection
 from carrel_proxy.errors import BadRequestError
@@ -391,7 +392,7 @@ class ClientConnection(asyncio.Protocol):
         if framed:
             self.transport.close()
         else:
-            self.transport.abort()
+            abort_unsent(self.transport)  # a reset; by itself an abort is an end like any other
 
     def tunnel(self, exchange: Exchange, upstream: UpstreamConnection, sent: bytes) -> None:
         """Give the connection away to a tunnel.
@@ -450,4 +451,4 @@ class ClientConnection(asyncio.Protocol):
 
     def revoked(self) -> None:
         """What let the request pass has ended."""
-        self.transport.abort()
+        abort_unsent(self.transport)

@@ -23,7 +23,7 @@ from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import NEVER, TICK_SECONDS, Deadlines
 from carrel_proxy.engine.exchange import Exchange
 from carrel_proxy.engine.half_closed import HalfClosed
-from carrel_proxy.engine.keepalive import probe_silent_peers
+from carrel_proxy.engine.keepalive import abort_unsent, probe_silent_peers
 from carrel_proxy.engine.kept import Kept
 from carrel_proxy.engine.tls_listener import TlsListener
 from carrel_proxy.engine.tunnel import Tunnel
@@ -227,7 +227,7 @@ class Edge:
             log.info("requests_cut", count=len(self._clients))
         await self._leave_tunnels()
         for client in list(self._clients):
-            client.transport.abort()
+            abort_unsent(client.transport)
 
     async def _leave_tunnels(self) -> None:
         """End the WebSockets: those whose client can be told so in a moment, and the others."""

@@ -50,9 +50,10 @@ def notice_vanished(transport: asyncio.Transport, seconds: float) -> None:
 
 
 def abort_unsent(transport: asyncio.Transport) -> None:
-    """End a connection so that nothing more of what was written arrives.
+    """End a connection with a reset, so that nothing more of what was written arrives.
 
-    By itself the kernel goes on sending that after the end, once the peer can be reached again.
+    By itself the kernel goes on sending that after the end, once the peer can be reached again, and
+    then an end that looks like a good one.
     """
     connected = connected_socket(transport)
     if connected is not None:
