@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,26 @@ def test_orphans_are_reaped_and_cost_no_disk(keeper: Any) -> None:
     assert len(exits_on_disk(keeper)) == 1
     children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children")
     wait_for("no zombies", lambda: len(children.read_text().split()) == 1)
+
+
+REAPING = """
+import os, sys
+from carrel_agent.keeper.keeper import REAPED_A_TURN, Keeper
+from carrel_agent.keeper.options import Options
+
+keeper = Keeper(Options(sys.argv[1], []), {})
+children = [os.fork() or os._exit(0) for _ in range(2 * REAPED_A_TURN + 1)]
+for child in children:
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+print(*(keeper._reap() for _ in range(3)))
+"""
+
+
+def test_reaping_ends_though_there_is_more_to_reap(keeper: Any) -> None:
+    """Who forks in a loop may make orphans faster than they are reaped; others wait for a turn."""
+    command = [sys.executable, "-I", "-c", REAPING, str(keeper.state)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["False", "False", "True"]
 
 
 def test_a_process_can_be_watched_after_its_end(keeper: Any) -> None:

@@ -36,6 +36,9 @@ from carrel_agent.keeper.services import Backoff, spawn, spawn_session, spawn_zy
 EX_CONFIG = 78
 STOP_SECONDS = 5.0
 MAX_WAITING_MESSAGES = 4096
+REAPED_A_TURN = 64
+"""How many dead children are reaped before the agent, and the output, get their turn: orphans of a
+user who forks in a loop may come faster than they can be reaped."""
 FAILPOINT_VARIABLE = "CARREL_FAILPOINT"
 
 Reply = tuple[Message, list[int]]
@@ -106,11 +109,12 @@ class Keeper:
                 self._open_output(log_id)
             except (OSError, OutputError) as error:
                 say("output_not_reopened", level="ERROR", server_id=log_id, error=error)
+        all_reaped = True
         while not self._is_done():
             self._start_agent_if_due()
-            for descriptor, events in self._poll.poll(self._timeout_ms()):
+            for descriptor, events in self._poll.poll(self._timeout_ms() if all_reaped else 0):
                 self._handle(descriptor, events)
-            self._reap()
+            all_reaped = self._reap()
             if self._stop_asked:
                 self._begin_stop()
             self._kill_if_late()
@@ -317,19 +321,21 @@ class Keeper:
 
     # -- children that ended
 
-    def _reap(self) -> None:
-        while True:
+    def _reap(self) -> bool:
+        """Reap what has ended, within reason; return whether that is all."""
+        for _ in range(REAPED_A_TURN):
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
-                return
+                return True
             if ended is None:
-                return
+                return True
             exited = ended.si_code == os.CLD_EXITED
             code, number = (ended.si_status, None) if exited else (None, ended.si_status)
             # Who it was is read while it is a zombie: once reaped the pid may be anybody's.
             self._on_exit((ended.si_pid, start_ticks(ended.si_pid)), code, number)
             os.waitpid(ended.si_pid, 0)
+        return False
 
     def _on_exit(self, key: Key, code: int | None, number: int | None) -> None:
         pid = key[0]
