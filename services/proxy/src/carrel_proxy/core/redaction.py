@@ -21,7 +21,13 @@ _RUN = re.compile(rb"[A-Za-z0-9_+\-]{20,}")
 _LONG_RUN = re.compile(rb"[A-Za-z0-9_+\-=]{32,}")
 _UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _USER_INFO = re.compile(rb"^([A-Za-z][A-Za-z0-9+.\-]*:)?//[^/?#]*@")
-_ONE_TIME = frozenset((b"sign-in", b"accept-share", b"signup", b"confirm", b"reset"))
+_PASSWORD = re.compile(rb"//[^/?#@]*:[^/?#@]*@")
+_ONE_TIME = frozenset(
+    (
+        *(b"sign-in", b"accept-share", b"signup", b"confirm", b"reset"),
+        *(b"activate", b"invite", b"token", b"verify"),
+    )
+)
 """Path segments after which a secret may stand."""
 _ROUNDS = 5
 _MOST_READ = 4096
@@ -76,7 +82,7 @@ def _pair(match: re.Match[bytes]) -> bytes:
 
 def _is_secret_value(value: bytes) -> bool:
     plain = _decoded(value)
-    if plain is None or _NAMED.search(plain):
+    if plain is None or _NAMED.search(plain) or _PASSWORD.search(plain):
         return True
     if any(segment in _ONE_TIME for segment in plain.lower().split(b"/")):
         return True
