@@ -132,6 +132,8 @@ async def test_the_way_back_stays_below_the_prefix(running: Running, hub: FakeHu
             "//evil.test/",
             "/user/bob/",
             "/user/alice/\\..",
+            "/user/alice/../bob/",
+            "/user/alice/a/%2e%2E/../../bob/lab?x=1",
             "https://evil.test",
             "x\r\ny",
         ):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode
 
 from carrel_proxy.core.door import Door
+from carrel_proxy.core.paths import climbs
 
 FLOW_SECONDS = 600
 MAX_NEXT = 1500
@@ -70,9 +71,10 @@ def decode_flow(value: bytes) -> Flow | None:
 
 def next_below(path: str, prefix: str) -> str:
     """Return `path` if it lies below `prefix` and can only be read as a path, else the prefix."""
-    if path.startswith(prefix) and len(path) <= MAX_NEXT and _SAFE_REST.fullmatch(path):
-        return path
-    return prefix
+    if not (path.startswith(prefix) and len(path) <= MAX_NEXT and _SAFE_REST.fullmatch(path)):
+        return prefix
+    rest = re.split("[?#]", path.removeprefix(prefix), maxsplit=1)[0].encode("ascii")
+    return prefix if climbs(rest.split(b"/")) else path
 
 
 def authorize_location(door: Door, flow: Flow) -> str:
