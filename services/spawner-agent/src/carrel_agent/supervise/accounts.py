@@ -1,6 +1,5 @@
 """Which unix accounts may run servers here."""
 
-import asyncio
 import grp
 import os
 import pwd
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from carrel_agent.errors import AccountRefusedError, SetupError, UnavailableError
+from carrel_agent.supervise.patience import within
 from carrel_shared.wire.servers import ServerSpec
 
 OVERFLOW_UID = 65534
@@ -83,8 +83,11 @@ async def look_up_account(name: str, *, own_uid: int, min_uid: int) -> Account:
         UnavailableError: If the name service does not answer.
     """
     try:
-        async with asyncio.timeout(LOOKUP_SECONDS):
-            return await asyncio.to_thread(_look_up, name, own_uid, min_uid)
+        return await within(
+            LOOKUP_SECONDS,
+            ("account", name, own_uid, min_uid),
+            lambda: _look_up(name, own_uid, min_uid),
+        )
     except TimeoutError:
         raise UnavailableError(
             f"the name service did not say within {LOOKUP_SECONDS:g} seconds who {name!r} is"

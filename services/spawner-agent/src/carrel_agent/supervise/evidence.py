@@ -8,6 +8,7 @@ import structlog
 from carrel_agent.supervise.explain import TAIL_LINES, Evidence
 from carrel_agent.supervise.listeners import listener_uids
 from carrel_agent.supervise.logs import ServerLogs
+from carrel_agent.supervise.patience import within
 from carrel_agent.supervise.record import Record
 from carrel_agent.supervise.scratch import can_make_for
 
@@ -34,8 +35,7 @@ async def gather(record: Record, logs: ServerLogs, *, last_status: int | None) -
 async def state_of_disk(path: str) -> str:
     """Return what is wrong with the file system at `path`: "is full", say; else nothing."""
     try:
-        async with asyncio.timeout(DISK_SECONDS):
-            found = await asyncio.to_thread(os.statvfs, path)
+        found = await within(DISK_SECONDS, ("disk", path), lambda: os.statvfs(path))
     except TimeoutError:
         return "does not answer"
     except OSError:

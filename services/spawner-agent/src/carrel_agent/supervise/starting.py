@@ -1,6 +1,5 @@
 """What a start needs before a runner is asked: a socket, a log, a home, what fits that runner."""
 
-import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +13,7 @@ from carrel_agent.runners.base import Launch, Launched, Runner
 from carrel_agent.supervise.admission import refuse_unenforceable
 from carrel_agent.supervise.launching import LaunchError
 from carrel_agent.supervise.pam_sessions import PamSession
+from carrel_agent.supervise.patience import within
 from carrel_agent.supervise.record import Record
 from carrel_agent.supervise.search import end_remains
 from carrel_agent.supervise.surroundings import Surroundings
@@ -100,8 +100,7 @@ async def require_home(path: str) -> None:
         LaunchError: It is not, or does not show itself.
     """
     try:
-        async with asyncio.timeout(HOME_SECONDS):
-            found = await asyncio.to_thread(os.stat, path)
+        found = await within(HOME_SECONDS, ("home", path), lambda: os.stat(path))  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):
         raise LaunchError(f"the home directory {path} does not exist on this host") from None
     except TimeoutError:
