@@ -4,6 +4,7 @@ A profile without options keeps what it is given, as JupyterHub does; it means n
 that has some takes these alone, and `profile` names nothing but a profile where there are several.
 """
 
+import json
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from carrel_hub.spawns.options import OptionSettings, Value, in_variable
 from carrel_hub.spawns.profiles import DEFAULT, PLAIN, PROFILE, ProfileSettings
 
 Profiles = Mapping[str, ProfileSettings]
+
+MOST_OPTIONS = 32 * 1024
+"""How long options may be as JSON. They are read and shown with every list of servers."""
 
 
 class OptionsError(InvalidRequestError):
@@ -62,8 +66,13 @@ def choose(given: Mapping[str, Any], profiles: Profiles, groups: Set[str]) -> Ch
         groups: Those that the server's owner is in.
 
     Raises:
+        InvalidRequestError: They are too long.
         OptionsError: Something else is asked for than the settings have for this owner.
     """
+    if len(json.dumps(given)) > MOST_OPTIONS:
+        raise InvalidRequestError(
+            f"The options are too long: at most {MOST_OPTIONS} characters as JSON are kept"
+        )
     if not has_choice(profiles):
         _one_of(open_profiles(profiles, groups), None)
         return Choice(DEFAULT, dict(given))

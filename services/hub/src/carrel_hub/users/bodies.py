@@ -3,7 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from math import isfinite
+from typing import Any, NoReturn
+
+from pydantic_core import from_json
 
 from carrel_hub.errors import InvalidRequestError
 from carrel_hub.spawns.naming import good_display_name, good_server_name
@@ -12,20 +15,29 @@ from carrel_hub.spawns.naming import good_display_name, good_server_name
 def json_body(raw: bytes) -> Any:
     """Return the JSON in a body; None for an empty one. The content type does not matter.
 
+    Some of it is kept and shown to others, so it must be such that it can be written again: not
+    nested deeper than 200, no half of a surrogate pair (RFC 8259 8.2), no number beyond all bounds.
+
     Raises:
-        InvalidRequestError: It is no JSON, or no UTF-8.
+        InvalidRequestError: It is no JSON, or no UTF-8, or such.
     """
     if not raw.strip():
         return None
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_no_number)
+        from_json(raw, allow_inf_nan=False)  # refuses the first two; Python's reader takes them
+        return json.loads(raw.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InvalidRequestError("Invalid JSON in body of request") from error
 
 
-def _no_number(text: str) -> Any:
+def _no_number(text: str) -> NoReturn:
     """NaN and the infinities: Python reads them, RFC 8259 has no such numbers."""
     raise ValueError(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if isfinite(number) else _no_number(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.auth.subjects import Subject, current_subject
@@ -18,6 +18,7 @@ from carrel_hub.errors import (
     NotFoundError,
     StartFailedError,
 )
+from carrel_hub.json_response import JsonResponse
 from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope
 from carrel_hub.spawns.outcomes import Outcomes
@@ -53,7 +54,7 @@ _NAMED_SERVER = "/users/{name}/servers/{server_name}"
 @router.get(_NAMED_SERVER)
 async def get_server(
     name: str, hub: HubDep, subject: SubjectDep, server_name: str = ""
-) -> JSONResponse:
+) -> JsonResponse:
     """One server, running or not."""
     require_any(subject, [Scope.READ_SERVERS], Resource(name, server_name))
     async with hub.database.read() as session:
@@ -62,7 +63,7 @@ async def get_server(
     if row is None and server_name:
         raise NotFoundError(f"{name} has no server {server_name!r}")
     row = row or never_started(user)
-    return JSONResponse(server_model(user, row, subject, hub.settings))
+    return JsonResponse(server_model(user, row, subject, hub.settings))
 
 
 @router.put(_SERVER)
@@ -70,7 +71,7 @@ async def get_server(
 @router.put(_NAMED_SERVER)
 async def make_server(
     name: str, request: Request, hub: HubDep, subject: SubjectDep, server_name: str = ""
-) -> JSONResponse:
+) -> JsonResponse:
     """Make the record of a named server without starting it."""
     require_any(subject, [Scope.START_SERVERS], Resource(name, server_name))
     raw = await request.body()
@@ -89,7 +90,7 @@ async def make_server(
             display_name=wanted.display_name,
             user_options=wanted.options,
         )
-    return JSONResponse(server_model(user, row, subject, hub.settings), status_code=201)
+    return JsonResponse(server_model(user, row, subject, hub.settings), status_code=201)
 
 
 @router.patch(_SERVER)
@@ -97,7 +98,7 @@ async def make_server(
 @router.patch(_NAMED_SERVER)
 async def patch_server(
     name: str, request: Request, hub: HubDep, subject: SubjectDep, server_name: str = ""
-) -> JSONResponse:
+) -> JsonResponse:
     """Rename a server that does not run, or change what is kept of it."""
     require_any(subject, [Scope.START_SERVERS], Resource(name, server_name))
     raw = await request.body()
@@ -123,7 +124,7 @@ async def patch_server(
             display_name=wanted.display_name,
             user_options=wanted.options,
         )
-    return JSONResponse(server_model(user, row, subject, hub.settings))
+    return JsonResponse(server_model(user, row, subject, hub.settings))
 
 
 @router.post(_SERVER)
