@@ -48,6 +48,13 @@ class ConflictError(HubError):
     code = "conflict"
 
 
+class TooLargeError(HubError):
+    """There is more of the request than anybody needs to send."""
+
+    status_code = 413
+    code = "too_large"
+
+
 class UnprocessableError(HubError):
     """The request is well formed and asks for something that cannot be."""
 

@@ -9,9 +9,11 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from carrel_hub.db.faults import reason_of
 from carrel_hub.errors import HubError
+from carrel_hub.middleware import TOO_LARGE
 from carrel_shared.wire.errors import ErrorBody
 
 log = structlog.get_logger(__name__)
@@ -22,6 +24,7 @@ Answer = Callable[[Request, int, str, str, dict[str, str]], Response]
 _BUSY = "The hub's database does not answer right now; try again in a moment"
 _CROSSED = "Somebody else changed the same thing in this moment; look at it and try again"
 _UNSTORABLE = "Something in this request cannot be stored: a number too large, or a NUL in a text"
+_INCOMPLETE = "The request ended before all of it was sent"
 _BROKEN = "Internal Server Error"
 
 
@@ -55,6 +58,11 @@ def install_failures(app: FastAPI, answer: Answer) -> None:
             return answer(request, 503, "unavailable", _BUSY, {"Retry-After": "2"})
         return answer(request, 500, "internal_error", _BROKEN, {})
 
+    async def cut_off(request: Request, _error: Exception) -> Response:
+        if getattr(request.state, TOO_LARGE, False):
+            return answer(request, 413, "too_large", "The request body is too large.", {})
+        return answer(request, 400, "invalid_request", _INCOMPLETE, {})  # nobody hears it
+
     async def broken(request: Request, error: Exception) -> Response:
         log.error("request_failed", path=_safe_path(request), exc_info=error)
         return answer(request, 500, "internal_error", _BROKEN, {})
@@ -64,6 +72,7 @@ def install_failures(app: FastAPI, answer: Answer) -> None:
         HTTPException: http_error,
         RequestValidationError: invalid,
         SQLAlchemyError: database,
+        ClientDisconnect: cut_off,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

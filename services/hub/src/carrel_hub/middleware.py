@@ -17,6 +17,9 @@ from carrel_shared.wire import REQUEST_ID_HEADER
 MAX_BODY_BYTES = 1 << 20
 """No form and no API call of the hub is larger."""
 
+TOO_LARGE = "body_too_large"
+"""Set in `scope["state"]` of a request that was cut off for it."""
+
 _REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
 _VERSIONS = (
     (b"x-jupyterhub-version", JUPYTERHUB_API_VERSION.encode()),
@@ -153,6 +156,7 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > MAX_BODY_BYTES:
+                scope.setdefault("state", {})[TOO_LARGE] = True
                 return {"type": "http.disconnect"}
             return message
 

@@ -24,7 +24,7 @@ ANONYMOUS_SECONDS = 3600
 """How long a browser that is not signed in keeps its token."""
 
 _PURPOSE = "xsrf"
-_READING = ("GET", "HEAD", "OPTIONS")
+READING = ("GET", "HEAD", "OPTIONS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def api_call_needs_token(method: str, fetch_mode: str | None, fetch_site: str | 
     """
     if method in ("HEAD", "OPTIONS"):
         return False
-    if method in _READING:
+    if method in READING:
         if fetch_mode in (None, "navigate", "websocket"):
             return False
         return not (fetch_mode == "no-cors" and fetch_site == "same-origin")

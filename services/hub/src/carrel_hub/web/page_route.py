@@ -18,11 +18,11 @@ from carrel_hub.errors import ForbiddenError, HubError
 from carrel_hub.late_routes import LateRoute
 from carrel_hub.rbac import Scope, is_administrator, may
 from carrel_hub.web.errors import render_error
+from carrel_hub.web.forms import read_fields
 from carrel_hub.web.headers import page_headers
 from carrel_hub.web.render import render
 
 READING = ["GET", "HEAD"]
-MOST_FIELDS = 500
 
 
 class SignInNeededError(Exception):
@@ -184,17 +184,15 @@ async def checked_fields(request: Request, subject: Subject) -> list[tuple[str, 
     """Like `checked_form`, with every text field there is, in order.
 
     Raises:
-        ForbiddenError: It comes from elsewhere.
+        ForbiddenError: It comes from elsewhere, or from somebody who was signed out or lost rights
+            before all of it was sent.
+        InvalidRequestError, TooLargeError: See `read_fields`.
     """
-    fields: list[tuple[str, str]] = []
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type in ("application/x-www-form-urlencoded", "multipart/form-data"):
-        async with request.form(
-            max_files=0, max_fields=MOST_FIELDS, max_part_size=64 * 1024
-        ) as form:
-            for name, value in form.multi_items():
-                if isinstance(value, str):
-                    fields.append((name, value))
+    fields = await read_fields(request)
+    request.state.page_subject = None
+    now = await page_subject(request)
+    if (now.user is None, now.scopes) != (subject.user is None, subject.scopes):
+        raise ForbiddenError("You were signed out, or have other rights now. Please try again.")
     signer = hub_signer(hub_of(request))
     given = next((value for name, value in fields if name == xsrf.ARGUMENT), None)
     sent = xsrf.sent_token(request, given)

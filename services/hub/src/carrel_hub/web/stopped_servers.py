@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from carrel_hub.auth.browser import hub_of
-from carrel_hub.auth.subjects import Subject, current_subject, page_subject, subject_by_token
+from carrel_hub.auth.subjects import Subject, page_subject, subject_at_once, subject_by_token
 from carrel_hub.context import Hub
 from carrel_hub.errors import HubError, NotFoundError
 from carrel_hub.late_routes import LateRouter
@@ -124,7 +124,7 @@ async def _subject(request: Request) -> Subject:
     """Return who asks: here a token counts as well as being signed in."""
     if request.method in READING:
         return await subject_by_token(request) or await page_subject(request)
-    return await current_subject(request)
+    return await subject_at_once(request)
 
 
 async def _place(hub: Hub, subject: Subject, owner: str, server: str) -> Place:
