@@ -163,3 +163,27 @@ def test_an_account_that_pam_refuses_starts_nothing(
     assert exit_["cause"] == "start_failed"
     assert "PAM opens no session for" in exit_["summary"]
     assert "pam_acct_mgmt" in exit_["summary"]
+
+
+def test_more_variables_than_can_be_passed_on_fail_the_start(account: pwd.struct_passwd) -> None:
+    """Some modules take them from a file of the user's own, which breaks that start alone."""
+    own = Path(account.pw_dir) / ".pam_environment"
+    rules = Path("/etc/pam.d") / f"carrel-test-{secrets.token_hex(3)}"
+    rules.write_text(
+        "account required pam_permit.so\n"
+        "session required pam_env.so conffile=/dev/null user_readenv=1\n"
+    )
+    try:
+        own.write_text("".join(f"V{n}={'x' * 900}\n" for n in range(100)))
+        os.chown(own, account.pw_uid, account.pw_gid)
+        with running_host(account, pam_service=rules.name) as host:
+            spec = host.spec("good")
+            host.put(spec)
+            exit_ = host.wait_state(spec["server_id"], "failed")["exit"]
+            assert "its variables need more than" in exit_["summary"]
+            own.unlink()
+            host.put({**spec, "generation": 2})
+            host.wait_state(spec["server_id"], "ready")
+    finally:
+        own.unlink(missing_ok=True)
+        rules.unlink()

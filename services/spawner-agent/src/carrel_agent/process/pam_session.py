@@ -167,10 +167,10 @@ def _wait_for_server(channel: socket.socket) -> None:
     told = json.loads(data)
     try:
         descriptor = os.pidfd_open(told["pid"])
+        with open(f"/proc/{told['pid']}/stat", "rb") as file:
+            raw = file.read()
     except OSError:
-        return
-    with open(f"/proc/{told['pid']}/stat", "rb") as file:
-        raw = file.read()
+        return  # it has ended, before one of them or between the two
     if int(raw[raw.rindex(b")") + 2 :].split()[19]) == told["start_ticks"]:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)

@@ -17,6 +17,7 @@ from carrel_shared.identity import identify
 
 OPEN_SECONDS = 20.0
 """How long the modules may take: they may mount a home over the network, or hang."""
+MOST_GAINED = 64 * 1024
 _KEPT = frozenset({"HOME", "USER", "LOGNAME", "SHELL", "CARREL_SERVER_ID"})
 """Variables that no module changes: they say who the server is."""
 
@@ -42,13 +43,19 @@ class PamSession:
         holder = identify(pid)
         try:
             async with asyncio.timeout(OPEN_SECONDS):
-                data = await asyncio.get_running_loop().sock_recv(channel, 64 * 1024)
+                data = await asyncio.get_running_loop().sock_recv(channel, MOST_GAINED)
         except TimeoutError:
             channel.close()
             if holder is not None:
                 signal_process(holder.pid, holder.start_ticks, signal.SIGKILL)
             raise LaunchError(f"PAM did not open a session within {OPEN_SECONDS:g} s") from None
-        gained = json.loads(data) if data else {"error": "its holder ended"}
+        except OSError:
+            data = b""
+        try:
+            gained = json.loads(data) if data else {"error": "its holder ended"}
+        except ValueError:
+            # Some modules read variables from a file of the user's own.
+            gained = {"error": f"its variables need more than {MOST_GAINED} bytes"}
         if "error" in gained:
             channel.close()
             raise LaunchError(f"PAM opens no session for {account}: {gained['error']}")

@@ -126,6 +126,14 @@ class Server:
 
     # -- the ways a task begins
 
+    async def take_up(self) -> None:
+        """Go on from what the record says, whatever broke before."""
+        if self.record.handle is None:
+            await self.search()
+        else:
+            await self._runner.adopt(self.record)
+            await self.follow()
+
     async def start(self, spec: LaunchSpec, runners: list[Runner]) -> None:
         """Launch the server by the first runner that can, and follow it to its end.
 

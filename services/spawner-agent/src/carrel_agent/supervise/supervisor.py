@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 
 import structlog
 
@@ -18,6 +18,7 @@ from carrel_agent.keeper.client import KeeperClient
 from carrel_agent.runners.base import Runner
 from carrel_agent.supervise.accounts import SHARED, Accounts, check_uid
 from carrel_agent.supervise.admission import choose_runners, new_record, refuse_unenforceable
+from carrel_agent.supervise.driving import drive
 from carrel_agent.supervise.follow import follow
 from carrel_agent.supervise.journal import Journal, JournalError
 from carrel_agent.supervise.launching import LaunchError, launch_spec_of
@@ -141,15 +142,18 @@ class Supervisor:
                     await server.record_reboot()
                 case Adoption.SEARCH:
                     server.unresolved = True
-                    self._tasks.start(server.search(), name=f"server-{record.server_id}")
+                    self._drive(server, server.search())
                 case Adoption.FOLLOW:
                     await self._runners[record.runner].adopt(record)
-                    self._tasks.start(server.follow(), name=f"server-{record.server_id}")
+                    self._drive(server, server.follow())
         await self._tidy()
         self._tasks.start(self._watch_limits(), name="limits")
         self._tasks.start(self._sweep_scratch_homes(), name="scratch")
         living = sum(not server.ended for server in self._servers.values())
         log.info("agent_recovered", servers_count=len(self._servers), living_count=living)
+
+    def _drive(self, server: Server, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        return self._tasks.start(drive(server, work), name=f"server-{server.record.server_id}")
 
     async def _tidy(self) -> None:
         """Drop exits, FIFOs and socket directories that no living server needs.
@@ -261,9 +265,7 @@ class Supervisor:
             now=self._clock.now(),
         )
         server = Server(record, self._around)
-        starting = self._tasks.start(
-            server.start(launch_spec, runners), name=f"server-{record.server_id}"
-        )
+        starting = self._drive(server, server.start(launch_spec, runners))
         try:
             await server.intend()
         except JournalError as error:
