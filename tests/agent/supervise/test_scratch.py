@@ -3,14 +3,17 @@
 import os
 import pwd
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from carrel_agent.supervise import scratch
 from carrel_agent.supervise.accounts import Account
 from carrel_agent.supervise.launching import LaunchError
 from carrel_agent.supervise.scratch import README, REAL_HOME, ScratchHomes
@@ -92,6 +95,39 @@ def test_what_is_in_it_is_there_again_until_its_days_are_over(
     assert (place / OTHER).is_dir()
     assert Path("/etc/passwd").exists()
     assert Path(account.home).is_dir()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root removes what is others'")
+def test_who_keeps_theirs_from_being_removed_holds_up_nobody_else(
+    place: Path, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What removes it runs as its owner, who can stop it with a signal."""
+    clock = ManualClock()
+    homes = ScratchHomes(place, clock=clock, keep_days=3)
+    home = Path(homes.move(SPEC, account)[1].home)
+    (home / "work").write_text("42")
+    homes.note_end(ID)
+    clock.advance(timedelta(days=4).total_seconds())
+    stopped = place.with_name("rm")
+    stopped.write_text("#!/bin/sh\nkill -STOP $$\n")
+    stopped.chmod(0o755)
+    run = subprocess.run
+
+    def hindered(command: list[str], **options: Any) -> Any:
+        # A start that asks for the same one again meanwhile gets a new one, and at once.
+        made.append(homes.move(SPEC, account)[1].home)
+        return run([str(stopped), *command[1:]], **options)
+
+    made: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(scratch, "REMOVE_SECONDS", 0.5)
+        patched.setattr(subprocess, "run", hindered)
+        assert homes.sweep(set()) == []
+    assert made == [str(home)]
+    assert not (home / "work").exists()
+    assert homes.sweep({ID}) == [ID]
+    assert [entry.name for entry in place.iterdir()] == [ID]
 
 
 def test_nothing_is_made_where_others_can_write(place: Path, account: Account) -> None:

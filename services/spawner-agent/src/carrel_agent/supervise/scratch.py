@@ -5,7 +5,9 @@ It says what it is: by a page that JupyterLab opens, by a link to the real home,
 is in it is kept for some days after the server has ended, and used again if it is asked for again.
 """
 
+import contextlib
 import os
+import secrets
 import shutil
 import stat
 import subprocess
@@ -28,6 +30,10 @@ REAL_HOME = "real-home"
 DAY = 24 * 3600.0
 SWEEP_SECONDS = 3600.0
 """How often those whose time is over are looked for."""
+REMOVE_SECONDS = 300.0
+"""How long removing one may take; the next sweep goes on with it."""
+ASIDE = "."
+"""The names of those that are being removed begin so."""
 _LAB = "/lab"
 
 
@@ -123,42 +129,34 @@ class ScratchHomes:
             log.warning("scratch_dir_is_not_ours", path=str(self._root))
             return []
         names = [entry.name for entry in self._root.iterdir() if entry.name not in living]
-        return [name for name in names if self._removed_if_over(name)]
+        return [_whose(name) for name in names if self._removed_if_over(name)]
 
     def _touch(self, path: Path) -> None:
         now = self._clock.now().timestamp()
         os.utime(path, (now, now), follow_symlinks=False)
 
     def _removed_if_over(self, name: str) -> bool:
-        until = self._clock.now().timestamp() - self._keep_days * DAY
-        with self._lock:
-            return self.path(name).lstat().st_mtime <= until and self._removed(name)
-
-    def _removed(self, name: str) -> bool:
         path = self.path(name)
-        owner = path.lstat()
-        if os.geteuid() == 0 and owner.st_uid != 0:
-            # Whatever is in there is its owner's, and so is whoever removes it.
-            as_owner = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
-            subprocess.run(
-                ["/bin/rm", "-rf", "--one-file-system", "--", str(path)],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
-                cwd="/",
-                **as_owner,  # type: ignore[call-overload]
-            )
-        else:
-            shutil.rmtree(path, ignore_errors=True)
         try:
-            path.rmdir()
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            log.warning("scratch_home_remains", path=str(path), reason=error.strerror)
+            if not name.startswith(ASIDE):
+                with self._lock:
+                    if (
+                        path.lstat().st_mtime
+                        > self._clock.now().timestamp() - self._keep_days * DAY
+                    ):
+                        return False
+                    path = self._set_aside(path)
+            _remove(path)
+        except (OSError, subprocess.SubprocessError) as error:
+            # What is aside is met again by the next sweep.
+            log.warning("scratch_home_remains", path=str(path), reason=str(error))
             return False
-        log.info("scratch_home_removed", server_id=name)
+        log.info("scratch_home_removed", server_id=_whose(name))
         return True
+
+    def _set_aside(self, path: Path) -> Path:
+        """Give one that is to be removed another name: its owner can make that last."""
+        return path.rename(path.with_name(f"{ASIDE}{path.name}.{secrets.token_hex(4)}"))
 
     # -- making one
 
@@ -173,7 +171,7 @@ class ScratchHomes:
             self._touch(path)
             return path
         if found is not None:  # begun and not finished, or of an account that is another by now
-            shutil.rmtree(path)
+            self._set_aside(path)
         path.mkdir(mode=0o700)
         self._furnish(path, account)
         return path
@@ -202,6 +200,38 @@ class ScratchHomes:
                 "it must be a directory of the agent's own account that nobody else can write to;"
                 " an administrator can remove it, or set scratch_dir",
             )
+
+
+def _whose(name: str) -> str:
+    """Return the server that a directory is of, or was of before it was set aside."""
+    return name.removeprefix(ASIDE).partition(".")[0]
+
+
+def _remove(path: Path) -> None:
+    """Remove what is in there as its owner, and then itself.
+
+    Raises:
+        OSError: Something is left.
+        subprocess.SubprocessError: It takes too long. Who owns it can stop what removes it.
+    """
+    owner = path.lstat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        # Whatever is in there is its owner's, and so is whoever removes it.
+        as_owner = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+        subprocess.run(
+            ["/bin/rm", "-rf", "--one-file-system", "--", str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            cwd="/",
+            timeout=REMOVE_SECONDS,
+            **as_owner,  # type: ignore[call-overload]
+        )
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        path.rmdir()
 
 
 def _is_own_directory(found: os.stat_result) -> bool:
