@@ -71,6 +71,9 @@ def test_generations_fence_every_command(host: AgentHost) -> None:
     assert host.stop_server(server_id, generation=5).status_code == 200
     assert code(host.client.delete(f"/servers/{server_id}?generation=4"))[0] == 409
     assert host.client.delete(f"/servers/{server_id}?generation=5").status_code == 204
+    [kept] = [one for one in host.records() if one.server_id == server_id]
+    assert kept.exit is not None
+    assert kept.exit.log_tail == [], "what it printed is forgotten in memory and on disk"
     assert code(host.client.get(f"/servers/{server_id}")) == (404, "unknown_server")
     assert code(host.put(spec)) == (409, "generation_stale"), "a late copy must not start it again"
 

@@ -21,6 +21,12 @@ FORGOTTEN_LASTS = timedelta(days=7)
 """For so long a forgotten server's generation is remembered, against commands that come late."""
 
 
+def is_long_forgotten(record: Record, now: datetime) -> bool:
+    """Whether no late command can be about it any more."""
+    since = record.requested_at if record.exit is None else record.exit.at
+    return record.forgotten and now - since > FORGOTTEN_LASTS
+
+
 class JournalError(Exception):
     """Something could not be made durable, so it must not be done."""
 
@@ -42,8 +48,8 @@ class Journal:
                 record = self._read(path)
                 if record is None:
                     continue
-                if record.forgotten and now - record.requested_at > FORGOTTEN_LASTS:
-                    path.unlink(missing_ok=True)
+                if is_long_forgotten(record, now):
+                    self.drop(record)
                 else:
                     records.append(record)
         return records
@@ -68,13 +74,20 @@ class Journal:
             return None
         return record
 
+    def drop(self, record: Record) -> None:
+        """Remove a record."""
+        self._path(record).unlink(missing_ok=True)
+
+    def _path(self, record: Record) -> Path:
+        return self._directory / f"{record.server_id}.json"
+
     async def save(self, record: Record) -> None:
         """Make a record durable.
 
         Raises:
             JournalError: If the disk does not take it.
         """
-        path = self._directory / f"{record.server_id}.json"
+        path = self._path(record)
         data = record.model_dump_json().encode()
         try:
             await _to_its_end(write_atomically, path, data)

@@ -455,9 +455,11 @@ class Server:
         await self._finish(Ending(rebooted=True))
 
     async def forget(self) -> None:
-        """Drop all but the generation."""
+        """Drop all but the generation, and what there is little of."""
         await asyncio.to_thread(self._around.logs.remove, self.record.server_id)
-        await self._change(forgotten=True)
+        exit_ = self.record.exit
+        briefly = None if exit_ is None else exit_.model_copy(update={"log_tail": []})
+        await self._change(forgotten=True, exit=briefly)
 
     # -- the record
 

@@ -20,7 +20,7 @@ from carrel_agent.supervise.accounts import SHARED, Accounts, check_uid
 from carrel_agent.supervise.admission import choose_runners, new_record, refuse_unenforceable
 from carrel_agent.supervise.driving import drive
 from carrel_agent.supervise.follow import follow
-from carrel_agent.supervise.journal import Journal, JournalError
+from carrel_agent.supervise.journal import Journal, JournalError, is_long_forgotten
 from carrel_agent.supervise.launching import LaunchError, launch_spec_of
 from carrel_agent.supervise.logs import ServerLogs
 from carrel_agent.supervise.ports import NoPortError, choose_port
@@ -49,6 +49,10 @@ log = structlog.get_logger(__name__)
 
 LIMITS_SECONDS = 5.0
 """How often the kernel's counters of limits are read."""
+
+
+FORGOTTEN_SECONDS = 3600.0
+"""How often what was forgotten long ago is dropped."""
 
 
 class Supervisor:
@@ -149,6 +153,7 @@ class Supervisor:
         await self._tidy()
         self._tasks.start(self._watch_limits(), name="limits")
         self._tasks.start(self._sweep_scratch_homes(), name="scratch")
+        self._tasks.start(self._drop_long_forgotten(), name="forgotten")
         living = sum(not server.ended for server in self._servers.values())
         log.info("agent_recovered", servers_count=len(self._servers), living_count=living)
 
@@ -356,6 +361,22 @@ class Supervisor:
             living = {i for i, server in self._servers.items() if not server.ended}
             await asyncio.to_thread(self._scratch.sweep, living)
             await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _drop_long_forgotten(self) -> None:
+        """Keep memory, and the journal, from growing with every server there ever was."""
+        while True:
+            await asyncio.sleep(FORGOTTEN_SECONDS)
+            self.drop_long_forgotten()
+
+    def drop_long_forgotten(self) -> None:
+        """Drop what is left of servers that nobody has spoken of for long."""
+        now = self._clock.now()
+        for server_id, server in list(self._servers.items()):
+            lock = self._locks.get(server_id)
+            if is_long_forgotten(server.record, now) and not (lock and lock.locked()):
+                self._journal.drop(server.record)
+                del self._servers[server_id]
+                self._locks.pop(server_id, None)
 
     async def forget(self, server_id: str, generation: int) -> None:
         """Drop what is known of an ended server.
