@@ -171,7 +171,13 @@ def http_client(
     return httpx.AsyncClient(
         base_url=base,
         headers=headers,
-        transport=httpx.AsyncHTTPTransport(uds=uds, verify=False, trust_env=False),
+        transport=httpx.AsyncHTTPTransport(
+            uds=uds,
+            verify=False,
+            trust_env=False,
+            # Streams are open for long, and no call is to wait until one of them ends.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+        ),
         timeout=timeout_seconds,
         trust_env=False,
     )

@@ -131,6 +131,9 @@ def fleet_client(
 
     from carrel_shared.failover import Failover  # here, as it is large too
 
+    # Streams are open for long, and no call is to wait until one of them ends.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+
     class Renewing(httpx.AsyncBaseTransport):
         def __init__(self) -> None:
             self._stamp: object = None
@@ -144,7 +147,9 @@ def fleet_client(
             try:
                 stamp = files.stamp()
                 if self._inner is None or stamp != self._stamp:
-                    fresh = httpx.AsyncHTTPTransport(verify=files.client_context(), trust_env=False)
+                    fresh = httpx.AsyncHTTPTransport(
+                        verify=files.client_context(), trust_env=False, limits=limits
+                    )
                     old, self._inner, self._stamp = self._inner, fresh, stamp
                     if old is not None:
                         await old.aclose()

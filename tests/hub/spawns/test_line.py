@@ -99,7 +99,7 @@ async def test_the_line_is_told_with_place_and_estimate(narrow: World) -> None:
     user = await narrow.user("fritz")
     stream = progress_stream(narrow.hub, user, rows[-1])
     frames = [json.loads(await anext_event(stream)) for _ in range(2)]
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     assert frames[1] == {
         "progress": 0,
         "message": "Waiting for its turn to start: number 2 of 2, about 30 seconds to go",

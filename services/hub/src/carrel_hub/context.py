@@ -15,6 +15,7 @@ from carrel_hub.settings import HubSettings
 from carrel_hub.spawns.agents import AgentClients
 from carrel_hub.spawns.standing import WaitingLine
 from carrel_hub.users.last_used import LastUsed
+from carrel_hub.users.streams import OpenStreams
 from carrel_shared.clock import Clock
 from carrel_shared.tasks import TaskOwner
 
@@ -128,6 +129,7 @@ class Hub:
     measures: Measures = field(default_factory=Measures)
     token_uses: TokenUses = field(default_factory=TokenUses)
     last_used: LastUsed = field(default_factory=LastUsed)
+    streams: OpenStreams = field(default_factory=OpenStreams)
     known: Known[Any] = field(init=False)
     """Whose tokens and sessions are, for `auth.subjects`."""
 

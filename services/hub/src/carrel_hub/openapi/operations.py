@@ -35,6 +35,7 @@ CHANGING: Mapping[int, str] = {409: "Something else is in the way."}
 """What a call that changes something may answer beside."""
 
 NOT_FOUND: Mapping[int, str] = {404: "There is no such thing, or none the caller may know of."}
+MANY_STREAMS: Mapping[int, str] = {429: "The caller has as many such streams open as may be."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +274,9 @@ OPERATIONS: Mapping[str, Operation] = {
         NOT_FOUND,
         body=shape(optional={"remove": FLAG}),
     ),
-    "progress": Operation({200: Answer("The start, as events.", _PROGRESS, STREAM)}, NOT_FOUND),
+    "progress": Operation(
+        {200: Answer("The start, as events.", _PROGRESS, STREAM)}, {**NOT_FOUND, **MANY_STREAMS}
+    ),
     "usage": _found(_USAGE),
     "change_limits": Operation(
         {200: Answer("What it uses, and the limits.", _USAGE)},
@@ -282,7 +285,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "log": Operation(
         {200: Answer("The last lines; with `follow` as text.", ref("Lines"), or_text=True)},
-        NOT_FOUND,
+        {**NOT_FOUND, **MANY_STREAMS},
         query={**_LINES, "follow": FLAG},
     ),
     "failure": _found(OBJECT),

@@ -1,6 +1,8 @@
 """Calls to the agents. Where an agent is, and its key, come from the settings, never from it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -111,8 +113,12 @@ class AgentClients:
         reply = await self._call("PUT", host, f"/agent/v1/servers/{server_id}/limits", change)
         return None if reply is None else _read(ServerUsage, host, reply)
 
-    async def follow_log(self, host: str, server_id: str, *, lines: int) -> AsyncIterator[bytes]:
+    async def follow_log(
+        self, host: str, server_id: str, *, lines: int
+    ) -> AsyncGenerator[bytes, None]:
         """Yield the last lines a server printed, and more as it prints, until it has ended.
+
+        Something empty comes first, as soon as the agent has answered.
 
         Raises:
             AgentUnreachableError: The agent is away, or goes away meanwhile.
@@ -123,12 +129,19 @@ class AgentClients:
         path = f"/agent/v1/servers/{server_id}/log/stream?lines={lines}"
         waits = httpx.Timeout(CALL_SECONDS, read=None)
         try:
-            async with client.stream("GET", path, headers=headers, timeout=waits) as reply:
+            async with AsyncExitStack() as opened:
+                async with asyncio.timeout(CALL_SECONDS):
+                    reply = await opened.enter_async_context(
+                        client.stream("GET", path, headers=headers, timeout=waits)
+                    )
+                yield b""
                 if reply.status_code != 200:
                     return
                 async for part in reply.aiter_bytes():
                     yield part
         except http_errors() as error:
+            raise _away(host, error) from error
+        except TimeoutError as error:
             raise _away(host, error) from error
 
     async def warm(self, names: Iterable[str]) -> None:

@@ -1,24 +1,29 @@
 """`{hub}api/users/NAME/server/...`: a running server's limits, use and output, from its host."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 
 from carrel_hub.auth.subjects import Subject, current_subject
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Server
 from carrel_hub.deps import HubDep
-from carrel_hub.errors import AgentRefusedError, InvalidRequestError, NotFoundError
+from carrel_hub.errors import (
+    AgentRefusedError,
+    InvalidRequestError,
+    NotFoundError,
+    TooManyRequestsError,
+)
 from carrel_hub.late_routes import LateRouter
-from carrel_hub.rbac import Resource, Scope
+from carrel_hub.rbac import Resource, Scope, may
 from carrel_hub.spawns.limits import limits_of_body
 from carrel_hub.spawns.service import find_server
 from carrel_hub.spawns.transitions import tell
 from carrel_hub.users.access import require_any
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.bodies import json_body
+from carrel_hub.users.streams import MOST_LOGS, GuardedStream
 from carrel_shared.wire.limits import LimitsChange, ServerUsage
 
 MAX_LINES = 2000
@@ -75,6 +80,7 @@ async def change_limits(
 @router.get(f"{_NAMED_SERVER}/log")
 async def log(
     name: str,
+    request: Request,
     hub: HubDep,
     subject: SubjectDep,
     server_name: str = "",
@@ -93,18 +99,21 @@ async def log(
             return JSONResponse({"lines": row.failure.get("log_tail", [])[-lines:]})
         return JSONResponse({"lines": await hub.agents.log_tail(host, row.id, lines=lines)})
     stream = hub.agents.follow_log(host, row.id, lines=lines)
-    first = await anext(stream, b"")  # an agent that is away is an error, not a broken stream
-
-    async def all_of_it() -> AsyncIterator[bytes]:
-        yield first
-        async for part in stream:
-            yield part
-
-    return StreamingResponse(
-        all_of_it(),
-        media_type="text/plain; charset=utf-8",
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-    )
+    await anext(stream, b"")  # an agent that is away is an error, not a broken stream
+    try:
+        return GuardedStream(
+            stream,
+            hub,
+            request,
+            subject,
+            may_go_on=lambda now: may(now, Scope.SERVERS, Resource(name, server_name)),
+            kind="log",
+            most=MOST_LOGS,
+            media_type="text/plain; charset=utf-8",
+        )
+    except TooManyRequestsError:
+        await stream.aclose()
+        raise
 
 
 @router.get(f"{_SERVER}/failure")

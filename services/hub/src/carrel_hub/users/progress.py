@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from typing import Any
 
@@ -34,7 +34,7 @@ def check_progress(user: User, row: Server | None) -> Server:
     return row
 
 
-async def progress_stream(hub: Hub, user: User, row: Server) -> AsyncIterator[bytes]:
+async def progress_stream(hub: Hub, user: User, row: Server) -> AsyncGenerator[bytes, None]:
     """Yield the events of a start until it is ready or has failed."""
     yield b"\n\n"
     if row.state in _UNDER_WAY:

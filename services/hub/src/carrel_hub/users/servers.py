@@ -20,7 +20,7 @@ from carrel_hub.errors import (
 )
 from carrel_hub.json_response import JsonResponse
 from carrel_hub.late_routes import LateRouter
-from carrel_hub.rbac import Resource, Scope
+from carrel_hub.rbac import Resource, Scope, may
 from carrel_hub.spawns.outcomes import Outcomes
 from carrel_hub.spawns.service import (
     change_server,
@@ -38,6 +38,7 @@ from carrel_hub.users.bodies import json_body, server_changes, start_options, wa
 from carrel_hub.users.models import never_started, server_model
 from carrel_hub.users.progress import check_progress, progress_stream
 from carrel_hub.users.shown import show_user
+from carrel_hub.users.streams import MOST_PROGRESS, GuardedStream
 from carrel_hub.users.waiting import Standing, wait_for_server
 
 router = LateRouter()
@@ -201,17 +202,22 @@ async def stop_server(
 @router.get(f"{_DEFAULT_SERVER}/progress")
 @router.get(f"{_NAMED_SERVER}/progress")
 async def progress(
-    name: str, hub: HubDep, subject: SubjectDep, server_name: str = ""
+    name: str, request: Request, hub: HubDep, subject: SubjectDep, server_name: str = ""
 ) -> StreamingResponse:
     """How a start goes on, as an event stream."""
     require_any(subject, [Scope.READ_SERVERS], Resource(name, server_name))
     async with hub.database.read() as session:
         user = await _user(session, name)
         row = check_progress(user, await find_server(session, user, server_name))
-    return StreamingResponse(
+    return GuardedStream(
         progress_stream(hub, user, row),
+        hub,
+        request,
+        subject,
+        may_go_on=lambda now: may(now, Scope.READ_SERVERS, Resource(name, server_name)),
+        kind="progress",
+        most=MOST_PROGRESS,
         media_type="text/event-stream",
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
