@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from proxy.process.program import chp, load_on, until
+from proxy.process.program import carrel, chp, load_on, until
 from proxy.wire import open_upstream
 
 pytestmark = pytest.mark.anyio
@@ -29,3 +29,11 @@ async def test_new_workers_that_die_leave_everything_to_the_old_ones(short_dir: 
             await program.reload()
             await load.more(50)
         assert [lost for lost in load.lost if "404" not in lost] == []
+
+
+async def test_an_end_does_not_wait_for_workers_that_were_just_started(short_dir: Path) -> None:
+    async with carrel(short_dir, workers=2, drain_seconds=600) as program:
+        program.signal(signal.SIGHUP)
+        await until("new workers", lambda: len(program.workers()) == 4)
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0

@@ -19,6 +19,9 @@ from carrel_proxy.process.plan import Plan
 from carrel_proxy.process.reload import Reload, execute_anew
 from carrel_proxy.process.standing import Standing
 
+STARTED_SECONDS = 1.0
+"""How long after the end has begun a worker may still say that it was ready before."""
+
 
 class Parent(Generations):
     """All that is alive, and what happens to it."""
@@ -238,8 +241,15 @@ class Parent(Generations):
             admit_no_more(descriptor)
         for child in self.children.values():
             child.tell(do="drain", seconds=self.plan.drain_seconds)
+        self.loop.later(STARTED_SECONDS, self._kill_starting)
         self.loop.later(self.plan.drain_seconds + END_SECONDS, self._kill_all)
         self._end_if_alone()
+
+    def _kill_starting(self) -> None:
+        """Who is not ready yet has let nobody in, and may wait for a leader that has ended."""
+        for child in self.children.values():
+            if child.phase == STARTING:
+                child.kill()
 
     def _kill_all(self) -> None:
         for child in self.children.values():
