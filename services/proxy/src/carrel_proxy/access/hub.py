@@ -1,7 +1,8 @@
 """Calls from this proxy to the hub."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TypeVar
 
@@ -31,6 +32,8 @@ REACHED_SECONDS = 1.0
 """How long that counts."""
 MOST_AT_ONCE = 32
 """Calls under way at most: whatever clients send, the hub is not flooded through its proxy."""
+SLOT_SECONDS = 2.0
+"""How long a call may wait until one of those is over."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -67,7 +70,7 @@ class Hub:
         if loop.time() < self._reached_at + REACHED_SECONDS:
             return
         try:
-            async with self._slots:
+            async with self._slot():
                 reply = await self._client.get("/internal/v1/health", timeout=REACH_SECONDS)
         except httpx.HTTPError as error:
             raise HubAwayError(f"{type(error).__name__}: {error}") from error
@@ -118,12 +121,29 @@ class Hub:
         body = ActivityReport(servers=dict(servers))
         await self._post(f"/internal/v1/proxies/{self._name}/activity", body)
 
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """Wait for a turn to call; not for long, since others may be waiting for a hub that hangs.
+
+        Raises:
+            HubAwayError: If it does not come.
+        """
+        try:
+            async with asyncio.timeout(SLOT_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise HubAwayError("too many calls to the hub wait for an answer") from None
+        try:
+            yield
+        finally:
+            self._slots.release()
+
     async def _post(
         self, path: str, body: BaseModel, refusals: tuple[int, ...] = (), *, once: bool = False
     ) -> httpx.Response:
         headers = service_headers(self._key) | {"Content-Type": "application/json"}
         try:
-            async with self._slots:
+            async with self._slot():
                 reply = await self._client.post(
                     path,
                     content=body.model_dump_json(),
