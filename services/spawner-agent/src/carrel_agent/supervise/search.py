@@ -17,6 +17,8 @@ from pathlib import Path
 import structlog
 
 from carrel_agent.supervise.process_tree import Tree, kill_tree
+from carrel_agent.supervise.sockets import bound_numbers
+from carrel_agent.supervise.unix_sockets import is_open
 from carrel_agent.supervise.watch import real_uid
 from carrel_shared.identity import ProcessIdentity, boot_id
 
@@ -24,7 +26,6 @@ log = structlog.get_logger(__name__)
 
 SEARCH_SECONDS = 10.0
 """After this long a start that nobody saw the end of is reported as unknown, and looked for on."""
-UNIX_SOCKETS = Path("/proc/net/unix")
 
 
 class Trace(Enum):
@@ -44,19 +45,9 @@ class Found:
     uid: int
 
 
-def socket_inodes(path: Path) -> set[str]:
-    """Return the kernel's numbers of the sockets bound at `path`."""
-    found = set()
-    for line in UNIX_SOCKETS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]:
-        fields = line.split(None, 7)
-        if len(fields) == 8 and fields[7] == str(path):
-            found.add(fields[6])
-    return found
-
-
-def holders(inodes: set[str], *, except_pid: int) -> list[int]:
+def holders(numbers: set[int], *, except_pid: int) -> list[int]:
     """Return the processes that have one of these sockets open."""
-    links = {f"socket:[{inode}]" for inode in inodes}
+    links = {f"socket:[{number}]" for number in numbers}
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == except_pid:
@@ -79,10 +70,10 @@ def find_server(
         agent_holds_it: The caller has the socket open itself. That it is listed then proves
             nothing, and the caller must know that no request for it is on its way.
     """
-    inodes = socket_inodes(path)
-    if not inodes:
+    numbers = set(filter(is_open, bound_numbers(path)))
+    if not numbers:
         return Trace.NOTHING
-    found = holders(inodes, except_pid=agent_pid)
+    found = holders(numbers, except_pid=agent_pid)
     leaders = []
     for pid in found:
         stat = _stat(pid)

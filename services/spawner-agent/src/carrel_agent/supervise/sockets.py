@@ -11,7 +11,20 @@ import socket
 import stat
 from pathlib import Path
 
+from carrel_agent.supervise.unix_sockets import number_of, numbers_of
+
 SOCKET_NAME = "http.sock"
+NUMBER_NAME = "number"
+"""A link, beside the socket, that leads to the number of it."""
+
+
+def bound_numbers(path: Path) -> set[int]:
+    """Return the numbers of the socket that was bound at `path` for a server."""
+    try:
+        return {int(os.readlink(path.with_name(NUMBER_NAME)))}  # noqa: PTH115 - it is no path
+    except FileNotFoundError:
+        # An earlier version of the agent bound it, or nobody did.
+        return numbers_of(path) if path.exists() else set()
 
 
 class SocketDirectories:
@@ -57,6 +70,8 @@ class SocketDirectories:
             path.parent.chmod(0o2750)
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            # First of all: who looks for the process that has it looks for this number.
+            path.with_name(NUMBER_NAME).symlink_to(str(number_of(bound.fileno())))
             bound.bind(str(path))
             path.chmod(0o660 if self._group is not None else 0o600)
         except BaseException:
@@ -67,8 +82,9 @@ class SocketDirectories:
     def remove(self, server_id: str) -> None:
         """Remove a server's directory, if there is one."""
         path = self.path(server_id)
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+        for each in (path, path.with_name(NUMBER_NAME)):
+            with contextlib.suppress(FileNotFoundError):
+                each.unlink()
         with contextlib.suppress(FileNotFoundError):
             path.parent.rmdir()
 
