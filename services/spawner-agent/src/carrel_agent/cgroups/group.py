@@ -3,6 +3,7 @@
 In version 1 that is a directory in each controller's hierarchy, in version 2 one for all of them.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -19,6 +20,8 @@ from carrel_shared.wire.limits import LimitKind, Limits, ServerUsage
 log = structlog.get_logger(__name__)
 
 KILL_SECONDS = 5.0
+HELD_AT_ONCE = 256
+"""How many processes are held to be killed for each look at which are in the group."""
 CONTROLLERS: dict[LimitKind, str] = {"memory": "memory", "cpu": "cpu", "processes": "pids"}
 """Which controller enforces a limit. Open files are a resource limit of each process."""
 
@@ -200,19 +203,20 @@ class Group:
         if "pids" in self._controllers:
             # What cannot fork cannot run away from being killed one by one.
             controls.set_processes(self._controllers["pids"][0], 0)
-        for pid in pids:
-            try:
-                descriptor = os.pidfd_open(pid)
-            except OSError:
-                continue
-            try:
-                # The descriptor names one process for ever. Only if that one is in the group.
-                if pid in self.pids():
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            finally:
-                os.close(descriptor)
+        for start in range(0, len(pids), HELD_AT_ONCE):
+            self._kill_some(pids[start : start + HELD_AT_ONCE])
+
+    def _kill_some(self, pids: list[int]) -> None:
+        with contextlib.ExitStack() as held:
+            descriptors = {}
+            for pid in pids:
+                with contextlib.suppress(OSError):
+                    descriptors[pid] = os.pidfd_open(pid)
+                    held.callback(os.close, descriptors[pid])
+            # A descriptor names one process for ever. Only if that one is in the group.
+            for pid in descriptors.keys() & set(self.pids()):
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptors[pid], signal.SIGKILL)
 
     def remove(self) -> bool:
         """Remove it; return whether it is gone. One with processes in it stays."""
