@@ -90,6 +90,16 @@ async def who(site: Site, token: str) -> httpx.Response:
         return await client.get("/hub/api/user", headers=headers)
 
 
+async def test_a_challenge_that_somebody_left_out_is_missed(site: Site) -> None:
+    """RFC 9700 2.1.1: who sends a verifier sent a challenge; without it the code is another's."""
+    browser = await site.signed_in("alice")
+    code = code_in(await browser.get(url(**QUIET)))
+    refused = await exchange(site, code=code, code_verifier=VERIFIER)
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
+    assert not any(token.client_id for token in await site.tokens())
+    assert (await exchange(site, code=code_in(await browser.get(url(**QUIET))))).status_code == 200
+
+
 async def test_a_trusted_service_gets_code_and_token_without_a_question(site: Site) -> None:
     browser = await site.signed_in("alice")
     challenge = {"code_challenge": CHALLENGE, "code_challenge_method": "S256"}

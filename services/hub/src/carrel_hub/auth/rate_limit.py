@@ -4,6 +4,7 @@ An attempt is counted before its password is checked and struck out when it was 
 thousand at once are a thousand, not one.
 """
 
+import ipaddress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -28,10 +29,25 @@ class Attempt:
     wait_seconds: int = 0
 
 
+def counted_as(address: str) -> str:
+    """Return what attempts from an address are counted under.
+
+    Of IPv6 that is its /64: whoever has one address there has all 2**64 of them (RFC 4291 2.5.4).
+    """
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
 async def begin_attempt(
     db: AsyncSession, settings: AuthSettings, *, address: str, name: str, now: datetime
 ) -> Attempt:
     """Count an attempt, unless there were too many from this address or for this name."""
+    address = counted_as(address)
     window = timedelta(seconds=settings.failure_window_seconds)
     await db.exec(delete(LoginAttempt).where(col(LoginAttempt.at) <= now - window))
     name_hash = digest(name)
@@ -64,7 +80,7 @@ async def forgive(db: AsyncSession, attempt: Attempt, *, address: str, name: str
         delete(LoginAttempt).where(
             or_(
                 col(LoginAttempt.id) == attempt.id,
-                (col(LoginAttempt.address) == address)
+                (col(LoginAttempt.address) == counted_as(address))
                 & (col(LoginAttempt.name_hash) == digest(name)),
             )
         )

@@ -14,9 +14,12 @@ from carrel_hub.auth.digest import MAX_SECRET_LENGTH, digest, new_secret
 from carrel_hub.auth.signing import Signer
 from carrel_hub.context import Hub
 from carrel_hub.db.models import BrowserSession, OAuthCode, ShareCode, SignInLink, Token, User
-from carrel_hub.events import record, user_actor
+from carrel_hub.events import HUB_ACTOR, record, user_actor
 from carrel_hub.routing.changes import revoke
 from carrel_shared.wire.routes import Revocation
+
+MOST_SESSIONS = 100
+"""In how many browsers somebody may be signed in."""
 
 _PURPOSE = "hub-login"
 _SESSION_ID_PURPOSE = "session-id"
@@ -79,6 +82,7 @@ async def begin_session(
     """
     now = hub.clock.now()
     await purge_expired(db, now=now)
+    await _end_surplus(db, user, at=now)
     secret = new_secret()
     assert user.id is not None  # noqa: S101 - it came from the database
     row = BrowserSession(
@@ -164,6 +168,15 @@ async def end_other_sessions(
     for row in others:
         await end_session(db, row, user, at=at)
     return len(others)
+
+
+async def _end_surplus(db: AsyncSession, user: User, *, at: datetime) -> None:
+    """Make room for one more session: those that began first end."""
+    latest = select(BrowserSession).where(BrowserSession.user_id == user.id)
+    latest = latest.order_by(col(BrowserSession.id).desc()).offset(MOST_SESSIONS - 1)
+    for row in (await db.exec(latest)).all():
+        reason = f"{user.name} signed in {MOST_SESSIONS} times since."
+        await end_session(db, row, user, at=at, actor=HUB_ACTOR, reason=reason)
 
 
 async def purge_expired(db: AsyncSession, *, now: datetime) -> None:

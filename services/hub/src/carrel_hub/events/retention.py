@@ -1,4 +1,4 @@
-"""The history is kept for `history_days` and no longer."""
+"""The history is kept for `history_days` and no longer; what has expired, for a day."""
 
 import asyncio
 from datetime import timedelta
@@ -7,6 +7,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, delete, select
 
+from carrel_hub.auth.sessions import purge_expired
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Event
 
@@ -19,7 +20,12 @@ PRUNE_SECONDS = 3600.0
 
 
 async def prune(hub: Hub) -> int:
-    """Take away what is older than `history_days`, and return how much that was."""
+    """Take away what is older than `history_days`, and return how much that was.
+
+    What has expired goes as well: sessions, tokens, codes, links.
+    """
+    async with hub.database.write() as session:
+        await purge_expired(session, now=hub.clock.now())
     oldest = hub.clock.now() - timedelta(days=hub.settings.history_days)
     gone = 0
     while True:

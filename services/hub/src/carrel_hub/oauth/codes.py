@@ -24,6 +24,10 @@ log = structlog.get_logger(__name__)
 CODE_LIFETIME = timedelta(seconds=300)
 TOKEN_LIFETIME = timedelta(days=14)
 """A token never outlives the browser session it belongs to either."""
+MOST_CODES = 100
+"""How many codes of one user are kept, used ones among them."""
+MOST_OF_A_BROWSER = 20
+"""How many good tokens one browser has for one client: each of its tabs may have asked for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ async def issue_code(
     """
     now = hub.clock.now()
     code = new_secret()
+    await _forget_surplus(db, user)
     assert user.id is not None  # noqa: S101 - it came from the database
     db.add(
         OAuthCode(
@@ -102,6 +107,24 @@ async def issue_code(
         server_id=client.server_id,
     )
     return code
+
+
+async def _forget_surplus(db: AsyncSession, user: User) -> None:
+    """Keep some codes of a user and no more, or a browser could have the table grow."""
+    mine = select(OAuthCode.code_hash).where(OAuthCode.user_id == user.id)
+    older = mine.order_by(col(OAuthCode.created).desc()).offset(MOST_CODES - 1)
+    if hashes := (await db.exec(older)).all():
+        await db.exec(delete(OAuthCode).where(col(OAuthCode.code_hash).in_(hashes)))
+
+
+async def is_known(db: AsyncSession, code: str) -> bool:
+    """Whether there is such a code, used or not. Asked before a transaction is begun that writes:
+    anybody can make codes up.
+    """
+    if len(code) > MAX_SECRET_LENGTH:
+        return False
+    there = select(OAuthCode.code_hash).where(OAuthCode.code_hash == digest(code))
+    return (await db.exec(there)).first() is not None
 
 
 async def redeem_code(db: AsyncSession, hub: Hub, asked: Redeeming) -> Redemption:
@@ -152,7 +175,23 @@ async def redeem_code(db: AsyncSession, hub: Hub, asked: Redeeming) -> Redemptio
     if not client.opens_to(subject):  # the right was taken away in these seconds
         await db.exec(delete(Token).where(col(Token.id) == token.row.id))
         return Redemption(refusal=f"its user has no right to {client.title} any more")
+    await _end_surplus(db, hub, token.row, user)
     return Redemption(token, user)
+
+
+async def _end_surplus(db: AsyncSession, hub: Hub, new: Token, user: User) -> None:
+    """End what one browser was given for one client before, but the latest few."""
+    same = select(Token).where(
+        Token.user_id == user.id,
+        Token.client_id == new.client_id,
+        Token.session_hash == new.session_hash,
+    )
+    older = same.order_by(col(Token.id).desc()).offset(MOST_OF_A_BROWSER)
+    actor = user_actor(user.name)
+    for row in (await db.exec(older)).all():
+        await revoke_token(
+            db, hub, row, actor=actor, owner=user, reason="Newer ones took its place."
+        )
 
 
 def _refused(
@@ -166,6 +205,9 @@ def _refused(
         return Redemption(refusal="the code is for another client")
     if not asked.redirect_uri == code.redirect_uri == client.redirect_uri:
         return Redemption(refusal="the address of the answer is another", error="invalid_request")
+    if asked.code_verifier and not code.challenge:
+        # Somebody left the challenge out on the way here (RFC 9700 2.1.1).
+        return Redemption(refusal="there is a code_verifier, and the code has no challenge")
     if code.challenge and not asked.code_verifier:
         return Redemption(refusal="code_verifier is missing", error="invalid_request")
     if code.challenge and not proves(asked.code_verifier, code.challenge, code.challenge_method):

@@ -14,12 +14,16 @@ from carrel_hub.auth.rights import owner_rights
 from carrel_hub.auth.subjects import Subject, is_refused
 from carrel_hub.context import Hub
 from carrel_hub.db.models import Server, Service, ShareCode, User
+from carrel_hub.errors import InvalidRequestError
 from carrel_hub.events import record, server_subject, user_actor
 from carrel_hub.rbac import Scope, is_within
 from carrel_hub.shares.models import Offered
 from carrel_hub.shares.scopes import pinned
 from carrel_hub.shares.store import grant_share
 from carrel_hub.users.paging import Page
+
+MOST_CODES = 100
+"""How many codes of one server may be good at a time."""
 
 
 async def issue_code(
@@ -31,8 +35,18 @@ async def issue_code(
     lifetime: timedelta,
     by: Subject,
 ) -> tuple[ShareCode, str]:
-    """Make a code and return it with its secret, which is known only now."""
+    """Make a code and return it with its secret, which is known only now.
+
+    Raises:
+        InvalidRequestError: The server has as many as may be.
+    """
     now, secret = hub.clock.now(), new_secret()
+    good = [col(ShareCode.server_id) == server.id, col(ShareCode.expires_at) > now]
+    count = select(func.count()).select_from(ShareCode).where(*good)
+    if (await session.exec(count)).one() >= MOST_CODES:
+        raise InvalidRequestError(
+            f"There are {MOST_CODES} links to this server, which is as many as may be; revoke one"
+        )
     row = ShareCode(
         code_hash=digest(secret),
         server_id=server.id,

@@ -10,6 +10,9 @@ from carrel_hub.rbac import RoleBook
 MAX_SECONDS = 100 * 366 * 86400
 """Nothing that is made now is good for longer than a century."""
 
+MOST_SCOPES = 1000
+"""Each is looked at whenever it is found out anew what its token may do."""
+
 
 @dataclass(frozen=True, slots=True)
 class WantedToken:
@@ -64,6 +67,8 @@ def _scopes(body: dict[str, Any], book: RoleBook) -> list[str] | None:
         return list(dict.fromkeys(scope for role in roles for scope in book.scopes(role)))
     if scopes is None:
         return None
+    if len(scopes) > MOST_SCOPES:
+        raise InvalidRequestError(f"A token has at most {MOST_SCOPES} scopes")
     for text in scopes:
         if text == "all":
             raise InvalidRequestError("There is no scope 'all'; use 'inherit'")

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from sqlmodel import col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.auth.rights import Rights, narrowed, owner_rights
 from carrel_hub.auth.subjects import Subject
 from carrel_hub.context import Hub
-from carrel_hub.db.models import User
+from carrel_hub.db.models import Token, User
 from carrel_hub.errors import ForbiddenError, InvalidRequestError
 from carrel_hub.rbac import (
     Scope,
@@ -18,6 +19,24 @@ from carrel_hub.rbac import (
     resolve,
     roles,
 )
+
+MOST_TOKENS = 1000
+"""How many tokens somebody may have that were asked for, beside those of servers and services."""
+
+
+async def require_room(session: AsyncSession, hub: Hub, user: User) -> None:
+    """Refuse one more token for a user who has as many as may be.
+
+    Raises:
+        InvalidRequestError: That is so.
+    """
+    good = or_(col(Token.expires_at).is_(None), col(Token.expires_at) > hub.clock.now())
+    asked_for = [col(Token.client_id).is_(None), col(Token.server_id).is_(None)]
+    count = select(func.count()).select_from(Token).where(Token.user_id == user.id, good)
+    if (await session.exec(count.where(*asked_for))).one() >= MOST_TOKENS:
+        raise InvalidRequestError(
+            f"{user.name} has {MOST_TOKENS} tokens, which is as many as may be; revoke one first"
+        )
 
 
 async def granted_scopes(

@@ -24,7 +24,7 @@ from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope, authorise, may
 from carrel_hub.rbac.decisions import NO_CREDENTIALS
 from carrel_hub.tokens.bodies import wanted_token
-from carrel_hub.tokens.granting import granted_scopes
+from carrel_hub.tokens.granting import granted_scopes, require_room
 from carrel_hub.tokens.models import token_number
 from carrel_hub.tokens.store import revoke_with_client, token_models
 from carrel_hub.users.accounts import find_user
@@ -60,6 +60,7 @@ async def post_token(name: str, request: Request, hub: HubDep, subject: SubjectD
         user = await find_user(session, name)
         if user is None:
             raise ForbiddenError(_REFUSED)
+        await require_room(session, hub, user)
         longest = hub.settings.token_expires_in_max_seconds
         wanted = wanted_token(body, hub.settings.role_book, longest)
         scopes = await granted_scopes(session, hub, subject, user, wanted.scopes)

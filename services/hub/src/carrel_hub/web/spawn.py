@@ -11,10 +11,11 @@ from carrel_hub.auth.browser import hub_of
 from carrel_hub.auth.subjects import Subject
 from carrel_hub.context import Hub
 from carrel_hub.db.models import User
-from carrel_hub.errors import HubError, InvalidRequestError, UnprocessableError
+from carrel_hub.errors import HubError, InvalidRequestError, NotFoundError, UnprocessableError
 from carrel_hub.events import user_actor
 from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Scope
+from carrel_hub.rbac.decisions import NOT_FOUND
 from carrel_hub.spawns.choice import OptionsError, has_choice, open_profiles
 from carrel_hub.spawns.naming import good_display_name, good_server_name
 from carrel_hub.spawns.paths import escape_name, server_prefix
@@ -202,7 +203,9 @@ async def _start(
     try:
         async with hub.database.write() as db:
             owner = await db.get(User, place.owner.id)
-            assert owner is not None  # noqa: S101 - users are never deleted while they are looked at
+            # Gone meanwhile, and the number perhaps given anew.
+            if owner is None or owner.name != place.owner.name:
+                raise NotFoundError(NOT_FOUND)
             row = await request_start(
                 db,
                 hub,

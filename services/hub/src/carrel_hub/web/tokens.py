@@ -15,7 +15,7 @@ from carrel_hub.db.models import BrowserSession, Token, User
 from carrel_hub.errors import ForbiddenError, InvalidRequestError, NotFoundError
 from carrel_hub.late_routes import LateRouter
 from carrel_hub.rbac import Resource, Scope, authorise
-from carrel_hub.tokens.granting import granted_scopes
+from carrel_hub.tokens.granting import granted_scopes, require_room
 from carrel_hub.tokens.models import token_number
 from carrel_hub.tokens.store import revoke_with_client, token_models
 from carrel_hub.web.page_route import (
@@ -59,6 +59,7 @@ async def make(request: Request) -> Response:
         longest = hub.settings.token_expires_in_max_seconds
         wanted = read_form(form, hub.settings.role_book, longest)
         async with hub.database.write() as session:
+            await require_room(session, hub, user)
             new = await issue_token(
                 session,
                 hub,
