@@ -104,7 +104,6 @@ async def test_a_token_for_another_server_is_refused(
         (f"Cookie: {COOKIE}=good; {COOKIE}=tossed",),
         ("Authorization: token bad",),
         ("Authorization: Basic Z29vZDpnb29k",),
-        ("Authorization: token good", "Authorization: token good"),
         (f"Cookie: x{COOKIE}=good",),
         (f'Cookie: "{COOKIE}=good',),
     ],
@@ -197,6 +196,16 @@ async def test_after_a_whole_table_every_verdict_is_asked_for_again(
         hub.verdicts.clear()
         running.route(guarded_route(upstream.target))
         assert (await client.ask("/user/alice/", f"Cookie: {COOKIE}=good")).status == 403
+
+
+@pytest.mark.parametrize("cookie", ["a=1", f"{COOKIE}=good"])
+async def test_two_tokens_are_refused(cookie: str, running: Running, upstream: Upstream) -> None:
+    both = ("Authorization: token good", "Authorization: token good")
+    async with running.client() as client:
+        reply = await client.ask("/user/alice/api", f"Cookie: {cookie}", *both)
+        assert reply.status == 400
+        assert b"sent twice" in reply.body
+    assert upstream.requests == []
 
 
 async def test_a_flood_of_requests_asks_the_hub_once(

@@ -37,7 +37,7 @@ from carrel_proxy.core.websocket import Upgrade, requested_upgrade
 from carrel_proxy.engine.exchange import Exchange
 from carrel_proxy.engine.relayed import RelayedExchange
 from carrel_proxy.engine.routes import LiveRoute
-from carrel_proxy.errors import ProxyError
+from carrel_proxy.errors import BadRequestError, ProxyError
 from carrel_shared.tasks import TaskOwner
 
 if TYPE_CHECKING:
@@ -127,6 +127,10 @@ class Dispatcher:
                 b"%b %b HTTP/1.1%b\r\n%b%b\r\n"
                 % (head.method, head.target, known.kept, _fields(client, head), known.added)
             )
+            return
+        if len(head.special.get(b"authorization", ())) > 1:
+            # Neither could be told from the application's own, so one of ours would go on to it.
+            exchange.fail(BadRequestError("the Authorization field is sent twice"))
             return
         shown = credentials(head, door.session_cookie, websocket=exchange.websocket)
         outcome = self._guard.check(shown, door.access.server_id)
