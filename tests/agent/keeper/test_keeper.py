@@ -1,5 +1,6 @@
 """The keeper alone, asked by a test instead of an agent."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,13 @@ from typing import Any
 
 import pytest
 
+from carrel_agent.keeper.output import (
+    BYTES_A_SECOND,
+    BYTES_A_TURN,
+    BYTES_AT_ONCE,
+    LEAST_COUNTED,
+    Pace,
+)
 from carrel_shared.identity import identify
 from support.agent_host import has_ended, wait_for
 
@@ -127,6 +135,43 @@ def test_output_is_kept_in_two_files_and_the_keeper_stays_awake(keeper: Any) -> 
     assert set(sizes) == {f"{ID}.log", f"{ID}.log.1"}
     assert all(0 < size <= 1 << 20 for size in sizes.values())
     assert older.stat().st_mode & 0o777 == 0o600
+
+
+def test_output_comes_at_once_and_then_at_a_pace() -> None:
+    """Nobody keeps the keeper, or the disk that is everybody's, busy by printing."""
+    pace, now, rested = Pace(100.0), 100.0, 0.0
+    assert pace.rest_after(BYTES_AT_ONCE, now) == 0
+    for _ in range(10):
+        rest = pace.rest_after(BYTES_A_TURN, now)
+        rested, now = rested + rest, now + rest
+    assert rested == pytest.approx(10 * BYTES_A_TURN / BYTES_A_SECOND)
+    assert pace.rest_after(1, now) == pytest.approx(LEAST_COUNTED / BYTES_A_SECOND)
+    now += 3600
+    assert pace.rest_after(BYTES_AT_ONCE, now) == 0, "no more is saved up"
+    assert pace.rest_after(1, now - 60) > 0, "nor does a clock that is off lend any"
+
+
+def test_what_rests_is_read_on_and_can_be_closed(keeper: Any) -> None:
+    agent = keeper.start()
+    flood = "head -c 6000000 /dev/zero; echo end; kill -STOP $$; cat /dev/zero"
+    server = keeper.execute(agent, "/bin/sh", "-c", flood)
+    log = keeper.state / "logs" / f"{ID}.log"
+    wait_for("what came late", lambda: b"end" in _ring_of(log))
+    os.kill(server["pid"], signal.SIGCONT)
+    wait_for("a flood", lambda: b"end" not in _ring_of(log))
+    agent.ask("close-log", log=ID)
+    os.killpg(server["pid"], signal.SIGKILL)
+    assert agent.event()["signal"] == 9
+    agent.ask("log", log=ID)
+    agent.ask("close-log", log=ID)
+
+
+def _ring_of(log: Path) -> bytes:
+    read = b""
+    for path in (log.with_name(f"{log.name}.1"), log):
+        with contextlib.suppress(FileNotFoundError):  # it is being put aside
+            read += path.read_bytes()
+    return read
 
 
 def test_last_words_are_there_when_the_death_is_told(keeper: Any) -> None:

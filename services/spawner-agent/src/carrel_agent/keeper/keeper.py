@@ -73,6 +73,7 @@ class Keeper:
         self._exits = Exits(f"{options.state_dir}/exits", boot_id())
         self._outputs: dict[str, Output] = {}
         self._readable: dict[int, Output] = {}
+        self._resting: dict[int, float] = {}
         self._poll = select.poll()
         self._agent_pid = 0
         self._agent_since = 0.0
@@ -112,6 +113,7 @@ class Keeper:
         all_reaped = True
         while not self._is_done():
             self._start_agent_if_due()
+            self._read_on()
             for descriptor, events in self._poll.poll(self._timeout_ms() if all_reaped else 0):
                 self._handle(descriptor, events)
             all_reaped = self._reap()
@@ -132,6 +134,7 @@ class Keeper:
         deadlines = [d for d in (self._agent_due, self._stop_deadline) if d is not None]
         if self._agent_due is not None and self._zygotes:
             deadlines = [self._agent_due + self._stop_seconds]  # SIGCHLD comes before that
+        deadlines += self._resting.values()
         if not deadlines:
             return None
         return max(0.0, min(deadlines) - self._monotonic()) * 1000 + 1
@@ -140,12 +143,28 @@ class Keeper:
         if descriptor == self._wake:
             os.read(self._wake, 4096)
         elif (output := self._readable.get(descriptor)) is not None:
-            output.read_some()
+            self._read_output(output)
         elif self._agent is not None and descriptor == self._agent.fileno():
             if events & select.POLLOUT:
                 self._flush()
             if events & ~select.POLLOUT:
                 self._read_agent()
+
+    # -- servers' output
+
+    def _read_output(self, output: Output) -> None:
+        now = self._monotonic()
+        if rest := output.pace.rest_after(output.read_some(), now):
+            self._poll.modify(output.descriptor, 0)
+            self._resting[output.descriptor] = now + rest
+
+    def _read_on(self) -> None:
+        """Read again what has rested for long enough."""
+        if self._resting:
+            now = self._monotonic()
+            for descriptor in [d for d, until in self._resting.items() if until <= now]:
+                del self._resting[descriptor]
+                self._poll.modify(descriptor, select.POLLIN)
 
     # -- the agent
 
@@ -284,6 +303,7 @@ class Keeper:
         output = self._outputs.pop(check_id(message["log"]), None)
         if output is not None:
             self._poll.unregister(output.descriptor)
+            self._resting.pop(output.descriptor, None)
             del self._readable[output.descriptor]
             output.close(remove=True)
         return {}, []
@@ -314,7 +334,7 @@ class Keeper:
     def _open_output(self, log_id: str) -> Output:
         output = self._outputs.get(log_id)
         if output is None:
-            output = self._outputs[log_id] = Output(self._logs, log_id)
+            output = self._outputs[log_id] = Output(self._logs, log_id, self._monotonic())
             self._readable[output.descriptor] = output
             self._poll.register(output.descriptor, select.POLLIN)
         return output

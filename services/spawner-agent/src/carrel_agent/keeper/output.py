@@ -20,6 +20,12 @@ RING_FILE_BYTES = 1 << 20
 BYTES_A_TURN = 64 * 1024
 """How much of one server is read before the others, and the agent, get their turn."""
 DRAIN_TURNS = 4
+BYTES_A_SECOND = 8 << 20
+"""How much of one server is read for long: what is read is written to the disk of all of them."""
+BYTES_AT_ONCE = 2 << 20
+"""How much of it comes without delay."""
+LEAST_COUNTED = 4096
+"""To read a byte is as much work as this."""
 
 _ID = re.compile(r"[0-9a-f]{1,32}")
 
@@ -28,10 +34,26 @@ class OutputError(Exception):
     """A server's output cannot be kept; the message says why."""
 
 
+class Pace:
+    """How fast one server's output is read."""
+
+    def __init__(self, now: float) -> None:
+        self._left = float(BYTES_AT_ONCE)
+        self._at = now
+
+    def rest_after(self, size: int, now: float) -> float:
+        """Return for how many seconds nothing is to be read, after so many bytes."""
+        gained = max(0.0, now - self._at) * BYTES_A_SECOND
+        self._left = min(self._left + gained, BYTES_AT_ONCE) - max(size, LEAST_COUNTED)
+        self._at = now
+        return max(0.0, -self._left / BYTES_A_SECOND)
+
+
 class Output:
     """The output of one server."""
 
-    def __init__(self, directory: str, log_id: str) -> None:
+    def __init__(self, directory: str, log_id: str, now: float = 0.0) -> None:
+        self.pace = Pace(now)
         self._fifo = f"{directory}/{log_id}.fifo"
         self._ring = f"{directory}/{log_id}.log"
         self._file = -1
@@ -55,15 +77,15 @@ class Output:
         """
         return self._open(0)
 
-    def read_some(self) -> bool:
-        """Move at most one turn's bytes into the ring; return whether there were any."""
+    def read_some(self) -> int:
+        """Move at most one turn's bytes into the ring; return how many there were."""
         try:
             data = os.read(self.descriptor, BYTES_A_TURN)
         except BlockingIOError:
-            return False
+            return 0
         if data:
             self._append(data)
-        return bool(data)
+        return len(data)
 
     def drain(self) -> None:
         """Read what is there now, within reason."""
