@@ -40,6 +40,10 @@ class ManualClock:
     def monotonic(self) -> float:
         return self._monotonic
 
+    def set_back(self, seconds: float) -> None:
+        """Set the wall time back, as somebody does whose clock was ahead."""
+        self._now -= timedelta(seconds=seconds)
+
     def advance(self, seconds: float) -> None:
         """Move both clocks forward."""
         self._now += timedelta(seconds=seconds)

@@ -49,7 +49,9 @@ async def begin_attempt(
     """Count an attempt, unless there were too many from this address or for this name."""
     address = counted_as(address)
     window = timedelta(seconds=settings.failure_window_seconds)
-    await db.exec(delete(LoginAttempt).where(col(LoginAttempt.at) <= now - window))
+    # Those of the future were made before somebody set the clock back.
+    stale = or_(col(LoginAttempt.at) <= now - window, col(LoginAttempt.at) > now + window)
+    await db.exec(delete(LoginAttempt).where(stale))
     name_hash = digest(name)
     waits = []
     for mine, most in (

@@ -13,6 +13,7 @@ from enum import StrEnum
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from carrel_hub.db.models import ServiceRun
+from carrel_hub.due import is_due
 from carrel_hub.events import record, service_actor
 from carrel_shared.backoff import backoff_seconds
 from carrel_shared.wire.servers import ExitReport, ServerReport, ServerState
@@ -57,8 +58,7 @@ def decide(run: ServiceRun, *, now: datetime) -> RunStep:
     """Return the next step. Pure."""
     if run.state in (RunState.STARTING, RunState.READY) and run.fingerprint != run.wanted:
         return RunStep.END
-    due = run.next_attempt_at is None or run.next_attempt_at <= now
-    if not due or run.state == RunState.READY:
+    if not is_due(run.next_attempt_at, now) or run.state == RunState.READY:
         return RunStep.WAIT
     if run.state == RunState.STOPPING:
         return RunStep.SEND_STOP

@@ -16,6 +16,7 @@ from sqlmodel import col, not_, select
 from carrel_hub.context import MISSED, ROUTES, SOMETHING, Hub
 from carrel_hub.db.asking import by_key
 from carrel_hub.db.models import Server
+from carrel_hub.due import is_due
 from carrel_hub.hosts.standing import is_heard, known_hosts
 from carrel_hub.replicas import REPLICAS
 from carrel_hub.replicas.leases import take_over
@@ -71,33 +72,35 @@ class Reconciler:
         try:
             with self._hub.wakeups.watch() as watch:
                 self._ring = watch.ring
-                next_scan = self._hub.clock.now()
+                clock = self._hub.clock
+                next_scan = clock.monotonic()
                 while True:
-                    now = self._hub.clock.now()
+                    now, moment = clock.now(), clock.monotonic()
                     ids = watch.take()
                     try:
-                        if now >= next_scan or not ids.isdisjoint(_SCAN_ON):
+                        if moment >= next_scan or not ids.isdisjoint(_SCAN_ON):
                             pending = await self._scan()
                             ids |= pending - self._due.keys()
                             wait = BUSY_SCAN_SECONDS if pending or self._line else SCAN_SECONDS
-                            next_scan = now + timedelta(seconds=wait)
+                            next_scan = moment + wait
                         if self._line:
                             admitted, waiting = await let_in(self._hub)
                             self._line = waiting > 0
                             ids.update(admitted)
                     except SQLAlchemyError as error:
                         log.error("scan_failed", reason=str(error)[:200])
-                        next_scan = now + timedelta(seconds=BUSY_SCAN_SECONDS)
-                    ids |= {key for key, at in self._due.items() if at <= now}
+                        next_scan = moment + BUSY_SCAN_SECONDS
+                    ids |= {key for key, at in self._due.items() if is_due(at, now)}
                     for server_id in ids - _NO_SERVERS:
                         self._drive_soon(tasks, server_id)
                     await watch.wait(self._seconds_until(next_scan))
         finally:
             await tasks.close()
 
-    def _seconds_until(self, next_scan: datetime) -> float:
-        soonest = min([next_scan, *self._due.values()])
-        return max((soonest - self._hub.clock.now()).total_seconds(), 0.005)
+    def _seconds_until(self, next_scan: float) -> float:
+        now = self._hub.clock.now()
+        due = [(at - now).total_seconds() for at in self._due.values()]
+        return max(min([next_scan - self._hub.clock.monotonic(), *due]), 0.005)
 
     def _drive_soon(self, tasks: TaskOwner, server_id: str) -> None:
         self._due.pop(server_id, None)

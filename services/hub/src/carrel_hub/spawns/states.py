@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from carrel_hub.db.models import Server
+from carrel_hub.due import is_due
 
 
 class Target(StrEnum):
@@ -120,7 +121,7 @@ def decide(row: Server, *, reachable: bool, start_timeout: timedelta, now: datet
 
 
 def _when_due(row: Server, step: Step, now: datetime) -> Decision:
-    if row.next_attempt_at is not None and row.next_attempt_at > now:
+    if not is_due(row.next_attempt_at, now):
         return Decision(Step.WAIT, row.next_attempt_at)
     return Decision(step)
 
