@@ -70,3 +70,19 @@ async def test_of_others_it_is_not_taken(short_dir: Path, hub: FakeHub, upstream
         running.route(plain_route(upstream.target))
         await client.ask("/", "X-Request-Id: mine")
     assert upstream.requests[0].one("x-request-id") not in (None, "mine")
+
+
+async def test_an_ipv4_client_is_one_on_a_socket_for_both_kinds(
+    short_dir: Path, hub: FakeHub
+) -> None:
+    trusted = ["10.0.0.0/8", "fd00::/8"]
+    async with open_proxy(short_dir, hub, trusted_peers=trusted) as running:
+        for said, told, is_trusted in (
+            ("::ffff:10.1.2.3", b"10.1.2.3", True),
+            ("::ffff:192.0.2.1", b"192.0.2.1", False),
+            ("10.1.2.3", b"10.1.2.3", True),
+            ("fd00::1", b"fd00::1", True),
+            ("::ffff:0:10.1.2.3", b"::ffff:0:10.1.2.3", False),
+        ):
+            peer, trusts, _ = running.proxy.edge.peer_of((said, 1, 0, 0))
+            assert (peer, trusts) == (told, is_trusted)

@@ -273,7 +273,7 @@ class Edge:
             # A unix socket's peer is on this machine; a TCP peer that is gone has no address.
             address = b"0.0.0.0" if name is None else b"127.0.0.1"
             return address, self._is_trusted(address), b""
-        address = str(name[0]).encode("ascii")
+        address = _plain_address(str(name[0]).encode("ascii"))
         trusted = self._is_trusted(address)
         return address, trusted, b"" if trusted else counted_as(address)
 
@@ -386,3 +386,9 @@ class Edge:
         for tunnel in list(self._tunnels):
             if tunnel.grant is not None and fits(tunnel.grant):
                 tunnel.cut()
+
+
+def _plain_address(address: bytes) -> bytes:
+    """Return an IPv4 address as such, though a socket for both kinds took it (RFC 4291 2.5.5.2)."""
+    plain = address.removeprefix(b"::ffff:")
+    return plain if b"." in plain and b":" not in plain else address
