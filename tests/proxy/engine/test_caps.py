@@ -32,8 +32,6 @@ Writer = asyncio.StreamWriter
         (b"10.0.0.1", b"10.0.0.2", False),
         (b"2001:db8::1", b"2001:db8::ffff:1", True),
         (b"2001:db8::1", b"2001:db8:0:1::1", False),
-        (b"::ffff:10.0.0.1", b"10.0.0.1", True),
-        (b"::ffff:10.0.0.1", b"::ffff:10.0.0.2", False),
         (b"fe80::1%eth0", b"fe80::2%eth0", True),
     ],
 )

@@ -58,8 +58,6 @@ def counted_as(address: bytes) -> bytes:
     if b":" not in address:
         return address
     ip = ipaddress.IPv6Address(address.partition(b"%")[0].decode("ascii"))
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped).encode("ascii")
     return ip.packed[:8]
 
 
