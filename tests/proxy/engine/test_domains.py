@@ -138,6 +138,7 @@ async def test_a_server_may_speak_for_its_own_host(running: Running, upstream: U
         "Set-Cookie: jupyterhub-session-id=1; Path=/",
         "Service-Worker-Allowed: /",
         "Origin-Agent-Cluster: ?1",
+        'Use-As-Dictionary: match="/*"',
         "Clear-Site-Data: *",
         "Strict-Transport-Security: max-age=1; includeSubDomains",
         "Alt-Svc: h3=:443",
@@ -149,6 +150,7 @@ async def test_a_server_may_speak_for_its_own_host(running: Running, upstream: U
         "set-cookie",
         "service-worker-allowed",
         "origin-agent-cluster",
+        "use-as-dictionary",
         "content-length",
     }
 

@@ -268,6 +268,7 @@ async def test_a_neighbour_cannot_speak_for_the_origin(
         "Service-Worker-Allowed: /",
         "Clear-Site-Data: *",
         "Strict-Transport-Security: max-age=1",
+        'Use-As-Dictionary: match="/*"',
         "X-Accel-Redirect: /etc/passwd",
         "X-Carrel-User: x",
         "Content-Security-Policy: sandbox",

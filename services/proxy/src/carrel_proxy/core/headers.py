@@ -53,6 +53,7 @@ _ORIGIN_WIDE = frozenset(
         b"secure-session-registration",
         b"set-login",
         b"strict-transport-security",
+        b"use-as-dictionary",
         b"x-accel-redirect",
         b"x-sendfile",
     )
@@ -67,7 +68,10 @@ SERVER_FIELDS = fields_pattern(
 # These reach no further than their own host. What is left out reaches others below one domain
 # (`Clear-Site-Data` empties their cookies), outlasts the host, or leads around the proxy.
 _HOST_WIDE = frozenset(
-    (b"accept-ch", b"nel", b"origin-agent-cluster", b"report-to", b"reporting-endpoints")
+    (
+        *(b"accept-ch", b"nel", b"origin-agent-cluster", b"report-to", b"reporting-endpoints"),
+        b"use-as-dictionary",
+    )
 )
 
 OWN_HOST_FIELDS = fields_pattern(
