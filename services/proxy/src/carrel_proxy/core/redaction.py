@@ -21,7 +21,7 @@ _RUN = re.compile(rb"[A-Za-z0-9_+\-]{20,}")
 _LONG_RUN = re.compile(rb"[A-Za-z0-9_+\-=]{32,}")
 _UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _USER_INFO = re.compile(rb"^([A-Za-z][A-Za-z0-9+.\-]*:)?//[^/?#]*@")
-_PASSWORD = re.compile(rb"//[^/?#@]*:[^/?#@]*@")
+_PASSWORD = re.compile(rb"//[^/?#@:]*+:[^/?#@]*+@")
 _ONE_TIME = frozenset(
     (
         *(b"sign-in", b"accept-share", b"signup", b"confirm", b"reset"),
