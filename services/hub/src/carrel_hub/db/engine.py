@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from sqlalchemy.engine import make_url
@@ -183,9 +184,14 @@ class Database:
         rows = await self.fetch(prepared, **values)
         return rows[0] if rows else None
 
-    def on_route_change(self, call: Callable[[], None]) -> None:
-        """Have `call` called after each commit of this process that changed the route log."""
+    def on_route_change(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Have `call` called after each commit of this process that changed the route log.
+
+        Returns:
+            What ends that.
+        """
         self._on_route_change.append(call)
+        return partial(self._on_route_change.remove, call)
 
     def on_events(self, call: Callable[[Told], None]) -> None:
         """Have `call` told of the events of each transaction of this process, once committed."""

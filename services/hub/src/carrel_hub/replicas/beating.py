@@ -27,7 +27,7 @@ class Beating:
         """Beat until cancelled."""
         hub, link = self._hub, self._link
         hub.wakeups.relay = link.tell
-        hub.database.on_route_change(lambda: link.tell((ROUTES,)))
+        unhear = hub.database.on_route_change(lambda: link.tell((ROUTES,)))
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(link.keep_telling(), name="hints")
@@ -35,6 +35,7 @@ class Beating:
                     await self._turn()
                     await asyncio.sleep(BEAT_SECONDS)
         finally:
+            unhear()
             await link.close()
 
     async def _turn(self) -> None:

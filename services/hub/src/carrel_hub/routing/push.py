@@ -6,6 +6,7 @@ Whenever a proxy's answer does not fit, it is sent the whole table.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -115,8 +116,8 @@ class Pusher:
     async def run(self) -> None:
         """Push until cancelled."""
         try:
-            with self._hub.wakeups.watch(ROUTES) as watch:
-                self._hub.database.on_route_change(watch.ring)
+            with self._hub.wakeups.watch(ROUTES) as watch, ExitStack() as at_end:
+                at_end.callback(self._hub.database.on_route_change(watch.ring))
                 while True:
                     await watch.wait(await self.turn())
         finally:
