@@ -143,7 +143,7 @@ def test_after_a_reboot_servers_have_ended_and_nothing_is_signalled(fresh: Agent
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     path.write_text(path.read_text().replace(boot, "0" * 36))
     fresh.start()
-    ended = fresh.report(report["server_id"])
+    ended = fresh.wait_state(report["server_id"], "failed", "stopped")
     assert ended["exit"]["cause"] == "host_rebooted"
     assert not (fresh.run / "s" / report["server_id"]).exists()
     assert identify(report["pid"]) is not None

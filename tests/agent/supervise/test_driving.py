@@ -1,5 +1,6 @@
 """A server is driven to its end, whatever breaks on the way."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from carrel_agent.supervise.server import Server
 from carrel_agent.supervise.watch import ProcessWatch
 from carrel_shared.clock import SystemClock
 from carrel_shared.identity import identify
+from carrel_shared.wire.limits import Limits
 
 
 class FaultyRunner:
@@ -86,3 +88,27 @@ async def test_a_fault_that_nobody_expected_leaves_no_server_alone(
     await drive(server, runner.adopt(server.record))
     assert server.ended
     assert runner.faults == 0
+
+
+async def test_a_change_beside_an_end_does_not_take_its_place(
+    process: "subprocess.Popen[bytes]",
+) -> None:
+    """Limits that are changed, or met, while the end is written down."""
+    saved: list[Record] = []
+    around = surroundings(FaultyRunner(process))
+    server = Server(record(uid=os.getuid(), requested_at=SystemClock().now()), around)
+
+    async def save(one: Record) -> None:
+        saved.append(one)
+
+    def change_meanwhile(_server_id: str) -> None:
+        asyncio.run_coroutine_threadsafe(
+            server._change(limits=Limits(open_files=77)), loop
+        ).result()
+
+    loop = asyncio.get_running_loop()
+    around.journal.save = save
+    around.sockets.remove = change_meanwhile
+    await server.record_reboot()
+    assert server.ended
+    assert [one.exit is not None for one in saved] == [True]

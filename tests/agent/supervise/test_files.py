@@ -57,6 +57,14 @@ def test_a_directory_others_can_write_to_is_refused(run_dir: Path) -> None:
         SocketDirectories(run_dir, group=None)
 
 
+def test_what_it_lies_in_must_be_the_agents_too(run_dir: Path) -> None:
+    """Whoever has that directory can put another in the place of the sockets' one."""
+    SocketDirectories(run_dir, group=None)
+    run_dir.chmod(0o770)
+    with pytest.raises(PermissionError, match="nobody else can"):
+        SocketDirectories(run_dir, group=None)
+
+
 def test_a_tail_reaches_into_the_older_file(tmp_path: Path) -> None:
     logs = ServerLogs(tmp_path)
     assert logs.tail(ID, 5) == []

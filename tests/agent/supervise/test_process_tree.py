@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
+from carrel_agent.supervise import process_tree
 from carrel_agent.supervise.process_tree import (
     SERVER_ID_VARIABLE,
     Process,
@@ -55,6 +58,22 @@ def test_orphans_are_taken_only_while_the_account_has_no_other_server() -> None:
     orphan = Process(pid=300, parent=42, session=300, start_ticks=60, uid=7)
     assert pids(TREE, SERVER, orphan) == {100}
     assert pids(replace(TREE, keeper=42), SERVER, orphan) == {100, 300}
+
+
+def test_no_more_of_an_environment_is_read_than_one_may_have(tmp_path: Path) -> None:
+    """What is shown as that may be terabytes of nothing: PR_SET_MM_MAP (prctl(2)) says where."""
+    mark = b"CARREL_SERVER_ID=0123456789ab"
+    (tmp_path / "status").write_text("Name:\tx\nUid:\t7\t7\t7\t7\n")
+    (tmp_path / "stat").write_text(f"100 (x) S 1 {' '.join(map(str, range(4, 30)))}")
+    entry = tmp_path.rename(tmp_path.with_name("100"))
+    with (entry / "environ").open("wb") as environ:
+        environ.write(mark + b"\0")
+        environ.truncate(1 << 40)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = process_tree._read(entry, mark, 7)
+    assert found is not None
+    assert found.marked
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 64 * 1024
 
 
 def test_what_is_killed_is_what_was_meant() -> None:

@@ -29,6 +29,8 @@ PAM_PROMPTS = (1, 2)
 PAM_TTY = 3
 PAM_ESTABLISH_CRED, PAM_DELETE_CRED, PAM_SILENT = 0x2, 0x4, 0x8000
 EX_UNAVAILABLE = 69
+CLOSE_SECONDS = 600
+"""How long modules may take to close a session: one that hangs must not be here for ever."""
 
 
 class PamError(Exception):
@@ -152,6 +154,7 @@ def main(service: str, account: str) -> int:
     }
     _tell(channel, gained)
     _wait_for_server(channel)
+    signal.alarm(CLOSE_SECONDS)  # its default is this process's end
     session.close()
     return 0
 

@@ -27,6 +27,7 @@ from carrel_agent.process import received
 
 EX_USAGE = 64
 MARK = "CARREL_SERVER_ID"
+MOST_ENVIRONMENT = 1 << 20
 END_SECONDS = 5.0
 ALLOWED = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGCONT, signal.SIGKILL})
 
@@ -95,7 +96,7 @@ def members(server_id: str, ticks: int) -> set[tuple[int, int]]:
                 continue
             rows[int(name)] = (parent, start)
             with open(f"/proc/{name}/environ", "rb") as file:
-                if mark in file.read().split(b"\0"):
+                if mark in file.read(MOST_ENVIRONMENT).split(b"\0"):
                     marked.add(int(name))
     while more := {pid for pid, (parent, _) in rows.items() if parent in marked} - marked:
         marked |= more

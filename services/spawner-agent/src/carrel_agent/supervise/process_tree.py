@@ -12,14 +12,19 @@ import os
 import signal
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
+
+from carrel_agent.supervise.patience import within
 
 log = structlog.get_logger(__name__)
 
 SERVER_ID_VARIABLE = "CARREL_SERVER_ID"
 SWEEP_SECONDS = 5.0
+MOST_ENVIRONMENT = 1 << 20
+"""How much of a process's environment is read: what is shown as that is the process's to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +106,8 @@ def _read(entry: Path, mark: bytes, uid: int) -> Process | None:
     if fields[0] == b"Z":
         return None
     marked = False
-    with contextlib.suppress(OSError):
-        marked = mark in (entry / "environ").read_bytes().split(b"\0")
+    with contextlib.suppress(OSError), (entry / "environ").open("rb") as file:
+        marked = mark in file.read(MOST_ENVIRONMENT).split(b"\0")
     return Process(
         pid=int(entry.name),
         parent=int(fields[1]),
@@ -126,7 +131,12 @@ async def kill_tree(tree: Callable[[], Tree], also: Collection[Process] = ()) ->
     pending = {(p.pid, p.start_ticks) for p in also}
     while True:
         now = tree()
-        rows = await asyncio.to_thread(read_processes, now.server_id, now.uid)
+        # Memory that a process shows as its environment may lie in a file that it serves itself.
+        rows = await within(
+            SWEEP_SECONDS,
+            ("processes", now.server_id, now.uid),
+            partial(read_processes, now.server_id, now.uid),
+        )
         living = {(p.pid, p.start_ticks) for p in rows}
         left = {(p.pid, p.start_ticks) for p in members(now, rows)} | (pending & living)
         if not left:

@@ -487,6 +487,8 @@ class Server:
         """Make a record durable if that is possible: this one, or the one as it stands."""
         try:
             async with self._saving:
+                if record is None and self._ending and not self.ended:
+                    return  # what came in between is not to take the place of its end
                 await self._around.journal.save(record or self.record)
         except JournalError as error:
             # The server runs, or has ended: not being able to write that down changes neither.

@@ -41,12 +41,14 @@ class SocketDirectories:
         shared = self._group is not None
         _make(run_dir, 0o755 if shared else 0o700)
         _make(self._root, 0o711 if shared else 0o700)
-        found = self._root.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-            raise PermissionError(
-                f"{self._root} must be a directory of the agent's own account that nobody else can"
-                " write to; remove it, or change run_dir"
-            )
+        for place in (run_dir, self._root):  # whoever has the one can put another in the other's
+            found = place.lstat()
+            own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+            if not own or found.st_mode & 0o022:
+                raise PermissionError(
+                    f"{place} must be a directory of the agent's own account that nobody else can"
+                    " write to; remove it, or change run_dir"
+                )
 
     def path(self, server_id: str) -> Path:
         """Return where a server's socket is."""

@@ -143,7 +143,8 @@ class Supervisor:
                 case Adoption.KEEP:
                     continue
                 case Adoption.REBOOTED:
-                    await server.record_reboot()
+                    server.unresolved = True
+                    self._drive(server, server.record_reboot())  # its home may not answer soon
                 case Adoption.SEARCH:
                     server.unresolved = True
                     self._drive(server, server.search())
@@ -353,7 +354,10 @@ class Supervisor:
         while True:
             await asyncio.sleep(LIMITS_SECONDS)
             for server in [s for s in self._servers.values() if s.is_limited]:
-                await server.note_limits()
+                try:
+                    await server.note_limits()
+                except OSError as error:
+                    log.error("limits_not_read", reason=str(error))
 
     async def _sweep_scratch_homes(self) -> None:
         await asyncio.to_thread(self._scratch.prepare)
