@@ -84,3 +84,16 @@ async def test_a_proxy_that_is_replaced_while_a_server_starts_gets_its_route(wor
     assert new.tables == 1
     assert new.routes.keys() >= {"/user/alice/", "/user/bob/"}
     assert (await world.row(old)).state == "ready"
+
+
+async def test_who_is_being_deleted_starts_nothing_meanwhile(
+    new_person: NewPerson, slow: World
+) -> None:
+    slow.change_settings(slow_stop_seconds=0)
+    slow.agent.stop_at_once = False
+    root, bob = await new_person("root-of-hub", admin=True), await new_person("bob")
+    assert (await bob.post("/users/bob/server")).status_code == 202
+    await until_launched(slow, 1)
+    assert (await root.delete("/users/bob")).status_code == 400
+    assert (await bob.post("/users/bob/servers/other")).status_code == 403
+    assert (await bob.get("/user")).status_code == 403

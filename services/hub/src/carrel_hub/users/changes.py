@@ -104,6 +104,17 @@ async def stop_servers(hub: Hub, user: User, *, actor: str, reason: str) -> None
         await wait_for_server(hub, row.id, lambda now: now.state in ENDED, seconds=left)
 
 
+async def begin_deletion(session: AsyncSession, hub: Hub, user: User, *, actor: str) -> None:
+    """End all access of somebody who is about to be deleted.
+
+    While their servers end they could start others, and so never be deleted.
+    """
+    at = hub.clock.now()
+    await forget_access(session, user)
+    record(session, "user.deletion_requested", actor, user_actor(user.name), at=at)
+    await revoke(session, Revocation(user=user.name))
+
+
 async def delete_user(session: AsyncSession, hub: Hub, user: User, *, actor: str) -> None:
     """Delete a user with everything that is theirs here. Files and the unix account stay.
 

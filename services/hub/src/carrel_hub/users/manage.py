@@ -20,7 +20,13 @@ from carrel_hub.users.access import (
 from carrel_hub.users.accounts import find_user
 from carrel_hub.users.activity import note_activity
 from carrel_hub.users.bodies import json_body, new_users, user_changes, wants_stopped
-from carrel_hub.users.changes import delete_user, rename_user, set_admin, stop_servers
+from carrel_hub.users.changes import (
+    begin_deletion,
+    delete_user,
+    rename_user,
+    set_admin,
+    stop_servers,
+)
 from carrel_hub.users.creation import create_users, existing_names, good_name
 from carrel_hub.users.listing import with_details
 from carrel_hub.users.models import Sight, user_model
@@ -129,6 +135,8 @@ async def remove_user(name: str, hub: HubDep, subject: SubjectDep) -> Response:
         raise NotFoundError("")
     refuse_over_admins(subject, user, "delete")
     actor = subject.actor
+    async with hub.database.write() as session:
+        await begin_deletion(session, hub, user, actor=actor)
     reason = f"{subject.name} deleted the user {name}"
     await stop_servers(hub, user, actor=actor, reason=reason)
     async with hub.database.write() as session:
