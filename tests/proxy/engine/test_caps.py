@@ -284,3 +284,28 @@ async def test_who_reads_no_answers_is_read_no_further(running: Running) -> None
         transport.resume_reading()
         client.send(b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         assert (await client.rest()).count(b"HTTP/1.1 404 Not Found\r\n") == count + 1
+
+
+async def test_a_head_may_be_larger_than_what_else_waits(
+    short_dir: Path, hub: FakeHub, upstream: Upstream
+) -> None:
+    go = asyncio.Event()
+
+    async def waits(reader: Reader, writer: Writer) -> None:
+        seen = b""
+        while not seen.endswith(b"\r\n\r\n"):
+            seen += await reader.read(1 << 20)
+        await go.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+
+    upstream.script = waits
+    async with open_proxy(short_dir, hub, max_head_bytes=2 << 20) as running:
+        running.route(plain_route(upstream.target))
+        async with running.client() as client:
+            client.get("/")
+            await eventually(lambda: upstream.connections == 1)
+            client.get("/", *(f"X-{number}: {'a' * 16_000}" for number in range(90)))
+            await eventually(lambda: any(one.paused for one in running.proxy.edge._clients))
+            go.set()
+            assert (await client.response()).status == 200
+            assert (await client.response()).status == 200

@@ -301,8 +301,10 @@ class ClientConnection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def resume(self) -> None:
-        """Read again, unless enough waits already."""
-        if self._paused and len(self._buffer) <= MOST_BUFFERED and not self.transport.is_closing():
+        """Read again, unless enough waits already; what waits may be the first part of a head."""
+        if not self._paused or self.transport.is_closing():
+            return
+        if len(self._buffer) <= max(MOST_BUFFERED, self.edge.limits.head.head):
             self._paused = False
             self.transport.resume_reading()
 
