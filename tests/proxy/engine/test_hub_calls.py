@@ -44,3 +44,14 @@ async def test_nobody_waits_behind_others_for_a_hub_that_hangs(
     await eventually(lambda: asked == MOST_AT_ONCE + 1)
     await tasks.close()
     await hub.close()
+
+
+async def test_nobody_without_a_name_is_let_in() -> None:
+    def answers(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content='{"known": true, "allow": true}')
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answers), base_url="http://hub.internal")
+    hub = Hub("unix:/nowhere", "k" * 40, "edge", client=http)
+    with pytest.raises(HubAwayError, match="does not say who"):
+        await hub.verdict("a" * 64, SERVER)
+    await hub.close()

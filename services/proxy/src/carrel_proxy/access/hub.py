@@ -86,7 +86,7 @@ class Hub:
         """
         body = VerdictRequest(token_hash=token_hash, server_id=server_id)
         reply = await self._post("/internal/v1/access/verdict", body)
-        return self._read(Verdict, reply)
+        return _named(self._read(Verdict, reply))
 
     async def redeem(self, redemption: CodeRedemption) -> RedeemedToken:
         """Exchange a code for a token.
@@ -99,7 +99,9 @@ class Hub:
         reply = await self._post(path, redemption, refusals=(400, 403), once=True)
         if reply.status_code != 200:
             raise CodeRefusedError("the hub did not redeem the code")
-        return self._read(RedeemedToken, reply)
+        token = self._read(RedeemedToken, reply)
+        _named(token.verdict)
+        return token
 
     async def resync(self, status: TableStatus, *, gap: bool) -> None:
         """Ask to be pushed to.
@@ -164,3 +166,10 @@ class Hub:
             return model.model_validate_json(reply.content)
         except ValidationError as error:
             raise HubAwayError("the hub answered something this proxy cannot read") from error
+
+
+def _named(verdict: Verdict) -> Verdict:
+    """Return a verdict that can be followed: whoever may pass has a name for the server."""
+    if verdict.allow and verdict.visitor is None:
+        raise HubAwayError("the hub lets somebody pass and does not say who it is")
+    return verdict
