@@ -38,6 +38,7 @@ GATHER_SECONDS = 0.05
 """Reports follow each other no faster, so that many changes at once are few reports."""
 CAPACITY_SECONDS = 2.0
 """How old what is said of the host's capacity may be."""
+FAULT_SECONDS = 5.0
 QUIET_FAILURES = 3
 """The hub may be starting or restarting: only then is its absence worth a line."""
 
@@ -119,7 +120,19 @@ class Reporter:
         )
 
     async def run(self) -> None:
-        """Report for as long as the agent runs."""
+        """Report for as long as the agent runs.
+
+        A host that is silent is lost to the hub, so a fault that nobody expected is not its end.
+        """
+        while True:
+            try:
+                await self._report()
+            except Exception as error:
+                log.error("report_not_made", exc_info=error)
+                self._answered = {}
+            await asyncio.sleep(FAULT_SECONDS)
+
+    async def _report(self) -> None:
         heartbeat, failures = HEARTBEAT_SECONDS, 0
         while True:
             self._changed.clear()
