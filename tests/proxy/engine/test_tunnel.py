@@ -114,6 +114,8 @@ async def test_what_is_sent_with_the_handshake_waits_for_it(
         client.send(b"early")
         assert (await client.head()).status == 101
         assert await client.reader.readexactly(5) == b"early"
+        (tunnel,) = running.proxy.edge.tunnels
+        assert (tunnel.received, tunnel.sent) == (5, 5)
 
 
 @pytest.mark.parametrize(
@@ -352,6 +354,7 @@ async def test_a_proxy_that_ends_says_so_between_two_frames(
                 go.set()
                 assert await client.rest() == b"\x00" + b"x" * 256 + CLOSE_RESTARTING
                 await client.close()
+        assert running.proxy.counters.socket_sent == 8 + 1 + 256
     await asyncio.wait_for(upstream.closed.wait(), 60)
 
 

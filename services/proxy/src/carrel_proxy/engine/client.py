@@ -421,6 +421,7 @@ class ClientConnection(asyncio.Protocol):
             vanished_seconds=self.edge.limits.vanished_seconds,
             on_end=self.edge.tunnel_ended,
         )
+        tunnel.carried_before(len(waiting), len(sent))
         self.edge.tunnel_opened(tunnel)
         if self.edge.access_log is not None:
             self.edge.access_log.socket_opened(tunnel, exchange)

@@ -68,7 +68,7 @@ class Tunnel:
         for transport in (client, upstream):
             notice_vanished(transport, vanished_seconds)
         self._from_client = _ClientEnd(self, upstream)
-        self._from_upstream = _UpstreamEnd(self, client)
+        self._from_upstream: _UpstreamEnd = _UpstreamEnd(self, client)
         client.set_protocol(self._from_client)
         upstream.set_protocol(self._from_upstream)
 
@@ -81,6 +81,11 @@ class Tunnel:
     def sent(self) -> int:
         """Bytes that went to the client."""
         return self._from_upstream.count
+
+    def carried_before(self, received: int, sent: int) -> None:
+        """Count what came with the handshake."""
+        self._from_client.count += received
+        self._from_upstream.count += sent
 
     def ended(self, other: asyncio.Transport) -> None:
         """One direction has ended: pass that on where the transport can, else end both."""
@@ -108,7 +113,10 @@ class Tunnel:
         if self.client.is_closing() or self.upstream.is_closing():
             return
         if self.frames.left:
-            self.upstream.set_protocol(_LastFrame(self, self.client))
+            last = _LastFrame(self, self.client)
+            last.count = self.sent
+            self._from_upstream = last
+            self.upstream.set_protocol(last)
         else:
             self.say_goodbye()
 
@@ -182,7 +190,9 @@ class _UpstreamEnd(_End):
 class _LastFrame(_UpstreamEnd):
     def data_received(self, data: bytes) -> None:
         frames = self._tunnel.frames
-        self._other.write(frames.rest_of_frame(data))
+        rest = frames.rest_of_frame(data)
+        self.count += len(rest)
+        self._other.write(rest)
         if not frames.left:
             self._tunnel.say_goodbye()
 
