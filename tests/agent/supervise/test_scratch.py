@@ -90,6 +90,11 @@ def test_what_is_in_it_is_there_again_until_its_days_are_over(
     assert homes.move(SPEC, account)[1].home == str(home)
     assert (deep / "work").read_text() == "42"
     clock.advance(timedelta(days=4).total_seconds())
+    assert homes.sweep({OTHER}) == []
+    clock.advance(-timedelta(days=3).total_seconds())
+    assert homes.sweep({OTHER}) == [], "the clock was ahead"
+    clock.advance(timedelta(days=3).total_seconds())
+    assert homes.sweep({OTHER}) == []
     assert homes.sweep({OTHER}) == [ID]
     assert not home.exists()
     assert (place / OTHER).is_dir()
@@ -124,8 +129,10 @@ def test_who_keeps_theirs_from_being_removed_holds_up_nobody_else(
         patched.setattr(scratch, "REMOVE_SECONDS", 0.5)
         patched.setattr(subprocess, "run", hindered)
         assert homes.sweep(set()) == []
+        assert homes.sweep(set()) == []
     assert made == [str(home)]
     assert not (home / "work").exists()
+    assert homes.sweep({ID}) == []
     assert homes.sweep({ID}) == [ID]
     assert [entry.name for entry in place.iterdir()] == [ID]
 
@@ -160,6 +167,7 @@ def test_nothing_is_removed_through_what_somebody_put_in_its_place(
     assert homes.sweep(set()) == []
     assert (place / "alice/thesis").exists()
     place.chmod(0o711)
+    assert homes.sweep(set()) == []
     assert homes.sweep(set()) == ["alice"], "of its own directory it does remove"
 
 

@@ -60,6 +60,7 @@ class ScratchHomes:
         self._root = root
         self._clock = clock
         self._keep_days = keep_days
+        self._over: set[str] = set()
         self._lock = threading.Lock()  # one that is asked for again is not removed meanwhile
 
     def prepare(self) -> None:
@@ -115,7 +116,7 @@ class ScratchHomes:
             log.warning("scratch_home_not_marked", server_id=server_id, reason=error.strerror)
 
     def sweep(self, living: Container[str]) -> list[str]:
-        """Remove those whose time is over; return whose they were.
+        """Remove those whose time is over, and was the last time; return whose they were.
 
         Args:
             living: The servers that have not ended.
@@ -129,21 +130,25 @@ class ScratchHomes:
             log.warning("scratch_dir_is_not_ours", path=str(self._root))
             return []
         names = [entry.name for entry in self._root.iterdir() if entry.name not in living]
-        return [_whose(name) for name in names if self._removed_if_over(name)]
+        over = {name for name in names if name.startswith(ASIDE) or self._is_over(name)}
+        # A clock that is days ahead, as when a machine starts, has been put right by the next time.
+        due, self._over = sorted(over & self._over), over
+        return [_whose(name) for name in due if self._removed_if_over(name)]
 
     def _touch(self, path: Path) -> None:
         now = self._clock.now().timestamp()
         os.utime(path, (now, now), follow_symlinks=False)
+
+    def _is_over(self, name: str) -> bool:
+        until = self._clock.now().timestamp() - self._keep_days * DAY
+        return self.path(name).lstat().st_mtime <= until
 
     def _removed_if_over(self, name: str) -> bool:
         path = self.path(name)
         try:
             if not name.startswith(ASIDE):
                 with self._lock:
-                    if (
-                        path.lstat().st_mtime
-                        > self._clock.now().timestamp() - self._keep_days * DAY
-                    ):
+                    if not self._is_over(name):
                         return False
                     path = self._set_aside(path)
             _remove(path)
