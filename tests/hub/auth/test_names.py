@@ -25,7 +25,22 @@ def test_a_name_has_one_spelling(raw: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    ["", "   ", ".", "..", "....", "a/b", "/", "a\0b", "alice\0x", "a\nb", "a\x1b[31m", "x" * 129],
+    [
+        "",
+        "   ",
+        ".",
+        "..",
+        "....",
+        "a/b",
+        "/",
+        "a\\b",
+        "domain\\user",
+        "a\0b",
+        "alice\0x",
+        "a\nb",
+        "a\x1b[31m",
+        "x" * 129,
+    ],
 )
 def test_what_cannot_be_a_name_is_refused(raw: str) -> None:
     with pytest.raises(InvalidNameError):
@@ -42,3 +57,4 @@ def test_normalising_twice_changes_nothing(raw: str) -> None:
     assert name == name.strip()
     assert unicodedata.is_normalized("NFC", name)
     assert "/" not in name
+    assert "\\" not in name

@@ -15,7 +15,8 @@ def normalise_name(raw: str) -> str:
     Doing it twice changes nothing, so one person cannot be two users by writing a name otherwise.
 
     Raises:
-        InvalidNameError: It is empty, too long, only dots, or holds a slash or a control character.
+        InvalidNameError: It is empty, too long, only dots, or holds a slash of either kind or a
+            control character.
     """
     if len(raw) > MAX_NAME:
         raise InvalidNameError(f"a user name has at most {MAX_NAME} characters")
@@ -28,6 +29,6 @@ def normalise_name(raw: str) -> str:
         raise InvalidNameError("a user name is needed")
     if not name.isprintable():
         raise InvalidNameError("a user name has no control characters")
-    if "/" in name or not name.strip("."):
-        raise InvalidNameError("a user name has no slash and is not only dots")
+    if "/" in name or "\\" in name or not name.strip("."):
+        raise InvalidNameError("a user name has no slash, no backslash, and is not only dots")
     return name

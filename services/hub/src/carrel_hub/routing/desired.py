@@ -8,6 +8,7 @@ from carrel_hub.places import Places
 from carrel_hub.services.fields import service_target
 from carrel_hub.services.models import service_prefix
 from carrel_hub.settings import HubSettings
+from carrel_hub.spawns.paths import is_routable
 from carrel_hub.spawns.profiles import JUPYTERHUB
 from carrel_shared.addresses import TcpAddress, parse_address
 from carrel_shared.wire.routes import Access, Route
@@ -110,15 +111,16 @@ def desired_routes(
         hubs: Where proxies reach each replica.
         relays: Of hosts on other machines.
     """
-    routes_of_services = (service_route(one, settings.places, relays) for one in services)
+    of_services = (service_route(one, settings.places, relays) for one in services)
+    of_servers = (
+        server_route(server, user, settings.places, relays.get(server.host or ""))
+        for server, user in servers
+        if server.route_number is not None and server.address is not None
+    )
+    found = [route for route in of_services if route is not None]
     return [
         *hub_routes(settings, hubs),
-        *(route for route in routes_of_services if route is not None),
-        *(
-            server_route(server, user, settings.places, relays.get(server.host or ""))
-            for server, user in servers
-            if server.route_number is not None and server.address is not None
-        ),
+        *(route for route in (*found, *of_servers) if is_routable(route.prefix)),
     ]
 
 

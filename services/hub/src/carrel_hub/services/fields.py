@@ -10,19 +10,19 @@ from carrel_shared.addresses import TcpAddress, check_upstream_host, parse_addre
 
 SECRET_LENGTHS = range(8, 65)
 _AUTHORITY = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]+)?|\[[0-9a-fA-F:.]+\](?::[0-9]+)?")
-_NAME = re.compile(r"[^\s/%](?:[^/%\x00-\x1f\x7f]{0,253}[^\s/%])?")
+_NAME = re.compile(r"[^\s/%\\](?:[^/%\\\x00-\x1f\x7f]{0,253}[^\s/%\\])?")
 
 
 def check_name(value: str) -> str:
     """Return a name that a service may have (contract 8.1).
 
     Raises:
-        ValueError: It is not one: empty, too long, with a slash, `%`, or space around it.
+        ValueError: It is not one: empty, too long, with a slash of any kind, `%`, or space around.
     """
     if not _NAME.fullmatch(value) or not value.strip(".") or not value.isprintable():
         raise ValueError(
-            "a service's name has at most 255 characters, no slash, no %, no space around it, and"
-            " is not only dots"
+            "a service's name has at most 255 characters, no slash, no backslash, no %, no space"
+            " around it, and is not only dots"
         )
     return value
 

@@ -1,6 +1,10 @@
 """The paths and client ids of servers, derived from names in this one place."""
 
+from hashlib import sha256
 from urllib.parse import quote
+
+_LONGEST_QUOTED = 200
+"""A client id is stored with 255 characters at most, and one letter can be twelve of them."""
 
 
 def escape_name(name: str) -> str:
@@ -12,6 +16,14 @@ def server_prefix(base_url: str, user: str, server_name: str = "") -> str:
     """Return the path a server answers below: `{base}user/NAME/[SERVER/]`."""
     prefix = f"{base_url}user/{escape_name(user)}/"
     return f"{prefix}{escape_name(server_name)}/" if server_name else prefix
+
+
+def is_routable(prefix: str) -> bool:
+    """Whether proxies take a route at a path; one that they refuse would stop all the others.
+
+    None has a backslash, which browsers take for a slash. Names have none today.
+    """
+    return "%5C" not in prefix
 
 
 def progress_path(base_url: str, user: str, server_name: str = "") -> str:
@@ -28,4 +40,6 @@ def wanted_client_id(user: str, server_name: str = "") -> str:
     """
     quoted = quote(user, safe="")
     suffix = f"-{quote(server_name, safe='')}" if server_name else ""
+    if len(quoted) > _LONGEST_QUOTED:
+        quoted = f"{quoted[:100]}-{sha256(user.encode()).hexdigest()[:20]}"
     return f"jupyterhub-user-{quoted}{suffix}"

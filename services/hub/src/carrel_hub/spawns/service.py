@@ -22,7 +22,7 @@ from carrel_hub.spawns.choice import Choice, choose
 from carrel_hub.spawns.line import find_room, join
 from carrel_hub.spawns.naming import good_server_name
 from carrel_hub.spawns.own_tokens import issue_own_token
-from carrel_hub.spawns.paths import wanted_client_id
+from carrel_hub.spawns.paths import is_routable, wanted_client_id
 from carrel_hub.spawns.placement import SHARED
 from carrel_hub.spawns.placing import place_server
 from carrel_hub.spawns.profiles import (
@@ -112,6 +112,8 @@ async def request_start(
             f"{user.name} has no unix account on this machine, so no server can run as {user.name};"
             " sign in as somebody who has one"
         )
+    if not is_routable(hub.settings.places.prefix(user.name, server_name)):
+        raise InvalidRequestError(f"No address leads to a server of {user.name}: rename the user")
     at = hub.clock.now()
     row = await named_server(session, hub, user, server_name, actor=actor)
     if row.state in (State.QUEUED, State.STARTING):
