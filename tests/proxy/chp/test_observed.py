@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from proxy.chp.inside import ROUTES, running
 from proxy.wire import Client, Upstream, connect, open_upstream
 
 from carrel_proxy.chp.options import read_options
@@ -96,3 +97,35 @@ async def test_the_page_of_an_error_names_the_request() -> None:
     async with client_of(Lines()) as client:
         page = await client.ask("/nothing", "X-Request-Id: a-good-one")
     assert b"Request a-good-one" in page.body
+
+
+async def test_what_has_no_route_is_logged_without_its_secrets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with running() as chp, chp.client() as client:
+        assert (await client.ask(f"/user/nobody/lab?token={CANARY}")).status == 404
+    log = "".join(capsys.readouterr())
+    (line,) = [line for line in log.splitlines() if "no_route" in line]
+    assert "/user/nobody/lab" in line
+    assert CANARY not in line
+
+
+async def test_calls_of_the_api_that_are_refused_are_logged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with running() as chp:
+        await chp.add("/a", f"http://127.0.0.1:9/base?t={CANARY}")
+        await chp.api.post(ROUTES + "/b", json={"target": "nowhere"})
+        await chp.api.delete(ROUTES + "/gone")
+        await chp.api.get(ROUTES, headers={"Authorization": f"token {CANARY}"})
+    log = "".join(capsys.readouterr())
+    refused = [line for line in log.splitlines() if "api_request_refused" in line]
+    for line, words in zip(
+        refused,
+        (("400", "POST", "/b"), ("404", "DELETE", "/gone"), ("403", "GET", "token is missing")),
+        strict=True,
+    ):
+        assert all(word in line for word in words)
+    (added,) = [line for line in log.splitlines() if "route_added" in line]
+    assert "http://127.0.0.1:9/base" in added
+    assert CANARY not in log

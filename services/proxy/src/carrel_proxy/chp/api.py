@@ -13,6 +13,8 @@ from carrel_proxy.chp.posted import MOST_BYTES, PostedError, read_route
 from carrel_proxy.chp.shared import ChpShared
 from carrel_proxy.chp.table import ChpTable, clean_key, parse_time
 from carrel_proxy.core.head import is_host
+from carrel_proxy.core.redaction import shown, shown_address
+from carrel_proxy.engine.access_log import MOST_PATH
 from carrel_proxy.errors import BadTargetError
 from carrel_proxy.process.crew import CrewError
 
@@ -56,6 +58,7 @@ class RoutesApi:
             status, value = await self._answer(scope, receive)
         except _Refusal as refusal:
             status, value = refusal.status, refusal.text
+            _note_refusal(scope, refusal)
         except CrewError as error:
             log.error("route_not_in_force_everywhere", reason=str(error))
             status, value = 503, str(error)
@@ -120,7 +123,7 @@ class RoutesApi:
             raise _Refusal(400, str(error)) from error
         await self._shared.put(key, data)
         self._metrics.api_route_add += 1
-        log.info("route_added", path=key)
+        log.info("route_added", path=key, target=data["target"].partition("?")[0])
 
 
 class HttpsRedirect:
@@ -152,6 +155,22 @@ def _key(path: bytes) -> str:
         return clean_key(_ESCAPE.sub(lambda match: bytes((int(match.group(1), 16),)), path))
     except UnicodeDecodeError:
         raise _Refusal(400, "the path is not UTF-8") from None
+
+
+def _note_refusal(scope: Any, refusal: _Refusal) -> None:
+    """Log it: a hub whose token is another one is told nothing but 403."""
+    reason = refusal.text or _PHRASES[refusal.status]
+    path = shown_address(scope["raw_path"], MOST_PATH)
+    log.warning(
+        "api_request_refused",
+        status=refusal.status,
+        method=shown(scope["method"].encode("latin-1"), 20),
+        path=path,
+        reason=reason,
+    )
+
+
+_PHRASES = {403: "the token is missing or another one", 404: "there is no such route"}
 
 
 async def _body(receive: Any) -> bytes:

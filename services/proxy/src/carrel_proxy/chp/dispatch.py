@@ -3,6 +3,8 @@
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import structlog
+
 from carrel_proxy.chp.exchange import ChpExchange
 from carrel_proxy.chp.forward import Rules, request_for
 from carrel_proxy.chp.metrics import Metrics
@@ -11,12 +13,16 @@ from carrel_proxy.chp.table import ChpRoute, ChpTable
 from carrel_proxy.core.answers import CHP_HEALTH_PATH, health_answer
 from carrel_proxy.core.body import RequestBody
 from carrel_proxy.core.head import RequestHead
+from carrel_proxy.core.redaction import shown, shown_address
 from carrel_proxy.core.sites import host_name
 from carrel_proxy.core.troubles import NOT_FOUND
 from carrel_proxy.core.websocket import Upgrade, requested_upgrade
+from carrel_proxy.engine.access_log import MOST_PATH, MOST_TEXT
 
 if TYPE_CHECKING:
     from carrel_proxy.engine.client import ClientConnection
+
+log = structlog.get_logger(__name__)
 
 
 class ChpDispatcher:
@@ -76,6 +82,12 @@ class ChpDispatcher:
         client.exchange = exchange
         client.waiting()
         if route is None or route.target is None:
+            log.warning(
+                "no_route",
+                method=shown(head.method, 20),
+                host=shown(head.host, MOST_TEXT),
+                path=shown_address(head.target, MOST_PATH),
+            )
             exchange.tell(NOT_FOUND)
             return
         if pending:

@@ -158,7 +158,7 @@ def _target(received: bytes, target: Target, depth: int, rules: Rules) -> bytes:
         rest = below(path, depth)
         path = b"" if rest is None or path == b"/" else b"/" + rest
     if rules.prepend_path:
-        path = target.path + path
+        path = target.path + path if path else target.alone
         if target.query:
             mark, query = b"?", target.query + (b"&" + query if query else b"")
     return (path or b"/") + mark + query

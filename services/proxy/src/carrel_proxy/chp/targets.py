@@ -21,6 +21,7 @@ class Target:
     Attributes:
         host: What `Host` says if it is to name the target.
         path: The target's own path, without its last slash.
+        alone: The same with it, as it was written: what is asked for when nothing follows.
         query: The target's own query, without the question mark.
         https: It is spoken to over TLS.
     """
@@ -28,6 +29,7 @@ class Target:
     address: Address
     host: bytes
     path: bytes
+    alone: bytes
     query: bytes
     https: bool
 
@@ -52,6 +54,7 @@ def read_target(text: str) -> Target:
         address=_address(scheme.lower(), authority),
         host=b"localhost" if "unix" in scheme.lower() else authority.encode("ascii", "replace"),
         path=path.removesuffix("/").encode("ascii"),
+        alone=path.encode("ascii"),
         query=(query or "").encode("ascii"),
         https=https,
     )
