@@ -10,7 +10,7 @@ from carrel_proxy.chp.arguments import OptionsError
 from carrel_proxy.chp.forward import Rules
 from carrel_proxy.chp.options import Options, TlsFiles, is_meant, read_options
 from carrel_proxy.chp.program import limits_of, rules_of
-from carrel_proxy.engine.deadlines import NEVER
+from carrel_proxy.engine.deadlines import NEVER, TICK_SECONDS
 
 TOKEN = {"CONFIGPROXY_AUTH_TOKEN": "t0ken"}
 
@@ -68,7 +68,7 @@ def test_defaults() -> None:
     assert not read.ignored
     assert rules_of(read) == Rules()
     limits = limits_of(read)
-    assert limits.idle_seconds == 5
+    assert limits.idle_seconds == 5 + TICK_SECONDS
     assert limits.response_seconds == NEVER
 
 
@@ -131,7 +131,7 @@ def test_the_token_may_be_in_a_file(tmp_path: Path) -> None:
 
 
 def test_no_time_to_be_kept_alive_is_the_usual_time() -> None:
-    assert limits_of(options("--keep-alive-timeout", "0")).idle_seconds == 5
+    assert limits_of(options("--keep-alive-timeout", "0")) == limits_of(options())
 
 
 def test_what_is_said_to_be_nothing_is_not_said() -> None:
@@ -147,13 +147,14 @@ def test_the_star_and_warn_are_read() -> None:
     assert read.log_level == "warning"
 
 
-def test_milliseconds_become_limits() -> None:
+def test_milliseconds_become_limits_that_are_never_shorter() -> None:
     limits = limits_of(
         options("--timeout", "600", "--proxy-timeout", "500", "--keep-alive-timeout", "700")
     )
-    assert (limits.idle_seconds, limits.body_seconds, limits.response_seconds) == (0.7, 0.6, 0.5)
-    assert limits.pause_seconds == 0.5
-    assert limits_of(options("--timeout", "600")).pause_seconds == 0.6
+    late = TICK_SECONDS  # so long ago the last tick may be, by whose time a limit begins
+    assert (limits.idle_seconds, limits.body_seconds) == (0.7 + late, 0.6 + late)
+    assert (limits.response_seconds, limits.pause_seconds) == (0.5 + late, 0.5 + late)
+    assert limits_of(options("--timeout", "600")).pause_seconds == 0.6 + late
     assert limits_of(options()).pause_seconds == NEVER
 
 

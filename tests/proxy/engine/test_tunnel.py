@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,38 @@ async def test_a_proxy_that_ends_says_so_between_two_frames(
                 await client.close()
         assert running.proxy.counters.socket_sent == 8 + 1 + 256
     await asyncio.wait_for(upstream.closed.wait(), 60)
+
+
+async def test_a_request_and_a_socket_at_the_end_have_their_time_together(
+    short_dir: Path, hub: FakeHub, upstream: Upstream
+) -> None:
+    go = asyncio.Event()
+
+    async def answer_late(reader: Reader, writer: Writer) -> None:
+        asked = await read_request(reader)
+        if asked.one("upgrade"):
+            writer.write(SWITCH)
+        else:
+            await go.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
+        await reader.read()
+
+    upstream.script = answer_late
+    async with open_proxy(short_dir, hub) as running:
+        running.route(plain_route(upstream.target))
+        edge = running.proxy.edge
+        edge.limits = replace(edge.limits, leave_seconds=60)
+        async with running.client() as socket, running.client() as client:
+            await open_tunnel(socket)
+            client.get("/late")
+            await eventually(lambda: len(edge.exchanges) == 1)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(edge.drain(60))
+                # The socket is told while the request still has the rest of the time.
+                assert await socket.rest() == CLOSE_RESTARTING
+                await socket.close()
+                go.set()
+                assert (await client.response()).body == b"late"
 
 
 async def test_a_socket_in_the_middle_of_a_frame_is_cut_at_last(

@@ -33,7 +33,7 @@ from carrel_proxy.core.exposition import render
 from carrel_proxy.core.head import HeadLimits
 from carrel_proxy.engine.access_log import EVENTS_A_SECOND, open_access_log
 from carrel_proxy.engine.counters import Counters
-from carrel_proxy.engine.deadlines import NEVER, Deadlines
+from carrel_proxy.engine.deadlines import NEVER, TICK_SECONDS, Deadlines
 from carrel_proxy.engine.edge import Edge, Limits
 from carrel_proxy.engine.kept import Kept
 from carrel_proxy.process.crew import Crew
@@ -203,21 +203,30 @@ def rules_of(options: Options) -> Rules:
 
 
 def limits_of(options: Options) -> Limits:
-    """Return the limits on clients and targets; those that no option sets are the proxy's own."""
-    silent = options.timeout
-    waits = [seconds for seconds in (options.timeout, options.proxy_timeout) if seconds]
+    """Return the limits on clients and targets; those that no option sets are the proxy's own.
+
+    What an option says is never shortened: a limit begins at the last tick, up to `TICK_SECONDS`
+    ago, and a stream with a pause just below it would be cut.
+    """
+    silent = _in_full(options.timeout)
+    target_silent = _in_full(options.proxy_timeout)
+    answer = min((seconds for seconds in (silent, target_silent) if seconds), default=NEVER)
     return Limits(
         head=HeadLimits(head=64 * 1024, target=16 * 1024, fields=500),
         head_seconds=min(10.0, silent or 10.0),
         body_seconds=silent or 60.0,
-        idle_seconds=options.keep_alive or NEVER,
+        idle_seconds=_in_full(options.keep_alive) or NEVER,
         stall_seconds=silent or 300.0,
-        response_seconds=min(waits, default=NEVER),
+        response_seconds=answer,
         vanished_seconds=60.0,
         handshake_seconds=10.0,
-        pause_seconds=min(waits, default=NEVER),
+        pause_seconds=answer,
         leave_seconds=0.4,
     )
+
+
+def _in_full(seconds: float | None) -> float | None:
+    return seconds + TICK_SECONDS if seconds else None
 
 
 def _error_pages(options: Options, deadlines: Deadlines) -> ErrorPages:

@@ -221,26 +221,34 @@ class Edge:
         return not self._clients and not self.arriving
 
     async def drain(self, seconds: float) -> None:
-        """Let running requests finish, then end what is left."""
+        """Let running requests finish, then end what is left.
+
+        WebSockets, whose leaving takes a moment, are told before the time is over, so that all has
+        ended by then: whoever asked for the end may not wait longer.
+        """
         self.stop_listening()
-        if not await self._wait(self._is_empty, seconds):
+        leaving = self.limits.leave_seconds
+        await self._wait(self._is_empty, max(seconds - leaving, 0))
+        _, empty = await asyncio.gather(
+            self._leave_tunnels(leaving), self._wait(self._is_empty, leaving)
+        )
+        if not empty:
             log.info("requests_cut", count=len(self._clients))
-        await self._leave_tunnels()
+        for tunnel in list(self._tunnels):
+            tunnel.cut()
         for client in list(self._clients):
             abort_unsent(client.transport)
 
-    async def _leave_tunnels(self) -> None:
-        """End the WebSockets: those whose client can be told so in a moment, and the others."""
+    async def _leave_tunnels(self, seconds: float) -> None:
+        """Tell the WebSockets of the end; back when all are over, or after `seconds`."""
         if not self._tunnels:
             return
         self._no_tunnels.clear()
         for tunnel in list(self._tunnels):
             tunnel.leave()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.limits.leave_seconds):
+            async with asyncio.timeout(seconds):
                 await self._no_tunnels.wait()
-        for tunnel in list(self._tunnels):
-            tunnel.cut()
 
     # --- connections ---
 
