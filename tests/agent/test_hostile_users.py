@@ -102,6 +102,24 @@ def test_a_program_that_becomes_root_ends_with_its_server(host: AgentHost) -> No
     assert has_ended(pid)
 
 
+def test_a_server_that_becomes_another_account_can_be_stopped_by_the_next_agent(
+    account: pwd.struct_passwd,
+) -> None:
+    """As most accounts can, by user namespaces: to a uid that is neither its own nor root's."""
+    with running_host(account) as host:
+        program = host.base / "setpriv"
+        shutil.copy("/usr/bin/setpriv", program)
+        program.chmod(0o4755)
+        become = [str(program), "--reuid=60123", "--regid=60123", "--clear-groups"]
+        report = host.started(command=[*become, "/bin/sleep", "1000"], listen="nowhere")
+        status = Path(f"/proc/{report['pid']}/status")
+        wait_for("another account", lambda: "Uid:\t60123\t60123" in status.read_text())
+        host.kill_agent()
+        host.stop_server(report["server_id"])
+        host.wait_state(report["server_id"], "stopped")
+        assert has_ended(report["pid"])
+
+
 def _is(process: Path, program: Path) -> bool:
     try:
         return (process / "exe").readlink() == program

@@ -279,7 +279,7 @@ class Server:
         """
         begun = self._around.clock.monotonic()
         pid = watch.identity.pid
-        while not watch.ended.is_set() and (uid := real_uid(pid)) != self.record.uid:
+        while not watch.ended.is_set() and not self._is_its_own(pid, uid := real_uid(pid)):
             late = self._around.clock.monotonic() - begun > DROP_SECONDS
             if late and not self.unresolved:
                 log.error("server_of_another_account", **self._names(), pid=pid, uid=uid)
@@ -288,6 +288,18 @@ class Server:
             await watch.wait_ended(0.5 if late else 0.002)
         self.unresolved = False
         return not watch.ended.is_set()
+
+    def _is_its_own(self, pid: int, uid: int | None) -> bool:
+        """Whether a process is its account's, or one that this account may become.
+
+        By a user namespace most accounts have thousands of others (subuid(5)), and by a program
+        with the right for it, more. What the kernel has in the server's group came of the server.
+        """
+        if uid == self.record.uid:
+            return True
+        has_dropped = bool(uid) or self.record.ready_at is not None
+        group = group_of(self.record)
+        return has_dropped and group is not None and pid in group.pids()
 
     async def _accompany(self, watch: Watch) -> None:
         """Return when the server has ended, is to be stopped, or has failed to become ready."""
