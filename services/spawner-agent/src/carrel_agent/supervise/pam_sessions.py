@@ -10,10 +10,11 @@ from typing import Any
 
 from carrel_agent.keeper.channel import ChannelClosedError, RefusedError
 from carrel_agent.keeper.client import KeeperClient
+from carrel_agent.pam.server import descendants
 from carrel_agent.process.launch_spec import RLIMIT_NAMES, LaunchSpec
 from carrel_agent.supervise.launching import LaunchError
 from carrel_agent.supervise.process_tree import signal_process
-from carrel_shared.identity import identify
+from carrel_shared.identity import ProcessIdentity, identify
 
 OPEN_SECONDS = 20.0
 """How long the modules may take: they may mount a home over the network, or hang."""
@@ -47,7 +48,7 @@ class PamSession:
         except TimeoutError:
             channel.close()
             if holder is not None:
-                signal_process(holder.pid, holder.start_ticks, signal.SIGKILL)
+                _end(holder)
             raise LaunchError(f"PAM did not open a session within {OPEN_SECONDS:g} s") from None
         except OSError:
             data = b""
@@ -85,6 +86,18 @@ class PamSession:
     def give_up(self) -> None:
         """Have the session closed: there is no server."""
         self._channel.close()
+
+
+def _end(holder: ProcessIdentity) -> None:
+    """Kill a holder, and what its modules wait for: a script that mounts a home, say.
+
+    It is stopped first: then it starts nothing more.
+    """
+    signal_process(holder.pid, holder.start_ticks, signal.SIGSTOP)
+    started = [identify(pid) for pid in descendants(holder.pid)]
+    for each in (*started, holder):
+        if each is not None:
+            signal_process(each.pid, each.start_ticks, signal.SIGKILL)
 
 
 def _is_plain(name: str, value: str) -> bool:
