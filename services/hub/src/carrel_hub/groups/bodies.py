@@ -5,6 +5,8 @@ from typing import Any
 from carrel_hub.errors import InvalidRequestError
 
 MAX_NAME = 255
+MOST_NAMES = 10_000
+"""In one call. A statement has 32,766 values at most, with either database."""
 
 
 def good_group_name(raw: Any) -> str:
@@ -33,7 +35,8 @@ def new_groups(body: Any) -> tuple[list[str], list[str]]:
     groups = body.get("groups")
     if not isinstance(groups, list) or not groups:
         raise InvalidRequestError("groups must be a list of at least one name")
-    return list(dict.fromkeys(good_group_name(name) for name in groups)), _names(body)
+    names = list(dict.fromkeys(good_group_name(name) for name in groups))
+    return _not_too_many("groups", names), _names(body)
 
 
 def new_members(body: Any) -> list[str]:
@@ -76,4 +79,10 @@ def _names(body: dict[str, Any]) -> list[str]:
     names = body.get("users", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InvalidRequestError("users must be a list of names")
+    return _not_too_many("users", names)
+
+
+def _not_too_many(key: str, names: list[str]) -> list[str]:
+    if len(names) > MOST_NAMES:
+        raise InvalidRequestError(f"{key} must be a list of at most {MOST_NAMES} names")
     return names

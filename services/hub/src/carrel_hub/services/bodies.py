@@ -1,11 +1,12 @@
 """The body of a call that makes a service. Pure."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from carrel_hub.errors import InvalidRequestError
 from carrel_hub.rbac import RoleBook
-from carrel_hub.services.fields import check_client, check_name, check_secret, check_url
+from carrel_hub.services.fields import CLIENT_ID, check_client, check_name, check_secret, check_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,8 @@ def _checked(name: str, body: dict[str, Any], book: RoleBook) -> WantedService:
     if unknown := [text for text in scopes if not book.knows(text)]:
         raise ValueError(f"there is no scope {min(unknown)!r}")
     client_id = body.get("oauth_client_id")
-    if client_id is not None and not (client_id.startswith("service-") and client_id.isascii()):
-        raise ValueError("oauth_client_id must begin with service-")
+    if client_id is not None and not re.fullmatch(CLIENT_ID, client_id):
+        raise ValueError("oauth_client_id must be service- and 1 to 247 printable ASCII characters")
     url = check_url(url) if url else None
     check_client(url=url, client_id=client_id, redirect_uri=body.get("oauth_redirect_uri"))
     return WantedService(

@@ -99,5 +99,6 @@ def check_client(
 
 ServiceName = Annotated[str, AfterValidator(check_name)]
 ServiceUrl = Annotated[str, AfterValidator(check_url)]
-ClientId = Annotated[str, StringConstraints(pattern=r"^service-[!-~]{1,247}$")]
+CLIENT_ID = r"service-[!-~]{1,247}"
+ClientId = Annotated[str, StringConstraints(pattern=f"^{CLIENT_ID}$")]
 """An OAuth client id of a service; servers' begin otherwise, so that none can be both."""

@@ -15,6 +15,7 @@ LIMIT_MET = "server.limit_met"
 """The event that tells of a limit a server has met."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
+_MOST_DIGITS = 20
 _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -29,6 +30,8 @@ def size_in_bytes(value: Any) -> Any:
     match = _SIZE.fullmatch(value.strip())
     if match is None:
         raise ValueError(f"{value!r} is no size; write 512M or 1.5G")
+    if len(match[1]) > _MOST_DIGITS:
+        raise ValueError("that is more than there is anywhere")
     return int(float(match[1]) * _FACTORS[match[2].upper()])
 
 
