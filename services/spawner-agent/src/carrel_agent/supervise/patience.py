@@ -11,7 +11,9 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 MOST_AT_ONCE = 256
-"""More questions without an answer than this, and further ones get none at once."""
+"""While so many questions are without an answer, further ones wait."""
+ROOM_SECONDS = 0.01
+"""How often it is looked whether there is room for one more."""
 
 T = TypeVar("T")
 _asked: dict[Hashable, Future[Any]] = {}
@@ -27,22 +29,27 @@ async def within(seconds: float, question: Hashable, ask: Callable[[], T]) -> T:
     Raises:
         TimeoutError: There is no answer in time. The thread goes on.
     """
-    answer: Future[T] = _asked.get(question) or _begun(question, ask)
     async with asyncio.timeout(seconds):
+        while (  # noqa: ASYNC110 - who makes room is a thread
+            answer := _asked.get(question) or _begun(question, ask)
+        ) is None:
+            await asyncio.sleep(ROOM_SECONDS)
+        found: Future[T] = answer
         # What gives up waiting must not cancel it for the others.
-        return await asyncio.shield(asyncio.wrap_future(answer))
+        return await asyncio.shield(asyncio.wrap_future(found))
 
 
-def _begun(question: Hashable, ask: Callable[[], Any]) -> Future[Any]:
+def _begun(question: Hashable, ask: Callable[[], Any]) -> Future[Any] | None:
+    """Return an answer that is to come; None if there is no room for the question."""
     if len(_asked) >= MOST_AT_ONCE:
-        raise TimeoutError(f"{len(_asked)} questions are without an answer")
+        return None
     answer = _asked[question] = Future()
     try:
         # A daemon: the agent's own end is not to wait for it.
         threading.Thread(target=_answer, args=(question, ask, answer), daemon=True).start()
-    except RuntimeError as error:
+    except RuntimeError:  # there is no thread to be had
         del _asked[question]
-        raise TimeoutError("there is no thread to be had") from error
+        return None
     return answer
 
 

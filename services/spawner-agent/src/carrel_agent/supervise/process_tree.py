@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 SERVER_ID_VARIABLE = "CARREL_SERVER_ID"
 SWEEP_SECONDS = 5.0
+LOOK_SECONDS = 60.0
+"""How long a look at the process table may take; many at once take their time."""
 MOST_ENVIRONMENT = 1 << 20
 """How much of a process's environment is read: what is shown as that is the process's to say."""
 
@@ -133,7 +135,7 @@ async def kill_tree(tree: Callable[[], Tree], also: Collection[Process] = ()) ->
         now = tree()
         # Memory that a process shows as its environment may lie in a file that it serves itself.
         rows = await within(
-            SWEEP_SECONDS,
+            LOOK_SECONDS,
             ("processes", now.server_id, now.uid),
             partial(read_processes, now.server_id, now.uid),
         )
