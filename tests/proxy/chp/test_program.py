@@ -30,6 +30,15 @@ def test_it_serves_and_ends_as_the_other_does(short_dir: Path) -> None:
     assert TOKEN not in log
 
 
+def test_it_is_silent_below_the_level_that_is_set() -> None:
+    port, api = free_port(), free_port()
+    with running("--api-port", str(api), "--log-level", "error", port=port) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 2
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 def test_it_serves_tls_on_both_sides(short_dir: Path) -> None:
     subprocess.run(
         [

@@ -63,6 +63,7 @@ def plan_of(given: Sequence[str], text: str, settings: ProxySettings) -> Run:
         deadline_seconds=settings.reload_deadline_seconds,
         status_file=str(settings.state_dir.absolute() / STATUS_FILE),
         json_lines=settings.log_json,
+        log_level=settings.log_level,
     )
 
 

@@ -289,6 +289,7 @@ def plan_of(options: Options, arguments: Sequence[str]) -> Run:
         drain_seconds=DRAIN_SECONDS,
         deadline_seconds=options.reload_deadline,
         exit_status=ENDED_BY_SIGNAL,
+        log_level=options.log_level,
         pid_file=str(options.pid_file.absolute()) if options.pid_file is not None else "",
     )
 

@@ -46,7 +46,7 @@ class Generations(ABC):
         self.plan = plan
         keep_to_oneself(plan)
         self.loop = Loop()
-        self.say = Say(json_lines=plan.json_lines)
+        self.say = Say(json_lines=plan.json_lines, log_level=plan.log_level)
         self.children: dict[int, Child] = {}
         self.generation = 1
         self.lead: int | None = None

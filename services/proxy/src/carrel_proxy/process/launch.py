@@ -68,6 +68,7 @@ class Run:
     pid_file: str = ""
     status_file: str = ""
     json_lines: bool = False
+    log_level: str = "info"
     text: str = field(default="", repr=False)
     prepare: Callable[[], object] = lambda: None
 
@@ -147,6 +148,7 @@ def _values(
         "pid_file": run.pid_file,
         "status_file": run.status_file,
         "json_lines": run.json_lines,
+        "log_level": run.log_level,
     }
 
 

@@ -33,6 +33,7 @@ class Plan:
         pid_file: Removed at the end; none if empty.
         status_file: Where it is written down who runs and how the last reload went; none if empty.
         json_lines: How to log.
+        log_level: What to log.
     """
 
     def __init__(self, values: dict[str, Any]) -> None:
@@ -49,6 +50,7 @@ class Plan:
         self.pid_file: str = values["pid_file"]
         self.status_file: str = values["status_file"]
         self.json_lines: bool = values["json_lines"]
+        self.log_level: str = values.get("log_level", "info")  # absent: an older version's plan
 
     @property
     def descriptors(self) -> set[int]:

@@ -6,7 +6,9 @@ import os
 import select
 import time
 
-_NUMBERS = {"INFO": "info", "WARNING": "warning", "ERROR": "error"}
+_NAMES = {"INFO": "info", "WARNING": "warning", "ERROR": "error"}
+_SILENT = {"warning": ("INFO",), "error": ("INFO", "WARNING")}
+"""What is not written at each level that is set."""
 
 
 _MOST_BYTES = 4000
@@ -16,10 +18,13 @@ _MOST_BYTES = 4000
 class Say:
     """Writes lines. Neither raises nor waits: a log that is full or gone must stop nothing."""
 
-    def __init__(self, *, json_lines: bool = False) -> None:
+    def __init__(self, *, json_lines: bool = False, log_level: str = "info") -> None:
         self._json = json_lines
+        self._silent = _SILENT.get(log_level, ())
 
     def __call__(self, event: str, level: str = "INFO", **fields: object) -> None:
+        if level in self._silent:
+            return
         now = time.time()  # noqa: TID251 - carrel_shared is not here
         line = self._as_json(now, event, level, fields) if self._json else ""
         line = line or _as_text(now, event, level, fields)
@@ -30,7 +35,7 @@ class Say:
 
     def _as_json(self, now: float, event: str, level: str, fields: dict[str, object]) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{now % 1:.6f}"[2:8] + "Z"
-        whole = {**fields, "event": event, "service": "proxy", "level": _NUMBERS[level]}
+        whole = {**fields, "event": event, "service": "proxy", "level": _NAMES[level]}
         return json.dumps({**whole, "timestamp": stamp}, default=str)
 
 
