@@ -331,6 +331,21 @@ async def test_a_token_in_the_query_opens_sockets_and_goes_no_further(
         assert (await client.response()).status == 403
 
 
+async def test_nothing_comes_before_the_answer_to_a_handshake(
+    running: Running, upstream: Upstream
+) -> None:
+    async def hint_first(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + SWITCH + b"\x81\x02hi")
+        await reader.read()
+
+    upstream.script = hint_first
+    running.route(plain_route(upstream.target))
+    async with running.client() as client:
+        await open_tunnel(client)
+        assert await client.reader.readexactly(4) == b"\x81\x02hi"
+
+
 async def test_a_proxy_that_ends_says_so_between_two_frames(
     short_dir: Path, hub: FakeHub, upstream: Upstream
 ) -> None:

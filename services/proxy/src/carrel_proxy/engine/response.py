@@ -185,7 +185,7 @@ class PassesResponse:
         if self._interim > MOST_INTERIM:
             raise BadResponseError("there are too many interim responses")
         wanted = self.head.minor == 1 and (head.status != 100 or self.head.expects_continue)
-        if wanted:
+        if wanted and not self.websocket:  # whose clients take nothing before the answer
             self.client.transport.write(response_bytes(head, b"", self.route.fence))
 
     def _begin_response(self, head: ResponseHead, data: bytes) -> None:
