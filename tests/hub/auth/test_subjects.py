@@ -141,6 +141,22 @@ async def test_a_neighbours_cookie_does_not_make_its_token_good(site: Site) -> N
     assert reply.status_code == 200  # and it takes nothing away from what is ours
 
 
+@pytest.mark.parametrize(
+    ("destination", "status"),
+    [("image", 200), ("empty", 403), (None, 403)],
+    ids=["an image", "a script's fetch", "not said"],
+)
+async def test_a_script_cannot_read_in_the_mode_of_images(
+    destination: str | None, status: int, site: Site
+) -> None:
+    """`fetch(url, {mode: "no-cors"})` reads the answer where a neighbour's page has our origin."""
+    browser = await site.signed_in("alice")
+    headers = {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Site": "same-origin"}
+    if destination is not None:
+        headers["Sec-Fetch-Dest"] = destination
+    assert (await browser.client.get(WHO, headers=headers)).status_code == status
+
+
 async def test_scripts_of_pages_need_the_token_even_to_read(site: Site) -> None:
     browser = await site.signed_in("alice")
     headers = {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin"}

@@ -253,9 +253,8 @@ async def _api_cookie_subject(request: Request) -> Subject:
     if subject.is_anonymous:
         return subject
     headers = request.headers
-    if xsrf.api_call_needs_token(
-        request.method, headers.get("sec-fetch-mode"), headers.get("sec-fetch-site")
-    ):
+    said = (headers.get(f"sec-fetch-{what}") for what in ("mode", "site", "dest"))
+    if xsrf.api_call_needs_token(request.method, *said):
         xsrf.check(
             request,
             hub_signer(hub_of(request)),

@@ -86,18 +86,22 @@ def check(request: Request, signer: Signer, bound_to: str, sent: str | None) -> 
         raise ForbiddenError("XSRF: this request comes from a page of another site")
 
 
-def api_call_needs_token(method: str, fetch_mode: str | None, fetch_site: str | None) -> bool:
+def api_call_needs_token(
+    method: str, fetch_mode: str | None, fetch_site: str | None, fetch_dest: str | None
+) -> bool:
     """Whether a call to the API that a cookie vouches for must bring a token.
 
     Reading by scripts of a page needs one as well, so that a neighbour's page gets nothing; a
-    navigation, an image, or a client that is no browser does not.
+    navigation, an image, or a client that is no browser does not. What a script fetches is for
+    nothing in the page (`empty`), and within one origin it can read that in the mode of images too.
     """
     if method in ("HEAD", "OPTIONS"):
         return False
     if method in READING:
         if fetch_mode in (None, "navigate", "websocket"):
             return False
-        return not (fetch_mode == "no-cors" and fetch_site == "same-origin")
+        embedded = fetch_dest not in (None, "empty")
+        return not (fetch_mode == "no-cors" and fetch_site == "same-origin" and embedded)
     return True
 
 
