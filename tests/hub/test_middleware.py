@@ -49,6 +49,18 @@ async def test_large_bodies_are_refused(world: World) -> None:
         assert reply.headers["x-jupyterhub-version"] == "6.1.1"
 
 
+@pytest.mark.parametrize("below", ["/hub/user", "/user"])
+async def test_a_large_notebook_is_told_that_its_server_does_not_run(
+    world: World, below: str
+) -> None:
+    """JupyterLab offers to start it when it is answered so."""
+    async with _client(world) as client:
+        headers = {"Authorization": "token x"}
+        path, body = f"{below}/alice/api/contents/a.ipynb", b"x" * (2 * MAX_BODY_BYTES)
+        reply = await client.put(path, content=body, headers=headers)
+    assert reply.status_code == 424
+
+
 async def test_a_fault_is_said_without_its_traceback_and_still_has_the_versions(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,8 +46,9 @@ def create_public_app(hub: Hub) -> ASGIApp:
         else:
             await on_users_hosts(scope, receive, send)
 
-    app: ASGIApp = dispatch
-    for layer in (BodyLimit, ForwardedByProxy, RequestIdentity):
+    servers = (f"{prefix}/user/", f"{hub.settings.base_url}user/")
+    app: ASGIApp = BodyLimit(dispatch, unread=servers)
+    for layer in (ForwardedByProxy, RequestIdentity):
         app = layer(app)
     return Measured(app, hub)
 

@@ -136,13 +136,19 @@ class ApiHeaders:
 
 
 class BodyLimit:
-    """Refuses bodies larger than `MAX_BODY_BYTES`, declared or not."""
+    """Refuses bodies larger than `MAX_BODY_BYTES`, declared or not.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        unread: How the paths begin below which nobody reads a body: what is saved to a server that
+            does not run may be large, and is told that.
+    """
+
+    def __init__(self, app: ASGIApp, unread: tuple[str, ...] = ()) -> None:
         self._app = app
+        self._unread = unread
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"].startswith(self._unread):
             await self._app(scope, receive, send)
             return
         declared = Headers(scope=scope).get("content-length", "0")
