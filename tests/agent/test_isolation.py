@@ -1,5 +1,6 @@
 """What user B, with a shell on the host, can do about A's server: nothing (AGT-01 to AGT-20)."""
 
+import contextlib
 import json
 import os
 import pwd
@@ -112,7 +113,12 @@ def look(who: pwd.struct_passwd, **asked: Any) -> dict[str, Any]:
 
 
 def left_in_tmp(who: pwd.struct_passwd) -> list[str]:
-    return [str(path) for path in Path("/tmp").iterdir() if path.lstat().st_uid == who.pw_uid]
+    found = []
+    for path in Path("/tmp").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # others' come and go
+            if path.lstat().st_uid == who.pw_uid:
+                found.append(str(path))
+    return found
 
 
 def test_kernels_work_and_listen_on_no_port(
