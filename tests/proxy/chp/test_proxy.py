@@ -1,5 +1,6 @@
 """Routes over the REST API, and what they do to requests, in a whole proxy."""
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -11,11 +12,12 @@ from urllib.parse import quote
 import httpx
 import pytest
 from proxy.chp.inside import ROUTES, TOKEN, Chp, api_client, running
-from proxy.wire import Upstream, eventually, ok, open_upstream
+from proxy.wire import Upstream, eventually, ok, open_upstream, read_request
 
 from carrel_proxy.chp.api import HttpsRedirect
 from carrel_proxy.chp.metrics import Metrics, merge
 from carrel_proxy.chp.table import ChpTable
+from carrel_proxy.core.websocket import accept_for
 from carrel_proxy.engine.counters import Counters
 from carrel_proxy.engine.deadlines import Deadlines
 from carrel_shared.clock import ManualClock
@@ -399,3 +401,41 @@ async def test_http_is_sent_to_https(port: int, host: str, expected: str | None)
         answer = await client.get("/x?y=1", headers={"Host": host})
     assert answer.status_code == (301 if expected else 400)
     assert answer.headers.get("location") == expected
+
+
+async def test_a_handshake_has_all_the_time_that_it_needs(upstream: Upstream) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def hold_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        asked.set()
+        await go.wait()
+        writer.write(SWITCH)
+        await reader.read()
+
+    upstream.script = hold_back
+    async with running("--proxy-timeout", "500") as chp, chp.client() as client:
+        await chp.add("/a", upstream.target)
+        client.get("/a/x")
+        await asyncio.wait_for(asked.wait(), 60)
+        chp.clock.advance(60)
+        chp.proxy.edge.deadlines.tick()
+        assert (await client.response()).status == 503
+        asked.clear()
+        client.get("/a/ws", *HANDSHAKE)
+        await asyncio.wait_for(asked.wait(), 60)
+        chp.clock.advance(60)
+        chp.proxy.edge.deadlines.tick()
+        go.set()
+        assert (await client.head()).status == 101
+
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+HANDSHAKE = (
+    *("Upgrade: websocket", "Connection: Upgrade"),
+    *(f"Sec-WebSocket-Key: {KEY}", "Sec-WebSocket-Version: 13"),
+)
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept_for(KEY.encode())
+)

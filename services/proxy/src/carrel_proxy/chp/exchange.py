@@ -88,6 +88,14 @@ class ChpExchange(Exchange):
             self.client.deadline = NEVER
             self.client.edge.tasks.start(self._ask(trouble), name="error-page")
 
+    def timed_out(self) -> None:
+        """What took too long ends; a handshake has all the time that it needs, as in the original:
+        servers hold it back while a kernel starts."""
+        if self.websocket and not self.answered:
+            self.client.deadline = NEVER
+        else:
+            super().timed_out()
+
     async def _ask(self, trouble: Trouble) -> None:
         try:
             answer = await self._chp.pages.ask(
