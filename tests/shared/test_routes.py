@@ -70,6 +70,8 @@ def test_what_goes_without_saying_may_be_said() -> None:
         (table(peer_uid="0"), "routes[0].peer_uid"),
         (table(peer_uid=True), "routes[0].peer_uid"),
         (table(peer_uid=0.5), "routes[0].peer_uid"),
+        (table(peer_uid=-1), "routes[0].peer_uid"),
+        (table(peer_uid=2**32), "routes[0].peer_uid"),
         (table(server=1), "routes[0].server"),
         (table(host="Hub.test"), "routes[0].host"),
         (table(host="hub.test\n"), "routes[0].host"),
@@ -84,6 +86,8 @@ def test_what_goes_without_saying_may_be_said() -> None:
         (access(csrf="none"), "routes[0].access.csrf"),
         (access(allow="all"), "unknown field `allow`"),
         (_json({"number": "1"}), "number"),
+        (_json({"number": -1}), "number"),
+        (_json({"number": 10**399}), "number"),
         (_json({"keep": [1]}), "keep[0]"),
         (_json({"more": 1}), "unknown field `more`"),
         (b'{"epoch":"e","number":1}', "routes"),
@@ -110,9 +114,20 @@ def test_what_is_wrong_is_named_and_no_secret_is(body: bytes, where: str) -> Non
         {"op": "delete", "prefix": "/a/", "route": ROUTE},
         {"op": "revoke", "revocation": {"server_id": "x"}},
         {"op": "revoke", "revocation": {"everybody": True}},
+        {"op": "revoke", "revocation": {}},
+        {"op": "revoke", "revocation": {"user": "", "ask_first": True}},
     ],
 )
 def test_a_change_that_means_nothing_is_not_read(change: dict[str, Any]) -> None:
     body = {"epoch": "e", "base": 1, "number": 2, "changes": [change]}
     with pytest.raises(UnreadableError, match=r"changes\[0\]"):
+        RouteChanges.read(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("number", [7, 6, 0])
+def test_changes_that_lead_back_are_not_read(number: int) -> None:
+    """A table that went back would take later changes for those it has."""
+    change = {"op": "delete", "prefix": "/a/"}
+    body = {"epoch": "e", "base": 7, "number": number, "changes": [change]}
+    with pytest.raises(UnreadableError, match="higher"):
         RouteChanges.read(json.dumps(body).encode())

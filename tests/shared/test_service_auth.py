@@ -57,6 +57,15 @@ async def test_everybody_else_is_refused_without_a_hint(authorization: str) -> N
     assert reply.json()["code"] == "unauthorized"
 
 
+@pytest.mark.parametrize("which", [("hub", "agent:local"), ("hub", "hub")])
+async def test_a_key_is_shown_once(which: tuple[str, str]) -> None:
+    """Of two, one reader would take the first and another the last."""
+    shown = [("Authorization", f"Bearer {KEYS[each]}") for each in which]
+    async with client() as http:
+        reply = await http.get("/x", headers=[(WIRE_HEADER, str(WIRE_VERSION)), *shown])
+    assert reply.status_code == 401
+
+
 async def test_a_newer_caller_is_refused_by_name() -> None:
     headers = service_headers(KEYS["hub"]) | {WIRE_HEADER: str(WIRE_VERSION + 1)}
     async with client() as http:

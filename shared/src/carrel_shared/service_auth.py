@@ -113,7 +113,9 @@ class ServiceGate:
         state["request_id"] = request_id
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             if scope["path"] not in self._open_paths:
-                caller = await self.caller(scope, headers.get(b"authorization", b""))
+                shown = [value for name, value in scope["headers"] if name == b"authorization"]
+                # Two of them could be read in two ways.
+                caller = await self.caller(scope, shown[0] if len(shown) == 1 else b"")
                 if caller is None:
                     reason = state.get("refusal", "a valid service key is needed")
                     await _refuse(send, 401, "unauthorized", reason)

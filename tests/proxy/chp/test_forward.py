@@ -57,7 +57,9 @@ def test_a_trusted_proxy_is_continued() -> None:
         "X-Forwarded-Port: 443",
         "X-Forwarded-Host: outer.test",
         "X-Real-IP: 192.0.2.1",
+        "X-Scheme: https",
     )
+    assert "x-scheme: https" in lines
     assert "x-forwarded-for: 192.0.2.1, 10.0.0.9,127.0.0.1" in lines
     assert "x-forwarded-proto: https,http" in lines
     assert "x-forwarded-port: 443,8443" in lines
@@ -78,6 +80,7 @@ def test_a_strangers_claims_end_here(rules: Rules) -> None:
         "X_Forwarded_For: 10.0.0.1",
         "Forwarded: for=10.0.0.1",
         "X-Real-IP: 10.0.0.1",
+        "X-Scheme: ftp10.0.0.1",
         "X-Carrel-User: root",
         sender=STRANGER,
         rules=rules,

@@ -187,7 +187,11 @@ async def test_a_target_that_is_none_of_ours_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b'{"epoch":1}', b"[" * 100_000, b'{"__proto__":{}}', b"\xff"]
+    "body",
+    [
+        *(b"", b"{", b'{"epoch":1}', b"[" * 100_000, b'{"__proto__":{}}', b"\xff"),
+        b'{"epoch":"","number":1,"routes":[]}',
+    ],
 )
 async def test_a_body_that_makes_no_sense_is_a_422(body: bytes, api: httpx.AsyncClient) -> None:
     reply = await api.put("/control/v1/table", content=body)

@@ -73,6 +73,7 @@ def test_a_table_as_the_hub_makes_it_is_judged_at_once() -> None:
         (plain_route("unix:/a", "/user"), "slash at both ends"),
         (plain_route("unix:/a", "/us\ner/"), "percent-encoded"),
         (plain_route("ftp://a"), "a target is"),
+        (plain_route("http://127.0.0.1:0"), "port 0"),
         (plain_route("unix:/" + "a" * 200), "path"),
         (guarded_route("unix:/a", stock_client_id="x"), "signs people in"),
     ],

@@ -24,7 +24,7 @@ from proxy.process.program import (
     write_settings,
 )
 from proxy.process.test_reload import echo, open_socket_with
-from proxy.running import SERVER_ID, guarded_route
+from proxy.running import KEY, SERVER_ID, guarded_route
 from proxy.wire import Message, Upstream, connect, ok, open_upstream
 
 from carrel_proxy.core.access import token_hash
@@ -148,6 +148,24 @@ async def command(*arguments: str) -> tuple[int, str]:
     )
     said, _ = await process.communicate()
     return process.returncode or 0, said.decode()
+
+
+async def test_two_do_not_keep_their_state_in_one_place(short_dir: Path) -> None:
+    """Each would write its table over the other's."""
+    async with carrel(short_dir) as program:
+        values = {
+            "bind": f"127.0.0.1:{free_port()}",
+            "control_listen": f"unix:{short_dir}/other.sock",
+            "hub_url": f"unix:{short_dir}/hub.sock",
+            "state_dir": f"{short_dir}/state",
+            "control_key": KEY,
+            "hub_key": KEY,
+        }
+        write_settings(short_dir / "other.toml", values)
+        status, said = await command("--config", f"{short_dir}/other.toml")
+        assert status != 0
+        assert f"process {program.process.pid}) keeps its state here" in said
+        assert "Traceback" not in said
 
 
 async def test_reload_takes_new_settings_or_says_what_is_wrong(short_dir: Path) -> None:

@@ -26,6 +26,8 @@ def _exactly(pattern: str) -> Meta:
     return Meta(pattern=pattern.removesuffix("$") + r"\Z")
 
 
+Number = Annotated[int, Meta(ge=0, le=2**62)]
+
 HostName = Annotated[str, _exactly(r"^((\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$")]
 """A host as routes are found by: lower case, no port, no trailing dot."""
 
@@ -112,7 +114,7 @@ class Route(RouteMessage, frozen=True, kw_only=True):
     prefix: str
     host: HostName = ""
     targets: Annotated[list[str], Meta(min_length=1)]
-    peer_uid: int | None = None
+    peer_uid: Annotated[int, Meta(ge=0, lt=2**32)] | None = None
     host_id: Annotated[str, _exactly(HOST_ID)] | None = None
     access: Access | None = None
     server: bool = False
@@ -120,7 +122,7 @@ class Route(RouteMessage, frozen=True, kw_only=True):
 
 
 class Revocation(RouteMessage, frozen=True, kw_only=True):
-    """Access that ended: cached verdicts are dropped and open sockets cut. Any one field is set.
+    """Access that ended: cached verdicts are dropped and open sockets cut. It says of whom.
 
     Attributes:
         session_hash: SHA-256 (hex) of a browser session that signed out.
@@ -136,6 +138,10 @@ class Revocation(RouteMessage, frozen=True, kw_only=True):
     user: str | None = None
     server_id: Annotated[str, _exactly(SERVER_ID)] | None = None
     ask_first: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.session_hash or self.token_hash or self.user or self.server_id):
+            raise ValueError("a revocation says of whom")
 
 
 class PutRoute(RouteMessage, frozen=True, kw_only=True, tag_field="op", tag="put"):
@@ -172,7 +178,7 @@ class RouteTable(RouteMessage, frozen=True, kw_only=True):
     """
 
     epoch: str
-    number: int
+    number: Number
     routes: list[Route]
     keep: list[str] = []
 
@@ -181,9 +187,13 @@ class RouteChanges(RouteMessage, frozen=True, kw_only=True):
     """The changes after `base`, in order; the table is at `number` once they are applied."""
 
     epoch: str
-    base: int
-    number: int
+    base: Number
+    number: Number
     changes: list[Change]
+
+    def __post_init__(self) -> None:
+        if self.number < self.base + bool(self.changes):
+            raise ValueError("changes lead to a higher number")
 
 
 class TableStatus(WireReply):

@@ -19,6 +19,7 @@ _CLAIMS = (
     b"x-original-url",
     b"x-real-ip",
     b"x-rewrite-url",
+    b"x-scheme",
 )
 _FORWARDED = (b"x-forwarded-for", b"x-forwarded-port", b"x-forwarded-proto", b"x-forwarded-host")
 _REDIRECTS = frozenset((201, 301, 302, 307, 308))

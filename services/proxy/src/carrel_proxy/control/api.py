@@ -68,7 +68,7 @@ def create_control_app(
     async def put_table(request: Request) -> Response:
         body = await _body(request)
         with large_heap_grows():
-            wanted = RouteTable.read(body)
+            wanted = _read_table(body)
             whole = table.with_kept(wanted)
             body = body if whole is wanted else whole.json()
             status = table.put(whole, body)
@@ -170,6 +170,13 @@ async def _body(request: Request) -> bytes:
             raise HTTPException(413, f"a body has at most {MAX_BODY_BYTES} bytes")
         parts.append(part)
     return b"".join(parts)
+
+
+def _read_table(body: bytes) -> RouteTable:
+    table = RouteTable.read(body)
+    if not table.epoch:
+        raise UnreadableError("a table is of an epoch")
+    return table
 
 
 def _query(model: type[M], request: Request) -> M:

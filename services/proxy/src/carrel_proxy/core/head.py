@@ -58,6 +58,7 @@ _REQUEST_SPECIAL = HOP_BY_HOP | {
     b"x-real-ip",
     b"x-request-id",
     b"x-rewrite-url",
+    b"x-scheme",
 }
 
 _REQUEST_FIELDS = fields_pattern(

@@ -133,6 +133,8 @@ def read_target(text: str) -> Address:
         address = parse_address(text)
         if isinstance(address, TcpAddress):
             check_upstream_host(address)
+            if not address.port:
+                raise BadTargetError(f"{text!r}: nobody listens on port 0")
     except AddressError as error:
         raise BadTargetError(str(error)) from error
     return address

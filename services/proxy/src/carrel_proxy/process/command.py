@@ -1,7 +1,6 @@
 """`carrel-proxy reload`: finds the proxy that runs, has it reload, and says how that went."""
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from carrel_proxy.process.standing import start_ticks
+from carrel_proxy.process.standing import who_runs
 
 STATUS_FILE = "process.json"
 _STATE_VARIABLE = "CARREL_PROXY__STATE_DIR"
@@ -93,10 +92,6 @@ def _by_status(path: Path, seconds: float) -> str:
 
 
 def _status(path: Path) -> dict[str, Any]:
-    try:
-        status: dict[str, Any] = json.loads(path.read_bytes())
-        if start_ticks(status["pid"]) == status["start_ticks"]:
-            return status
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise CommandError(f"no proxy runs with its state in {path.parent}")
+    if (status := who_runs(str(path))) is None:
+        raise CommandError(f"no proxy runs with its state in {path.parent}")
+    return status

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 import carrel_proxy
 from carrel_proxy.process.plan import HANDOVER, SIGNALS, VERSION, save_state
+from carrel_proxy.process.standing import who_runs
 from carrel_shared.addresses import AddressError
 
 BIND_SECONDS = 2.0
@@ -82,11 +83,12 @@ def launch(run: Run, environ: Mapping[str, str]) -> None:
     """Become the parent; return only for a reload, when the plan was handed over.
 
     Raises:
-        AddressError: If an address cannot be listened on.
+        AddressError: If an address cannot be listened on, or another proxy has the same state.
         OSError: If the parent cannot be executed.
     """
     handover = _read_handover(environ)
     if not handover:
+        _wait_until_alone(run.status_file)
         run.prepare()
     there: dict[str, int] = handover["listeners"] if handover else {}
     listeners, opened = _listeners(run.wanted, there)
@@ -166,6 +168,22 @@ def _listeners(
             found[name] = listening.detach()
             opened.append(found[name])
     return found, opened
+
+
+def _wait_until_alone(status_file: str) -> None:
+    """Two that keep their state in one place would each undo what the other was told.
+
+    Raises:
+        AddressError: If another one runs there.
+    """
+    latest = time.monotonic() + BIND_SECONDS
+    while status_file and (other := who_runs(status_file)) is not None:
+        if time.monotonic() > latest:
+            raise AddressError(
+                f"{Path(status_file).parent}: another proxy (process {other['pid']}) keeps its"
+                " state here. Give each a state_dir of its own, or have that one reload"
+            )
+        time.sleep(0.05)
 
 
 def _bind(bind: Bind) -> socket.socket | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 
 class Standing:
@@ -38,14 +39,29 @@ class Standing:
         return None
 
 
+def who_runs(path: str) -> dict[str, Any] | None:
+    """Return what the file says of a proxy that runs; None if there is none."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            status: dict[str, Any] = json.load(file)
+        if start_ticks(status["pid"]) == status["start_ticks"]:
+            return status
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
 def start_ticks(pid: int) -> int:
     """Return when a process began, which with its id names it for ever.
 
     Raises:
-        OSError: If there is none.
+        OSError: If there is none, or it has ended and only waits for somebody to hear of it.
     """
     with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
-        return int(file.read().rpartition(b")")[2].split()[19])
+        fields = file.read().rpartition(b")")[2].split()
+    if fields[0] == b"Z":
+        raise ProcessLookupError(f"process {pid} has ended")
+    return int(fields[19])
 
 
 def _private(path: str, flags: int) -> int:
