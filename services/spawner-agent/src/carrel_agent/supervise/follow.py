@@ -33,7 +33,8 @@ async def follow(
                 yield text
             elif over:
                 return
-            else:
+            if not over:
+                # After much as well: what is printed without end is not to keep the agent busy.
                 await asyncio.sleep(LOOK_SECONDS)
     finally:
         ring.close()

@@ -40,8 +40,10 @@ class ServerLogs:
 
 def clean(line: str) -> str:
     """Return a line without terminal escapes and control characters, at most `MAX_LINE` long."""
-    plain = _ESCAPES.sub("", line).replace("\t", "    ")
-    plain = "".join(c for c in plain if c.isprintable())
+    plain = line
+    if not line.isprintable():
+        plain = _ESCAPES.sub("", line).replace("\t", "    ")
+        plain = "".join(c for c in plain if c.isprintable())
     return plain if len(plain) <= MAX_LINE else plain[: MAX_LINE - 1] + "…"
 
 
