@@ -58,7 +58,13 @@ def running(directory: Path, port: int, **settings: str) -> Iterator[subprocess.
         text=True,
     )
     try:
-        wait_for(port, process)
+        deadline = monotonic() + 60
+        while process.poll() is None and monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except ConnectionRefusedError:
+                sleep(0.02)
         yield process
     finally:
         if process.poll() is None:
@@ -66,18 +72,6 @@ def running(directory: Path, port: int, **settings: str) -> Iterator[subprocess.
         process.wait(60)
         if process.stderr is not None:
             process.stderr.close()
-
-
-def wait_for(port: int, process: subprocess.Popen[str]) -> None:
-    """Wait until somebody listens: a program binds its ports one after the other."""
-    deadline = monotonic() + 60
-    while process.poll() is None and monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except ConnectionRefusedError:
-            sleep(0.02)
-        else:
-            return
 
 
 def test_it_serves_and_ends_on_sigterm(short_dir: Path) -> None:
@@ -123,8 +117,7 @@ def test_it_serves_tls(short_dir: Path) -> None:
 def test_prometheus_reads_it_where_it_is_told(short_dir: Path) -> None:
     port, metrics = free_port(), free_port()
     settings = {"metrics_listen": f"127.0.0.1:{metrics}", "metrics_key": KEY}
-    with running(short_dir, port, **settings) as process:
-        wait_for(metrics, process)
+    with running(short_dir, port, **settings):  # its public port is the last that it opens
         connection = http.client.HTTPConnection("127.0.0.1", metrics, timeout=60)
         connection.request("GET", "/metrics")
         refused = connection.getresponse()

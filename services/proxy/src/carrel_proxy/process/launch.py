@@ -160,7 +160,8 @@ def _listeners(
     """Return the descriptors of all listeners by name, and those that were opened for it."""
     found: dict[str, int] = {}
     opened = []
-    for each in wanted:
+    # The public one last: who gets through to it finds all others listening.
+    for each in sorted(wanted, key=lambda each: each.role == "public"):
         name = f"{each.role} {each.address}"
         if name in there:
             found[name] = there[name]
