@@ -31,6 +31,7 @@ def test_a_stock_server_signs_its_owner_in_and_out_and_tells_of_activity(
     hub.spawn("alice")
     page = alice.sign_in("alice", "/user/alice/lab")
     assert page.url.path == "/user/alice/lab", page.text
+    before = hub.servers("alice")[""]["last_activity"]
     assert "jupyter-config-data" in page.text
     assert alice.cookie(CLIENT, "user/alice/")
     xsrf = alice.cookie("_xsrf", "user/alice/")
@@ -41,7 +42,6 @@ def test_a_stock_server_signs_its_owner_in_and_out_and_tells_of_activity(
     url = str(alice.base_url.join(path).copy_with(scheme="ws"))
     with open_kernel(url, {"Cookie": cookies}) as kernel:
         assert kernel.run("print(6 * 7)") == "42\n"
-    before = hub.servers("alice")[""]["last_activity"]
     wait_for(
         lambda: hub.servers("alice")[""]["last_activity"] > before,
         lambda: f"no activity after {before}: {hub.servers('alice')}",
