@@ -6,6 +6,7 @@ groups would need root, so limits other than that of open files cannot be enforc
 """
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -38,6 +39,7 @@ log = structlog.get_logger(__name__)
 
 HELPER = Path(carrel_agent.__file__).resolve().parent / "process" / "sudo_helper.py"
 CALL_SECONDS = 30.0
+MOST_HEARD = 16 * 1024
 
 
 def helper_command() -> list[str]:
@@ -109,12 +111,12 @@ class SudoRunner(ProcessRunner):
                 handover.give(launch)
                 launched = await handover.hear()
             except RunnerUnavailableError as error:
-                said = (await process.communicate())[0].decode(errors="replace").strip()
-                if process.returncode == 0:
+                said = await _heard(process)
+                if process.returncode in (0, None):
                     raise LaunchUnclearError(f"sudo: {error}") from error
                 raise RunnerUnavailableError(f"sudo: {said or error}") from error
             # Its parent is the keeper only when the helper has ended.
-            await process.communicate()
+            await _heard(process)
         return launched
 
     def watch(self, record: Record, on_end: Callable[[], None]) -> Watch:
@@ -131,12 +133,7 @@ class SudoRunner(ProcessRunner):
     async def ask(self, account: str, verb: str, *arguments: str) -> str:
         """Have the helper do something; return what it printed."""
         process = await self._run(account, verb, *arguments)
-        try:
-            async with asyncio.timeout(CALL_SECONDS):
-                said = (await process.communicate())[0].decode(errors="replace").strip()
-        except TimeoutError:
-            process.kill()
-            said = f"no answer within {CALL_SECONDS:g} seconds"
+        said = await _heard(process)
         if process.returncode not in (0, 1):
             log.error("sudo_refused", account=account, verb=verb, reason=said[:300])
         return said
@@ -156,6 +153,26 @@ class SudoRunner(ProcessRunner):
             )
         except OSError as error:
             raise RunnerUnavailableError(f"{self._sudo}: {error.strerror}") from error
+
+
+async def _heard(process: asyncio.subprocess.Process) -> str:
+    """Return what the helper printed before it ended.
+
+    It runs as an account that may do with it what it likes: stop it, or have it print for ever.
+    """
+    assert process.stdout is not None  # noqa: S101 - a pipe
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            try:
+                said = await process.stdout.readexactly(MOST_HEARD)
+            except asyncio.IncompleteReadError as all_of_it:
+                said = all_of_it.partial
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(OSError):  # sudo is root's, and this agent may not be
+            process.kill()
+        return f"no answer within {CALL_SECONDS:g} seconds"
+    return said.decode(errors="replace").strip()
 
 
 class _SudoWatch(ProcessWatch):
