@@ -100,7 +100,7 @@ def api_call_needs_token(
     if method in READING:
         if fetch_mode in (None, "navigate", "websocket"):
             return False
-        embedded = fetch_dest not in (None, "empty")
+        embedded = fetch_dest != "empty"  # browsers that say the mode say this too
         return not (fetch_mode == "no-cors" and fetch_site == "same-origin" and embedded)
     return True
 
