@@ -100,3 +100,19 @@ def test_secrets_do_not_show_when_a_model_is_printed() -> None:
     verdict = Verdict(known=True, allow=True)
     token = RedeemedToken(token="canary", expires_at=ManualClock().now(), verdict=verdict)
     assert "canary" not in repr(access) + str(access) + repr(token)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["unix:relative", "ftp://h:1", "http://h:0", "http://169.254.169.254:80", "unix:/" * 40],
+)
+def test_a_report_names_no_target_that_proxies_refuse(target: str) -> None:
+    """A table with one is refused whole, so an agent could keep every route from the proxies."""
+    from carrel_shared.wire.servers import ServerReport
+
+    report = {"server_id": "0123456789ab", "generation": 1, "state": "ready", "runner": "exec"}
+    assert ServerReport.model_validate(report | {"target": "unix:/run/s", "peer_uid": 0})
+    with pytest.raises(ValidationError, match="target"):
+        ServerReport.model_validate(report | {"target": target})
+    with pytest.raises(ValidationError, match="peer_uid"):
+        ServerReport.model_validate(report | {"peer_uid": -1})

@@ -76,6 +76,23 @@ def parse_address(text: str) -> Address:
     return TcpAddress(host, int(port))
 
 
+def parse_target(text: str) -> Address:
+    """Return where a proxy sends requests: what a route may lead to on this machine.
+
+    Raises:
+        AddressError: If it is not `unix:/path` or `http://host:port`, or an address that belongs to
+            no server of ours.
+    """
+    if not text.startswith(("unix:", "http://")):
+        raise AddressError(f"{text!r}: a target is unix:/path or http://host:port")
+    address = parse_address(text)
+    if isinstance(address, TcpAddress):
+        check_upstream_host(address)
+        if not address.port:
+            raise AddressError(f"{text!r}: nobody listens on port 0")
+    return address
+
+
 def parse_addresses(text: str) -> list[Address]:
     """Read one address or several, with commas between them.
 

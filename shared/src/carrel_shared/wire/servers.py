@@ -1,10 +1,11 @@
 """A notebook server as hub and agent speak of it."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from carrel_shared.addresses import parse_target
 from carrel_shared.wire.base import (
     Generation,
     RunnerName,
@@ -128,6 +129,16 @@ class AccountFacts(WireReply):
     home: str
 
 
+def _check_target(text: str) -> str:
+    parse_target(text)
+    return text
+
+
+# One that proxies refuse would keep every route from them.
+Target = Annotated[str, AfterValidator(_check_target)]
+Uid = Annotated[int, Field(ge=0, lt=2**32)]
+
+
 class ServerReport(WireReply):
     """What an agent knows of one server.
 
@@ -144,8 +155,8 @@ class ServerReport(WireReply):
     generation: Generation
     state: ServerState
     runner: str
-    target: str | None = None
-    peer_uid: int | None = None
+    target: Target | None = None
+    peer_uid: Uid | None = None
     pid: int | None = None
     started_at: Timestamp | None = None
     ready_at: Timestamp | None = None

@@ -10,13 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from carrel_proxy.core.paths import prefix_segments
 from carrel_proxy.errors import BadTargetError
-from carrel_shared.addresses import (
-    Address,
-    AddressError,
-    TcpAddress,
-    check_upstream_host,
-    parse_address,
-)
+from carrel_shared.addresses import Address, AddressError, TcpAddress, parse_target
 from carrel_shared.wire.routes import Route
 
 Check = Callable[[Route], None]
@@ -127,17 +121,10 @@ def read_target(text: str) -> Address:
         BadTargetError: If it is not `unix:/path` or `http://host:port`, or leads to an address
             that belongs to no server of ours.
     """
-    if not text.startswith(("unix:", "http://")):
-        raise BadTargetError(f"{text!r}: a target is unix:/path or http://host:port")
     try:
-        address = parse_address(text)
-        if isinstance(address, TcpAddress):
-            check_upstream_host(address)
-            if not address.port:
-                raise BadTargetError(f"{text!r}: nobody listens on port 0")
+        return parse_target(text)
     except AddressError as error:
         raise BadTargetError(str(error)) from error
-    return address
 
 
 def read_relay(text: str) -> TcpAddress:
