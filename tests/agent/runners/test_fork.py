@@ -51,7 +51,10 @@ class Zygotes:
     preloads: list[object] = field(default_factory=list)
     ends: list[socket.socket] = field(default_factory=list)
 
-    async def start_zygote(self, _python: str, preload: object) -> tuple[int, socket.socket]:
+    async def start_zygote(
+        self, _python: str, preload: object, trusted: list[int]
+    ) -> tuple[int, socket.socket]:
+        assert set(trusted) == {0, os.geteuid()}
         ours, theirs = new_pair()
         self.preloads.append(preload)
         self.ends.append(theirs)

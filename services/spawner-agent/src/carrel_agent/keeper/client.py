@@ -83,10 +83,20 @@ class KeeperClient:
         return int(reply.message["pid"]), int(reply.message["start_ticks"])
 
     async def start_zygote(
-        self, python: str, preload: Sequence[str] = ()
+        self, python: str, preload: Sequence[str], trusted: Sequence[int]
     ) -> tuple[int, socket.socket]:
-        """Have a zygote started in place of any older one; return its pid and our end."""
-        message = {"op": "zygote", "python": python, "preload": list(preload)}
+        """Have a zygote started in place of any older one; return its pid and our end.
+
+        Args:
+            preload: Modules that it imports beside its own.
+            trusted: The uids whose files it may import.
+        """
+        message = {
+            "op": "zygote",
+            "python": python,
+            "preload": list(preload),
+            "trusted": list(trusted),
+        }
         reply = await self._channel.request(message)
         end = socket.socket(fileno=reply.descriptors[0])
         end.setblocking(False)

@@ -288,7 +288,9 @@ class Keeper:
             os.kill(pid, signal.SIGKILL)  # our child, not yet reaped: the pid is still its own
         preload = ",".join(map(str, message.get("preload", ())))
         python = str(message.get("python") or sys.executable)
-        pid, end = spawn_zygote(python, self._environ, preload)
+        trusted = message.get("trusted")
+        trust = None if trusted is None else ",".join(map(str, trusted))
+        pid, end = spawn_zygote(python, self._environ, preload, trust)
         self._zygotes.add(pid)
         say("zygote_started", pid=pid)
         return {"pid": pid}, [end.detach()]

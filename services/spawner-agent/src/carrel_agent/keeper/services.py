@@ -6,7 +6,12 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from carrel_agent.keeper.messages import ZYGOTE_FD_VARIABLE, ZYGOTE_PRELOAD_VARIABLE, new_pair
+from carrel_agent.keeper.messages import (
+    ZYGOTE_FD_VARIABLE,
+    ZYGOTE_PRELOAD_VARIABLE,
+    ZYGOTE_TRUST_VARIABLE,
+    new_pair,
+)
 
 SESSION_HOLDER = os.path.join(  # noqa: PTH118
     os.path.dirname(os.path.dirname(__file__)),  # noqa: PTH120
@@ -35,11 +40,14 @@ def spawn(argv: Sequence[str], environment: dict[str, str], channel: socket.sock
 
 
 def spawn_zygote(
-    python: str, environ: dict[str, str], preload: str = ""
+    python: str, environ: dict[str, str], preload: str = "", trust: str | None = None
 ) -> tuple[int, socket.socket]:
     """Start a zygote; return its pid and the end of its pair that is the agent's.
 
     Its environment is all but empty: its memory is readable by everybody it is forked for.
+
+    Args:
+        trust: The uids whose files it may import; None for an agent that does not say.
 
     Raises:
         OSError: If it cannot be started.
@@ -50,6 +58,7 @@ def spawn_zygote(
         "LANG": environ.get("LANG", "C.UTF-8"),
         ZYGOTE_FD_VARIABLE: str(theirs.fileno()),
         **({ZYGOTE_PRELOAD_VARIABLE: preload} if preload else {}),
+        **({ZYGOTE_TRUST_VARIABLE: trust} if trust is not None else {}),
     }
     # It has nothing to wait for but requests; a channel that does not block would make it spin.
     theirs.setblocking(True)

@@ -24,7 +24,7 @@ from carrel_agent.runners.base import (
 from carrel_agent.runners.processes import ProcessRunner
 from carrel_agent.supervise.process_tree import signal_process
 from carrel_agent.zygote.freshness import STALE
-from carrel_agent.zygote.trust import distrust, is_installed
+from carrel_agent.zygote.trust import distrust, is_installed, trusted_uids
 from carrel_shared.identity import ProcessIdentity, identify
 from carrel_shared.tasks import TaskOwner
 
@@ -145,7 +145,9 @@ class ForkRunner(ProcessRunner):
             self._considered = self._preferred
             self._loaded = await asyncio.to_thread(self._wanted, python)
             try:
-                self._pid, end = await self._keeper.start_zygote(self._python, self._loaded)
+                self._pid, end = await self._keeper.start_zygote(
+                    self._python, self._loaded, sorted(trusted_uids(self._trusted))
+                )
             except (RefusedError, ChannelClosedError) as error:
                 raise RunnerUnavailableError(f"the zygote could not be started: {error}") from error
             self._identity = identify(self._pid)

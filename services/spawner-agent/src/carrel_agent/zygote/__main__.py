@@ -7,7 +7,8 @@ import sys
 FD_VARIABLE = "CARREL_ZYGOTE_FD"
 SKIP_VARIABLE = "CARREL_ZYGOTE_SKIP"
 PRELOAD_VARIABLE = "CARREL_ZYGOTE_PRELOAD"
-KEPT_VARIABLES = ("PATH", "LANG", FD_VARIABLE, SKIP_VARIABLE, PRELOAD_VARIABLE)
+TRUST_VARIABLE = "CARREL_ZYGOTE_TRUST"
+KEPT_VARIABLES = ("PATH", "LANG", FD_VARIABLE, SKIP_VARIABLE, PRELOAD_VARIABLE, TRUST_VARIABLE)
 TITLE_ROOM = 200
 """Bytes of argument memory, which is all the room there is for a child's title in `ps`."""
 
@@ -34,7 +35,7 @@ def main() -> int:
     skipped = frozenset(_names(SKIP_VARIABLE))
     made_of = freshness.fingerprint()
     try:
-        done = preload.preload(skipped, _names(PRELOAD_VARIABLE))
+        done = preload.preload(skipped, _names(PRELOAD_VARIABLE), _trusted())
     except ImportError as error:
         print(
             f"zygote: JupyterLab cannot be imported ({error}): install it where carrel-agent is"
@@ -52,6 +53,13 @@ def main() -> int:
 
 def _names(variable: str) -> list[str]:
     return [name for name in os.environ.get(variable, "").split(",") if name]
+
+
+def _trusted() -> frozenset[int] | None:
+    """Return the uids whose files may be imported; None where a keeper of before said nothing."""
+    if TRUST_VARIABLE not in os.environ:
+        return None
+    return frozenset(map(int, _names(TRUST_VARIABLE)))
 
 
 def _start_clean() -> None:

@@ -6,7 +6,6 @@ child that reports the names of its modules and ends. Nothing of Jupyter's is ev
 the zygote itself.
 """
 
-import contextlib
 import gc
 import importlib
 import json
@@ -17,9 +16,12 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from carrel_agent.zygote.guard import only_written_by
 from carrel_agent.zygote.rehearsal import rehearse
 
 STACK = ("jupyterlab.labapp", "jupyter_server.serverapp")
@@ -50,12 +52,15 @@ class Preloaded:
     culprits: frozenset[str]
 
 
-def preload(skipped: frozenset[str], wanted: Iterable[str] = ()) -> Preloaded:
+def preload(
+    skipped: frozenset[str], wanted: Iterable[str] = (), trusted: frozenset[int] | None = None
+) -> Preloaded:
     """Import the stack and what a rehearsal finds, and make memory ready to be shared.
 
     Args:
         skipped: Modules that started threads when they were imported before.
         wanted: More modules, from the host's settings.
+        trusted: Whose files may be imported; None for anybody's.
 
     Raises:
         ImportError: If the stack itself cannot be imported.
@@ -63,10 +68,13 @@ def preload(skipped: frozenset[str], wanted: Iterable[str] = ()) -> Preloaded:
     gc.disable()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in STACK:
-            importlib.import_module(name)
+        guarded = nullcontext if trusted is None else partial(only_written_by, trusted)
+        with guarded():
+            for name in STACK:
+                importlib.import_module(name)
         names = [name for name in rehearsed_modules() if name not in sys.modules]
-        culprits = _import_all(dict.fromkeys([*FIRST_KERNEL, *names, *wanted]), skipped)
+        with guarded():
+            culprits = _import_all(dict.fromkeys([*FIRST_KERNEL, *names, *wanted]), skipped)
     if not culprits and threads() > 1:
         raise ImportError(f"importing {', '.join(STACK)} starts threads")
     gc.collect()
@@ -85,7 +93,7 @@ def _import_all(names: Iterable[str], skipped: frozenset[str]) -> frozenset[str]
         if name in skipped:
             continue
         # Whatever fails here fails in the server as well, where its owner sees why.
-        with contextlib.suppress(Exception, SystemExit):
+        with suppress(Exception, SystemExit):
             importlib.import_module(name)
         if threads() > 1:
             return frozenset({name})

@@ -20,7 +20,7 @@ def distrust(python: str, trusted: Iterable[str] = ()) -> str | None:
         python: An absolute path.
         trusted: Accounts that may, beside root and the agent's own.
     """
-    uids = {0, os.geteuid(), *_uids(trusted)}
+    uids = trusted_uids(trusted)
     seen: set[Path] = set()
     for path in (Path(python), *environment_of(python)):
         for each in _with_parents(path):
@@ -28,6 +28,11 @@ def distrust(python: str, trusted: Iterable[str] = ()) -> str | None:
                 return f"{each} {reason}"
             seen.add(each)
     return None
+
+
+def trusted_uids(trusted: Iterable[str] = ()) -> set[int]:
+    """Return who may change it: root, the agent's own account, and those that are trusted."""
+    return {0, os.geteuid(), *_uids(trusted)}
 
 
 def environment_of(python: str) -> list[Path]:
