@@ -2,6 +2,8 @@
 
 import os
 import pwd
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -24,3 +26,12 @@ def account() -> Iterator[pwd.struct_passwd]:
 def host(account: pwd.struct_passwd) -> Iterator[AgentHost]:
     with running_host(account) as running:
         yield running
+
+
+@pytest.fixture
+def process() -> "Iterator[subprocess.Popen[bytes]]":
+    """One that does nothing and is ours to end."""
+    started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    yield started
+    started.kill()
+    started.wait()

@@ -177,6 +177,14 @@ def _remove_dead_socket(address: UnixAddress) -> None:
         probe.close()
 
 
+def call_limits() -> "httpx.Limits":
+    """Return how many connections a client has: streams are open for long, and no call is to wait
+    until one of them ends."""
+    import httpx
+
+    return httpx.Limits(max_connections=None, max_keepalive_connections=20)
+
+
 def http_client(
     address: Address, *, headers: dict[str, str] | None = None, timeout_seconds: float = 10
 ) -> "httpx.AsyncClient":
@@ -189,11 +197,7 @@ def http_client(
         base_url=base,
         headers=headers,
         transport=httpx.AsyncHTTPTransport(
-            uds=uds,
-            verify=False,
-            trust_env=False,
-            # Streams are open for long, and no call is to wait until one of them ends.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+            uds=uds, verify=False, trust_env=False, limits=call_limits()
         ),
         timeout=timeout_seconds,
         trust_env=False,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from carrel_shared.addresses import TcpAddress
+from carrel_shared.addresses import TcpAddress, call_limits
 
 if TYPE_CHECKING:
     import asyncio
@@ -131,9 +131,6 @@ def fleet_client(
 
     from carrel_shared.failover import Failover  # here, as it is large too
 
-    # Streams are open for long, and no call is to wait until one of them ends.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-
     class Renewing(httpx.AsyncBaseTransport):
         def __init__(self) -> None:
             self._stamp: object = None
@@ -148,7 +145,7 @@ def fleet_client(
                 stamp = files.stamp()
                 if self._inner is None or stamp != self._stamp:
                     fresh = httpx.AsyncHTTPTransport(
-                        verify=files.client_context(), trust_env=False, limits=limits
+                        verify=files.client_context(), trust_env=False, limits=call_limits()
                     )
                     old, self._inner, self._stamp = self._inner, fresh, stamp
                     if old is not None:

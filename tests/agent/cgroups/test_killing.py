@@ -1,21 +1,11 @@
 """Killing what is in a group, one by one where the kernel does not do it at once."""
 
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from carrel_agent.cgroups.group import HELD_AT_ONCE, Group
-
-
-@pytest.fixture
-def process() -> "Iterator[subprocess.Popen[bytes]]":
-    started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    yield started
-    started.kill()
-    started.wait()
 
 
 def test_many_processes_are_few_looks_at_the_group(

@@ -3,8 +3,7 @@
 import asyncio
 import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,14 +62,6 @@ def surroundings(runner: FaultyRunner) -> Any:
         sockets=SimpleNamespace(remove=lambda _server_id: None),
         logs=SimpleNamespace(tail=lambda _server_id, _lines: []),
     )
-
-
-@pytest.fixture
-def process() -> "Iterator[subprocess.Popen[bytes]]":
-    started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    yield started
-    started.kill()
-    started.wait()
 
 
 async def test_a_fault_that_nobody_expected_leaves_no_server_alone(

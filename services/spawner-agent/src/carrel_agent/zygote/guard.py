@@ -14,6 +14,8 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from typing import Any
 
+from carrel_agent.zygote.trust import lets_write
+
 
 @contextmanager
 def only_written_by(uids: frozenset[int]) -> Iterator[None]:
@@ -61,8 +63,7 @@ class _Guard(MetaPathFinder):
         except OSError:
             return  # no bytecode yet, or nothing to be imported
         for status in found:
-            sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
             if status.st_uid not in self._uids:
                 raise ImportError(f"{place} belongs to uid {status.st_uid}", name=name)
-            if status.st_mode & stat.S_IWOTH and not (sticky or stat.S_ISLNK(status.st_mode)):
+            if lets_write(status, stat.S_IWOTH):
                 raise ImportError(f"{place} can be written by everybody", name=name)

@@ -83,14 +83,20 @@ def _who_can_change(path: Path, uids: set[int]) -> str:
         return ""
     if found.st_uid not in uids:
         return f"belongs to {_account(found.st_uid)}"
-    if stat.S_ISLNK(found.st_mode):
-        return ""
-    sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
-    if found.st_mode & stat.S_IWOTH and not sticky:
+    if lets_write(found, stat.S_IWOTH):
         return "can be written by everybody"
-    if found.st_mode & stat.S_IWGRP and not sticky and (who := _members(found.st_gid, uids)):
+    if lets_write(found, stat.S_IWGRP) and (who := _members(found.st_gid, uids)):
         return f"can be written by its group, in which {who} is"
     return ""
+
+
+def lets_write(found: os.stat_result, whom: int) -> bool:
+    """Whether these (a bit of `stat`) may change something.
+
+    The bits of a link mean nothing, and in a sticky directory nobody replaces what is another's.
+    """
+    sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+    return bool(found.st_mode & whom) and not sticky and not stat.S_ISLNK(found.st_mode)
 
 
 def _members(gid: int, uids: set[int]) -> str:
